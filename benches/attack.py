@@ -135,9 +135,9 @@ class Quiet:
         self.number = 0
 
     def connect(self):
-        self.follower = WebSocket(self.target.public, self.token, SOURCE)
-        self.follower.send({"type": "subscribe", "channels": ["room:quiet"]})
-        self.follower.expect("subscribed")
+        self.subscriber = WebSocket(self.target.public, self.token, SOURCE)
+        self.subscriber.send({"type": "subscribe", "channels": ["room:quiet"]})
+        self.subscriber.expect("subscribed")
         self.publisher = Http(self.target.public)
 
     def come_back(self):
@@ -162,7 +162,7 @@ class Quiet:
             began = time.monotonic()
             try:
                 self.publisher.send(self.head, body)
-                self.follower.expect("a.b")
+                self.subscriber.expect("a.b")
                 took.append(time.monotonic() - began)
                 status = self.publisher.answer()
                 if status != 200:

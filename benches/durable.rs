@@ -21,10 +21,10 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use tidings::broker::{Bounds, Broker, Disk, DiskSettings, Durability, OnDamage, Range, Sink};
 use tidings::event::{
-    ChannelName, Draft, Event, EventType, Headers, HistoryPolicy, Namespace, Namespaces, Payload,
-    Timestamp,
+    AcceptedAt, ChannelName, Draft, Event, EventType, Headers, HistoryPolicy, Namespace,
+    Namespaces, Payload, Timestamp,
 };
-use tidings::telemetry::{FanoutSpan, Metrics};
+use tidings::telemetry::{Metrics, Tracing};
 use tokio::task::JoinSet;
 
 /// The duration of a measurement with one number of publishers.
@@ -38,9 +38,11 @@ const DATA: usize = 200;
 struct Nobody;
 
 impl Sink for Nobody {
-    fn deliver(&self, _: Arc<Event>, _: Option<FanoutSpan>) -> u64 {
+    fn deliver(&self, _: Arc<Event>) -> u64 {
         0
     }
+
+    fn lagged(&self, _: Option<&ChannelName>) {}
 
     fn is_followed(&self, _: &ChannelName) -> bool {
         true
@@ -94,7 +96,8 @@ fn open(directory: &Path, sink: &Arc<dyn Sink>) -> Arc<Disk> {
     };
     let sink: Weak<dyn Sink> = Arc::downgrade(sink);
     let namespaces = Arc::new(ArcSwap::from_pointee(namespaces));
-    Arc::new(Disk::open(namespaces, sink, Metrics::new("bench"), settings).unwrap())
+    let (metrics, tracing) = (Metrics::new("bench"), Arc::new(Tracing::off()));
+    Arc::new(Disk::open(namespaces, sink, metrics, tracing, settings).unwrap())
 }
 
 fn draft(channel: &str) -> Draft {
@@ -112,7 +115,7 @@ fn draft(channel: &str) -> Draft {
         source: None,
         time: now,
         trace: None,
-        accepted: Instant::now(),
+        accepted: AcceptedAt::now(),
     }
 }
 
@@ -127,7 +130,7 @@ async fn publishing(directory: &Path) {
             tasks.spawn(async move {
                 let channel = format!("room:{}", publisher % 10);
                 while start.elapsed() < WATCHED {
-                    disk.publish(draft(&channel), None).await.unwrap();
+                    disk.publish(draft(&channel)).await.unwrap();
                     published.fetch_add(1, Ordering::Relaxed);
                 }
             });
@@ -148,7 +151,7 @@ async fn opening(directory: &Path) {
             let disk = Arc::clone(&disk);
             tasks.spawn(async move {
                 let channel = format!("room:many-{n}");
-                disk.publish(draft(&channel), None).await.unwrap();
+                disk.publish(draft(&channel)).await.unwrap();
             });
         }
         tasks.join_all().await;

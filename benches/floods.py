@@ -168,13 +168,13 @@ def filtered_replay(target, token):
 @again
 def filtered_publishes(target, token):
     """Fifty different filters on long lists, and publishes of 60 kB to them."""
-    follower = WebSocket(target.public, token)
+    subscriber = WebSocket(target.public, token)
     publisher = WebSocket(target.public, token)
     data = json.dumps({"list": ["abcdefgh"] * 5400})
     publish = WebSocket.frame(f'{{"type":"publish","channel":"room:lists","event_type":"a.b","data":{data}}}')
     try:
         for number in range(50):
-            follower.send(
+            subscriber.send(
                 {
                     "type": "subscribe",
                     "channels": [f"room:lists{number}", "room:lists"][number % 2 :],
@@ -183,9 +183,9 @@ def filtered_publishes(target, token):
             )
         while True:
             publisher.socket.sendall(publish)
-            drain([follower.socket, publisher.socket], 0.05)
+            drain([subscriber.socket, publisher.socket], 0.05)
     finally:
-        follower.close()
+        subscriber.close()
         publisher.close()
 
 
@@ -255,7 +255,7 @@ def idempotency_keys(target, token):
 @again
 def large_posts(target, token):
     """Eight POSTs of 1 MB at once, to a channel with two expensive filters."""
-    follower = WebSocket(target.public, token)
+    subscriber = WebSocket(target.public, token)
     body = json.dumps(
         {"type": "a.b", "channels": ["room:large"], "data": {"list": ["abcdefgh"] * 90_000}}
     ).encode()
@@ -266,7 +266,7 @@ def large_posts(target, token):
     posts = []
     try:
         for number in range(2):
-            follower.send(
+            subscriber.send(
                 {
                     "type": "subscribe",
                     "channels": ["room:large"],
@@ -277,9 +277,9 @@ def large_posts(target, token):
         for _ in range(10):
             for post in posts:
                 post.sendall(head + body)
-            drain([*posts, follower.socket], 1)
+            drain([*posts, subscriber.socket], 1)
     finally:
-        follower.close()
+        subscriber.close()
         for post in posts:
             post.close()
 

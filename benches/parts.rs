@@ -200,13 +200,13 @@ mod publish {
         let hub = fixture::TestHub::new(history);
         bencher
             .with_inputs(|| draft(DATA))
-            .bench_values(|draft| hub.broker.publish(draft, None));
+            .bench_values(|draft| hub.broker.publish(draft));
     }
 }
 
 /// Reading history: one page, and counting the events of a replay.
 #[divan::bench_group]
-mod catch_up {
+mod recovery {
     use super::*;
 
     #[divan::bench]

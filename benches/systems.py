@@ -256,7 +256,7 @@ class Bench:
             clients = self.open(server, 1000)
             try:
                 self.open(server, 1)
-                refused = "one more is let in"
+                refused = "one more is admitted"
             except Refused as refusal:
                 refused = f"one more is refused ({refusal})"
             _, _, missing = self.reach(Publisher(server.address), clients, 1)

@@ -40,7 +40,7 @@ class Client:
             f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n".encode())
 
     def admitted(self):
-        """Waits until the server has let it in."""
+        """Waits until the server has admitted it."""
         while (end := self.buffer.find(b"\r\n\r\n")) < 0:
             self.read()
         status = bytes(self.buffer[:self.buffer.find(b"\r\n")])

@@ -19,12 +19,12 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::{Common, Failure};
+use crate::{Failure, FloorArgs};
 
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    common: Common,
+    floor_args: FloorArgs,
     /// Threads of its runtime [default: the number of processors]
     #[arg(long)]
     threads: Option<NonZeroUsize>,
@@ -36,7 +36,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         builder.worker_threads(threads.get());
     }
     let runtime = builder.enable_all().build()?;
-    let args = &args.common;
+    let args = &args.floor_args;
     runtime.block_on(async {
         let listener = TcpListener::bind(args.listen).await?;
         let address = listener.local_addr()?;
@@ -56,19 +56,19 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 const BACKLOG: usize = 4096;
 
 struct Echo {
-    followers: broadcast::Sender<SharedResponse>,
+    subscribers: broadcast::Sender<SharedResponse>,
 }
 
 impl Echo {
     fn new() -> Self {
         Echo {
-            followers: broadcast::Sender::new(BACKLOG),
+            subscribers: broadcast::Sender::new(BACKLOG),
         }
     }
 
     fn take(&self, request: &PublishRequest) -> PublishResponse {
         let answer = answer(request);
-        if self.followers.receiver_count() > 0 {
+        if self.subscribers.receiver_count() > 0 {
             let event = Event {
                 id: answer.id.clone(),
                 r#type: request.r#type.clone(),
@@ -78,7 +78,7 @@ impl Echo {
             };
             let encoded = SharedResponse::encoded(Step::Event(event));
             // The last subscriber may have left meanwhile.
-            drop(self.followers.send(SharedResponse::new(encoded)));
+            drop(self.subscribers.send(SharedResponse::new(encoded)));
         }
         answer
     }
@@ -137,7 +137,7 @@ impl EventService for Echo {
     ) -> Result<Response<Self::SubscribeStream>, Status> {
         let stands = SharedResponse::encoded(Step::Subscribed(Subscribed::default()));
         let first = tokio_stream::once(Ok(SharedResponse::new(stands)));
-        let events = BroadcastStream::new(self.followers.subscribe());
+        let events = BroadcastStream::new(self.subscribers.subscribe());
         let events = events.map(|event| event.map_err(|_| Status::aborted("too far behind")));
         Ok(Response::new(Box::pin(first.chain(events))))
     }

@@ -9,7 +9,7 @@ use tidings_loadgen::frame::{Opcode, server_header};
 use tidings_loadgen::payload::{EVENT_TYPE, NAMESPACE};
 use tidings_websocket::handshake::accept_key;
 
-use crate::{Common, Failure};
+use crate::{Failure, FloorArgs};
 
 const SUBSCRIBERS: Token = Token(0);
 const PUBLISHERS: Token = Token(1);
@@ -25,7 +25,7 @@ const MAX_CHANNELS: usize = 200_000;
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    common: Common,
+    floor_args: FloorArgs,
     /// Bytes of an event's message around its data, to match Tidings' own
     #[arg(long, default_value_t = 180)]
     envelope: usize,
@@ -36,8 +36,8 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let mut poll = Poll::new()?;
-    let mut subscribers = TcpListener::bind(args.common.listen)?;
-    let mut control_address = args.common.listen;
+    let mut subscribers = TcpListener::bind(args.floor_args.listen)?;
+    let mut control_address = args.floor_args.listen;
     control_address.set_port(0);
     let mut publishers = TcpListener::bind(control_address)?;
     let mut floor = Floor {
@@ -56,9 +56,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     floor
         .registry
         .register(&mut publishers, PUBLISHERS, Interest::READABLE)?;
-    args.common
+    args.floor_args
         .ready(subscribers.local_addr()?, publishers.local_addr()?)?;
-    let end = Instant::now() + args.common.lifetime();
+    let end = Instant::now() + args.floor_args.lifetime();
     let mut events = Events::with_capacity(1024);
     while Instant::now() < end {
         match poll.poll(&mut events, Some(TURN)) {

@@ -7,8 +7,8 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use tidings::broker::{Bounds, Broker, Memory, Range};
 use tidings::event::{
-    ChannelName, Draft, Epoch, Event, EventType, Headers, HistoryPolicy, Namespace, Namespaces,
-    Payload, Position, Timestamp,
+    AcceptedAt, ChannelName, Draft, Epoch, Event, EventType, Headers, HistoryPolicy, Namespace,
+    Namespaces, Payload, Position, Timestamp,
 };
 use tidings::hub::{Hub, HubParts, Settings};
 use tidings::maybe_ready::MaybeReady;
@@ -38,7 +38,7 @@ pub(crate) fn draft(data: usize) -> Draft {
         source: None,
         time: now,
         trace: None,
-        accepted: Instant::now(),
+        accepted: AcceptedAt::now(),
     }
 }
 
@@ -106,7 +106,7 @@ impl TestHub {
     pub(crate) fn holding(events: usize) -> Self {
         let hub = TestHub::new(events);
         for _ in 0..events {
-            match hub.broker.publish(draft(200), None) {
+            match hub.broker.publish(draft(200)) {
                 MaybeReady::Ready(Ok(_)) => {}
                 MaybeReady::Ready(Err(_)) | MaybeReady::Pending(_) => {
                     panic!("an event was refused")

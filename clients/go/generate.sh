@@ -17,8 +17,8 @@ plugin() {
   [ -x "$home/$1" ] || GOBIN=$home go install "$2@$3"
   PATH=$home:$PATH
 }
-plugin protoc-gen-go google.golang.org/protobuf/cmd/protoc-gen-go v1.36.6
-plugin protoc-gen-go-grpc google.golang.org/grpc/cmd/protoc-gen-go-grpc v1.5.1
+plugin protoc-gen-go google.golang.org/protobuf/cmd/protoc-gen-go v1.36.12
+plugin protoc-gen-go-grpc google.golang.org/grpc/cmd/protoc-gen-go-grpc v1.6.2
 
 fresh=$(mktemp -d)
 trap 'rm -rf "$fresh"' EXIT

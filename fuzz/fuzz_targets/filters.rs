@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use tidings::filter::{EventFilter, EventView};
-use tidings::event::{ChannelName, Draft, Event, EventType, Headers, Payload, Timestamp};
+use tidings::event::{AcceptedAt, ChannelName, Draft, Event, EventType, Headers, Payload, Timestamp};
 
 const DATA: &[u8] = br#"{"n":7,"name":"x","items":[{"a":1},{"a":2}],"deep":{"er":{"t":true}}}"#;
 /// Far more than any bounded expression takes, sanitizers included.
@@ -28,7 +28,7 @@ fuzz_target!(|source: &str| {
             source: None,
             time: now,
             trace: None,
-            accepted: Instant::now(),
+            accepted: AcceptedAt::now(),
         };
         filter.matches(&EventView::new(&Event::new(draft, None)));
     }

@@ -1,4 +1,4 @@
-//! What operators may ask and do: one set of use cases that gRPC and HTTP both call.
+//! The operations of operators: one set of use cases that gRPC and HTTP both call.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,12 +18,12 @@ use crate::telemetry::StatsSnapshot;
 
 /// The most entries of one page.
 const MAX_PAGE: usize = 1000;
-/// Entries of a page that names no size.
+/// The default page size.
 const DEFAULT_PAGE: usize = 100;
-/// The longest reason of a disconnect: what a close frame holds (RFC 6455 §5.5).
+/// The longest reason of a disconnect: the capacity of a close frame (RFC 6455 §5.5).
 const MAX_REASON: usize = 123;
 
-/// An operator's dealings with the server.
+/// The operations of one operator.
 #[derive(Clone)]
 pub struct Admin {
     services: Arc<Services>,
@@ -31,31 +31,32 @@ pub struct Admin {
     by: Arc<str>,
 }
 
-/// A channel, as operators see it.
+/// A channel, as shown to operators.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChannelInfo {
     /// Its name.
     pub channel: ChannelName,
     /// Subscriptions to it on this node.
     pub subscribers: u64,
-    /// Its newest position; `None` where it keeps no history.
+    /// Its newest position; `None` if it keeps no history.
     pub position: Option<Position>,
 }
 
-/// Whom to disconnect.
+/// The connections to close.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     /// One connection.
     Connection(ConnectionId),
-    /// All of a user's.
+    /// All connections of a user.
     User(String),
 }
 
 impl Admin {
-    /// Only for holders of role `admin`.
+    /// Requires the role `admin`.
     ///
     /// # Errors
-    /// `permission_denied` for everyone else.
+    ///
+    /// `permission_denied` without it.
     pub fn new(services: &Arc<Services>, identity: &Identity) -> Result<Self> {
         if identity.is_admin() {
             let unnamed = || Arc::from("an operator");
@@ -76,10 +77,11 @@ impl Admin {
         }
     }
 
-    /// The counters of this node at this moment.
+    /// The current counters of this node.
     ///
     /// # Errors
-    /// `unavailable` where the node does not answer.
+    ///
+    /// `unavailable` if the node does not answer.
     pub async fn stats(&self) -> Result<StatsSnapshot> {
         match self.ask(self.services.cluster.node(), Query::Stats).await? {
             Some(Answer::Stats(stats)) => Ok(*stats),
@@ -87,16 +89,17 @@ impl Admin {
         }
     }
 
-    /// The counters of this node at this moment, for a stream of them.
+    /// The current counters of this node, for `WatchStats`.
     #[must_use]
     pub fn stats_here(&self) -> StatsSnapshot {
         self.services.metrics.snapshot()
     }
 
     /// A page of connections, and the token of the next; an empty token is the start or the end. A
-    /// page ends early where more would not fit an answer. Nodes follow one another by number.
+    /// page ends early if the response would become too large. Nodes follow one another by number.
     ///
     /// # Errors
+    ///
     /// `invalid_argument` for the fields `page_size` and `page_token`.
     pub async fn connections(
         &self,
@@ -138,7 +141,8 @@ impl Admin {
     /// One connection.
     ///
     /// # Errors
-    /// `not_found` where it has gone.
+    ///
+    /// `not_found` if it no longer exists.
     pub async fn connection(&self, id: ConnectionId) -> Result<ConnectionInfo> {
         match self.ask(id.node(), Query::Connection(id)).await? {
             Some(Answer::Connection(Some(connection))) => Ok(*connection),
@@ -146,7 +150,7 @@ impl Admin {
         }
     }
 
-    /// Asks one node; `None` where there is no such node.
+    /// Queries one node; `None` if there is no such node.
     async fn ask(&self, node: NodeId, query: Query) -> Result<Option<Answer>> {
         let cluster = &self.services.cluster;
         let survey = cluster.survey(To::Node(node), query, DEADLINE).await?;
@@ -156,14 +160,15 @@ impl Admin {
         Ok(survey.answers.into_iter().next().map(|(_, answer)| answer))
     }
 
-    /// Ends connections; answers how many. With `revoke`, first takes back the one connection's
-    /// token, or all tokens of the user that were issued until now, and closes whatever else uses
+    /// Closes connections and returns how many. With `revoke`, first revokes the connection's
+    /// token, or all tokens issued to the user until now, and closes all other connections that use
     /// them with 4401.
     ///
     /// # Errors
-    /// `not_found` where the one connection has gone; `invalid_argument` for `reason` and `user`;
-    /// `failed_precondition` where it has shown no token that could be taken back;
-    /// `resource_exhausted` where `auth.revocations` are kept already.
+    ///
+    /// `not_found` if the connection no longer exists; `invalid_argument` for `reason` and `user`;
+    /// `failed_precondition` if it has no token that could be revoked; `resource_exhausted` if
+    /// there are `auth.revocations` already.
     pub async fn disconnect(&self, target: Target, reason: &str, revoke: bool) -> Result<u64> {
         if reason.len() > MAX_REASON {
             return Err(Error::field("reason", "expected at most 123 bytes"));
@@ -256,8 +261,8 @@ impl Admin {
         page_token: &str,
     ) -> Result<(Vec<ChannelInfo>, String)> {
         let size = page_size_of(page_size)?;
-        // Counted in characters, as the API's description does: no channel's name has others than
-        // ASCII, so that what is longer in bytes only finds nothing.
+        // Counted in characters, as in the API's description: channel names are ASCII, so a name
+        // that is longer in bytes only matches nothing.
         let is_long = |text: &str| text.chars().count() > ChannelName::MAX_LEN;
         if is_long(prefix) {
             return Err(Error::field("prefix", "expected at most 255 characters"));
@@ -374,7 +379,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn page_token_says_node_shard_and_slot() {
+    fn page_token_contains_node_shard_and_slot() {
         let (node, place) = (NodeId::new(7), Place { shard: 3, slot: 90 });
         let token = page_token_of(node, place);
         assert_eq!(token, "7.3.90");
@@ -383,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn page_token_of_an_earlier_version_is_refused_by_the_field_s_name() {
+    fn old_page_token_is_refused_with_field_name() {
         for token in [
             "3.90",
             "3",

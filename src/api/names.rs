@@ -155,20 +155,31 @@ pub(super) fn receiving_roles() -> Object {
 }
 
 fn receivers(what: &str, most: usize) -> Object {
-    // Without `type`, of which generators of clients take only one.
+    identifiers(&bytes(1, 255), most, &format!("{what} that it is for"))
+}
+
+/// Channels of a broadcast: a name or several.
+pub(super) fn receiving_channels() -> Object {
+    identifiers("^[A-Za-z0-9_.:@/~-]{1,255}$", 100, "The channel")
+}
+
+/// A name or several, at most so many; an integer is the name of its digits. Without `type`, of which
+/// generators of clients take only one.
+fn identifiers(pattern: &str, most: usize, description: &str) -> Object {
+    let one = json!({ "type": ["string", "integer"], "pattern": pattern });
     ObjectBuilder::new()
         .schema_type(SchemaType::any())
-        .pattern(Some(bytes(1, 255)))
-        .description(Some(format!("{what} that it is for: a name or several.")))
+        .pattern(Some(pattern))
+        .description(Some(format!("{description}: a name or several.")))
         .extensions(Some(keywords([
-            (
-                "items",
-                json!({ "type": "string", "pattern": bytes(1, 255) }),
-            ),
+            ("items", one),
             ("minItems", json!(1)),
             ("maxItems", json!(most)),
-            ("if", json!({ "type": ["object", "number", "boolean"] })),
-            ("then", false.into()),
+            (
+                "if",
+                json!({ "type": ["string", "integer", "array", "null"] }),
+            ),
+            ("else", false.into()),
         ])))
         .build()
 }

@@ -18,8 +18,8 @@ pub struct Broadcast {
     #[schema(pattern = "^[A-Za-z][A-Za-z0-9_.-]{0,127}$")]
     pub r#type: String,
     /// The channel.
-    #[schema(pattern = "^[A-Za-z0-9_.:@/~-]{0,255}$")]
-    pub channel: Option<String>,
+    #[schema(schema_with = names::receiving_channels)]
+    pub channel: Option<Value>,
     /// The payload.
     #[schema(value_type = Value, required = false)]
     pub data: Option<Value>,

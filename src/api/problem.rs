@@ -1,4 +1,4 @@
-//! Failures as RFC 9457 problem+json.
+//! Errors as RFC 9457 problem+json.
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
@@ -85,7 +85,7 @@ pub fn problem<B: From<Bytes>>(error: &Error) -> Response<B> {
     problem_with_status(error, status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR))
 }
 
-/// The same, where HTTP has a status that says it better.
+/// The same with a more precise HTTP status.
 #[must_use]
 pub fn problem_with_status<B: From<Bytes>>(error: &Error, status: StatusCode) -> Response<B> {
     let body = serde_json::to_vec(&Problem::new(error, status)).unwrap_or_default();

@@ -43,6 +43,8 @@ pub enum What {
     AuthenticationFailed,
     /// A connection presented a token after it was opened.
     Authenticated,
+    /// A subscription was granted.
+    Subscribe,
     /// A subscription was refused or revoked.
     SubscribeRefused,
     /// An event was accepted, if such records are enabled.
@@ -69,6 +71,7 @@ impl What {
             What::Refused => "refused",
             What::AuthenticationFailed => "authentication_failed",
             What::Authenticated => "authenticated",
+            What::Subscribe => "subscribe",
             What::SubscribeRefused => "subscribe_refused",
             What::Publish => "publish",
             What::PublishRefused => "publish_refused",

@@ -1,4 +1,4 @@
-//! Tokens that were verified a moment ago.
+//! A cache of recently verified tokens.
 
 use std::sync::Arc;
 
@@ -55,13 +55,13 @@ impl Cache {
         }
     }
 
-    /// Forgets everything.
+    /// Removes all entries.
     pub(super) fn clear(&self) {
         self.identities.clear();
     }
 }
 
-/// The print of the whole token.
+/// The fingerprint of the whole token.
 fn exact(identity: &Identity) -> Option<Fingerprint> {
     identity.token.as_ref().map(|token| token.exact)
 }
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_ends_with_its_token_and_with_the_keys() {
+    fn entry_ends_when_token_or_keys_expire() {
         let (cache, token) = (Cache::new(), Fingerprint::exact("a"));
         let at = Timestamp::from_micros;
         cache.put(1, &identity("a", 100));
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_verified_with_older_keys_comes_too_late() {
+    fn token_verified_with_old_keys_is_not_cached() {
         let (cache, now) = (Cache::new(), Timestamp::from_micros(0));
         cache.put(2, &identity("a", 100));
         cache.put(1, &identity("a", 50));
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn another_signature_is_another_token() {
+    fn different_signature_is_different_entry() {
         let (cache, now) = (Cache::new(), Timestamp::from_micros(0));
         cache.put(1, &identity("head.claims.signature", 100));
         let other = Fingerprint::exact("head.claims.another");

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::identity::Apart;
+use super::identity::IdentityExtras;
 use super::{AuthFailure, Identity, VerifierSettings};
 use crate::event::Timestamp;
 use crate::event::strict_json::{self, Text};
@@ -104,10 +104,10 @@ impl Expectations {
             .into_iter()
             .map(Box::from)
             .collect();
-        let apart = (!channels.is_empty()).then(|| {
-            Box::new(Apart {
+        let extras = (!channels.is_empty()).then(|| {
+            Box::new(IdentityExtras {
                 channels,
-                ..Apart::default()
+                ..IdentityExtras::default()
             })
         });
         Ok(Identity {
@@ -117,7 +117,7 @@ impl Expectations {
             issued_at,
             expires_at: Some(expires_at),
             token: None,
-            apart,
+            extras,
         })
     }
 }

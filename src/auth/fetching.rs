@@ -1,4 +1,4 @@
-//! When keys may be fetched again, and what the last fetch came to.
+//! When keys may be fetched again, and the result of the last fetch.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -7,32 +7,32 @@ use tokio::time::Instant;
 
 /// The shortest time between two fetches. A token that would cause one earlier waits this long.
 pub(super) const SPACING: Duration = Duration::from_secs(1);
-/// How many fetches tokens may cause in a row, one [`SPACING`] apart. More come one by one, each
-/// [`REFILL`]: so a flood of forged tokens costs the provider no more.
+/// The number of fetches that tokens may cause in a row, one [`SPACING`] apart. Further fetches are
+/// at least [`REFILL`] apart, so that a flood of forged tokens does not burden the provider.
 pub(super) const BURST: u32 = 10;
 pub(super) const REFILL: Duration = Duration::from_secs(10);
-/// When to come back where a token could not be judged, at least. Up to as much more is added by
-/// chance, so that those who were sent away together don't come back together.
+/// The shortest retry delay for a token that could not be judged. A random delay of up to the same
+/// length is added, so that rejected clients do not return together.
 const RETRY: Duration = Duration::from_secs(2);
-/// The longest pause of the background after a fetch that failed.
+/// The longest delay between two attempts in the background after failed fetches.
 const LONGEST_BACKOFF: Duration = Duration::from_mins(1);
 
-/// Who asks for a fetch.
+/// The cause of a fetch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cause {
-    /// The clock.
+    /// The periodic refresh.
     Routine,
-    /// A token that the known keys don't judge.
+    /// A token that the known keys can't judge.
     Token,
 }
 
-/// The keys could not be fetched; says when to try again.
+/// The keys could not be fetched; has the time of the next attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct NotFetched {
     pub(super) retry_after: Duration,
 }
 
-/// The fetches so far.
+/// State of the fetches.
 pub(super) struct Fetches {
     /// Held during a fetch, so that there is one fetch at a time.
     only_one: tokio::sync::Mutex<()>,
@@ -41,11 +41,11 @@ pub(super) struct Fetches {
 
 struct Past {
     last: Option<Last>,
-    /// When a fetch began last, also one whose caller has gone away meanwhile.
+    /// When the last fetch began, including one whose caller was dropped meanwhile.
     began: Option<Instant>,
-    /// Fetches that tokens may still cause in a row.
+    /// The number of fetches that tokens may still cause in a row.
     left: u32,
-    /// Until when `left` is worked out.
+    /// The time for which `left` was computed.
     refilled: Instant,
 }
 
@@ -69,8 +69,8 @@ impl Fetches {
         }
     }
 
-    /// Fetches for somebody who asked at this time, or takes what another fetch since then has
-    /// come to. Waits for the one that is under way, and for the [`SPACING`] behind the last.
+    /// Fetches for a caller that asked at this time, or returns the result of another fetch that
+    /// began after it. Waits for the fetch in progress, and for the [`SPACING`] after the last one.
     pub(super) async fn fetch<F: Future<Output = bool>>(
         &self,
         cause: Cause,
@@ -98,8 +98,8 @@ impl Fetches {
         }
     }
 
-    /// What became of a fetch that began after somebody had asked. One that was under way then
-    /// counts where it failed: the next one would fail as well.
+    /// The result of a fetch that began after the caller asked. A fetch already in progress then
+    /// counts only if it failed: the next one would fail as well.
     fn since(&self, asked: Instant) -> Option<Result<(), NotFetched>> {
         let last = self.lock().last?;
         if last.succeeded {
@@ -109,7 +109,7 @@ impl Fetches {
         }
     }
 
-    /// Takes one fetch of those that are allowed; answers how long to wait before it.
+    /// Takes one of the allowed fetches; returns the delay before it.
     fn take(&self, cause: Cause) -> Result<Duration, NotFetched> {
         let mut past = self.lock();
         let now = Instant::now();
@@ -131,7 +131,7 @@ impl Fetches {
         Ok(since.map_or(Duration::ZERO, |since| SPACING.saturating_sub(since)))
     }
 
-    /// Lets the next fetch come at once.
+    /// Allows the next fetch immediately.
     #[cfg(test)]
     pub(super) fn let_time_pass(&self) {
         let mut past = self.lock();
@@ -150,7 +150,7 @@ fn not_fetched(wait: Duration) -> NotFetched {
     }
 }
 
-/// How long the background waits after so many failures in a row, at least one.
+/// The delay in the background after this many failures in a row, at least one.
 pub(super) fn backoff(failures: u32) -> Duration {
     let doubled = 1_u32.checked_shl(failures.saturating_sub(1));
     SPACING
@@ -165,7 +165,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_flood_of_unknown_keys_costs_the_provider_a_bounded_number_of_fetches() {
+    async fn flood_of_unknown_keys_causes_bounded_fetches() {
         let (fetches, count) = (Fetches::new(), Cell::new(0));
         let fetch = || async {
             count.set(count.get() + 1);
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_fetch_serves_all_who_asked_before_it_began() {
+    async fn fetch_serves_all_earlier_callers() {
         let (fetches, count) = (Fetches::new(), Cell::new(0));
         let fetch = || async {
             count.set(count.get() + 1);
@@ -205,7 +205,7 @@ mod tests {
             fetches.fetch(Cause::Token, asked, fetch)
         );
         assert_eq!((one, other, count.get()), (Ok(()), Ok(()), 1));
-        // Whoever asks after it began may need a key that it has not seen.
+        // A caller that asks after the fetch began may need a key that the fetch has not seen.
         let waited = Instant::now();
         assert_eq!(fetches.fetch(Cause::Token, waited, fetch).await, Ok(()));
         assert_eq!(count.get(), 2);
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn those_who_wait_for_a_fetch_that_fails_do_not_start_another() {
+    async fn failed_fetch_is_not_repeated_for_waiters() {
         let (fetches, count) = (Fetches::new(), Cell::new(0));
         let fetch = || async {
             count.set(count.get() + 1);
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn the_background_tries_again_soon_and_then_less_often() {
+    fn background_retries_with_backoff() {
         let pauses = [1, 2, 3, 6, 7, 40].map(|failures| backoff(failures).as_secs());
         assert_eq!(pauses, [1, 2, 4, 32, 60, 60]);
     }

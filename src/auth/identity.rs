@@ -29,12 +29,12 @@ pub struct Identity {
     pub(super) issued_at: Option<Timestamp>,
     pub(super) expires_at: Option<Timestamp>,
     pub(super) token: Option<Token>,
-    pub(super) apart: Option<Box<Apart>>,
+    pub(super) extras: Option<Box<IdentityExtras>>,
 }
 
 /// Fields that few identities have.
 #[derive(Clone, Default)]
-pub(super) struct Apart {
+pub(super) struct IdentityExtras {
     /// The channels that the token itself grants.
     pub(super) channels: Box<[Box<str>]>,
     /// The address of an anonymous client.
@@ -43,19 +43,19 @@ pub(super) struct Apart {
     pub(super) certified: Option<Arc<str>>,
 }
 
-/// What is kept of a token.
+/// The stored part of a token.
 #[derive(Clone)]
 pub(super) struct Token {
     /// Fingerprint of the signed part.
     pub(super) signed: Fingerprint,
     /// Fingerprint of the whole token, including its signature.
     pub(super) exact: Fingerprint,
-    pub(super) vouched: Arc<Vouched>,
+    pub(super) verification: Arc<Verification>,
 }
 
 /// How a token was verified.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Vouched {
+pub(super) struct Verification {
     /// The fingerprint of the key.
     pub(super) key: Fingerprint,
     pub(super) algorithm: Algorithm,
@@ -76,9 +76,9 @@ impl Identity {
     #[must_use]
     pub fn anonymous_from(address: IpAddr) -> Self {
         Identity {
-            apart: Some(Box::new(Apart {
+            extras: Some(Box::new(IdentityExtras {
                 address: Some(address),
-                ..Apart::default()
+                ..IdentityExtras::default()
             })),
             ..Identity::default()
         }
@@ -87,7 +87,7 @@ impl Identity {
     /// The key for rate limits: the user, or else the address.
     #[must_use]
     pub fn account(&self) -> Arc<str> {
-        let address = self.apart.as_ref().and_then(|apart| apart.address);
+        let address = self.extras.as_ref().and_then(|extras| extras.address);
         match (&self.user, address) {
             (Some(user), _) => Arc::clone(user),
             // User names contain no control characters, so these cannot collide with one.
@@ -101,9 +101,9 @@ impl Identity {
     /// its name.
     #[must_use]
     pub fn publisher(&self) -> Arc<str> {
-        let apart = self.apart.as_deref();
-        let certified = apart.and_then(|apart| apart.certified.as_ref());
-        let address = apart.and_then(|apart| apart.address);
+        let extras = self.extras.as_deref();
+        let certified = extras.and_then(|extras| extras.certified.as_ref());
+        let address = extras.and_then(|extras| extras.address);
         let kind = if self.is_service() { 's' } else { 'u' };
         Arc::from(match (certified, &self.user, address) {
             (Some(name), _, _) => format!("c:{name}"),
@@ -127,9 +127,9 @@ impl Identity {
     #[must_use]
     pub fn certified(user: &str, name: Arc<str>) -> Self {
         Identity {
-            apart: Some(Box::new(Apart {
+            extras: Some(Box::new(IdentityExtras {
                 certified: Some(name),
-                ..Apart::default()
+                ..IdentityExtras::default()
             })),
             ..Identity::trusted(user)
         }
@@ -138,7 +138,7 @@ impl Identity {
     /// The name in audit records: the certificate's subject, or else the user.
     #[must_use]
     pub fn audited(&self) -> Option<&Arc<str>> {
-        let certified = self.apart.as_ref().and_then(|a| a.certified.as_ref());
+        let certified = self.extras.as_ref().and_then(|a| a.certified.as_ref());
         certified.or(self.user.as_ref())
     }
 
@@ -187,7 +187,7 @@ impl Identity {
     /// When the token ceases to be accepted: `exp` plus the leeway for clock skew.
     #[must_use]
     pub fn valid_until(&self) -> Option<Timestamp> {
-        let leeway = self.token.as_ref().map(|token| token.vouched.leeway);
+        let leeway = self.token.as_ref().map(|token| token.verification.leeway);
         Some(self.expires_at?.later(leeway.unwrap_or_default()))
     }
 
@@ -210,7 +210,7 @@ impl Identity {
     /// True if the token itself grants this channel, by name or by a pattern with a trailing `*`.
     #[must_use]
     pub fn is_granted(&self, channel: &str) -> bool {
-        let channels = self.apart.as_deref().map(|apart| &*apart.channels);
+        let channels = self.extras.as_deref().map(|extras| &*extras.channels);
         channels
             .unwrap_or_default()
             .iter()
@@ -248,7 +248,7 @@ impl Token {
         Token {
             signed: Fingerprint::of(text),
             exact: Fingerprint::exact(text),
-            vouched: Arc::new(Vouched {
+            verification: Arc::new(Verification {
                 key: Fingerprint::of("key"),
                 algorithm: Algorithm::HS256,
                 expected: 0,
@@ -323,9 +323,9 @@ mod tests {
     #[test]
     fn grant_is_name_or_prefix() {
         let identity = Identity {
-            apart: Some(Box::new(Apart {
+            extras: Some(Box::new(IdentityExtras {
                 channels: Box::new([Box::from("news"), Box::from("project:*")]),
-                ..Apart::default()
+                ..IdentityExtras::default()
             })),
             ..Identity::anonymous()
         };

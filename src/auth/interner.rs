@@ -5,7 +5,7 @@ use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Identity;
-use super::identity::Vouched;
+use super::identity::Verification;
 
 /// The most distinct values of each kind.
 const MOST: usize = 1024;
@@ -14,7 +14,7 @@ const MOST: usize = 1024;
 #[derive(Default)]
 pub(super) struct Interner {
     roles: Pool<[Arc<str>]>,
-    vouched: Pool<Vouched>,
+    verifications: Pool<Verification>,
 }
 
 impl Interner {
@@ -22,7 +22,7 @@ impl Interner {
     pub(super) fn share(&self, identity: &mut Identity) {
         self.roles.share(&mut identity.roles);
         if let Some(token) = &mut identity.token {
-            self.vouched.share(&mut token.vouched);
+            self.verifications.share(&mut token.verification);
         }
     }
 }

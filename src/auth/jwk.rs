@@ -23,7 +23,7 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
         .with_decode_allow_trailing_bits(true),
 );
 
-/// Takes the usable keys of a JWK set; what is unknown is passed over (RFC 7517 §5).
+/// Returns the usable keys of a JWK set; unknown ones are ignored (RFC 7517 §5).
 pub(super) fn from_jwks(json: &[u8]) -> Result<Vec<Key>, String> {
     let set: Value = serde_json::from_slice(without_bom(json))
         .map_err(|_| String::from("expected a JWK set in JSON"))?;
@@ -36,8 +36,8 @@ pub(super) fn from_jwks(json: &[u8]) -> Result<Vec<Key>, String> {
     Ok(keys.iter().filter_map(from_jwk).collect())
 }
 
-/// A text without the byte order mark that some editors put in front (RFC 8259 §8.1 lets a reader
-/// ignore it).
+/// Removes the byte order mark that some editors put in front of a text (RFC 8259 §8.1 allows a
+/// parser to ignore it).
 pub(super) fn without_bom(text: &[u8]) -> &[u8] {
     text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text)
 }
@@ -64,7 +64,7 @@ fn from_jwk(json: &Value) -> Option<Key> {
         (None, AlgorithmParameters::EllipticCurve(curve)) => Some(match curve.curve {
             EllipticCurve::P256 => Algorithm::ES256,
             EllipticCurve::P384 => Algorithm::ES384,
-            // P-521 and those to come: nothing checks them.
+            // P-521 and unknown curves are not supported.
             EllipticCurve::P521 | EllipticCurve::Ed25519 | _ => return None,
         }),
         (None, _) => None,
@@ -76,9 +76,9 @@ fn from_jwk(json: &Value) -> Option<Key> {
     Some(Key::of_set(common.key_id.as_deref(), algorithm, key))
 }
 
-/// Writes a key as RFC 7518 asks for it. Providers in use pad their base64url (against §2), put a
-/// zero byte in front of a modulus, as Java's `BigInteger` does (against §6.3.1.1), or leave the
-/// zero bytes of a coordinate out (against §6.2.1.2). None of it changes which key it is.
+/// Normalises a key to the form of RFC 7518. Some providers pad their base64url (violating §2), put
+/// a zero byte in front of a modulus, as Java's `BigInteger` does (violating §6.3.1.1), or omit the
+/// leading zero bytes of a coordinate (violating §6.2.1.2). None of this changes the key.
 fn normalise(jwk: &mut Map<String, Value>) {
     let text = |name: &str| jwk.get(name).and_then(Value::as_str).unwrap_or_default();
     let (members, form): (&[&str], Form) = match (text("kty"), text("crv")) {
@@ -106,14 +106,14 @@ fn normalise(jwk: &mut Map<String, Value>) {
     }
 }
 
-/// How a member is written.
+/// The encoding of a member.
 #[derive(Clone, Copy)]
 enum Form {
-    /// As many bytes as it has.
+    /// All of its bytes.
     Bytes,
     /// A number in as few bytes as possible.
     Number,
-    /// A number in exactly so many bytes.
+    /// A number in exactly this many bytes.
     Coordinate(usize),
 }
 

@@ -10,11 +10,12 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 
+use super::jwk::from_jwks;
 use super::keys::MAX_BYTES;
 use crate::clock::{Elapsed, timeout};
 use crate::error::{Error, Result};
 
-/// How long a fetch may take in all.
+/// The longest time of a fetch in total.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Where a JWK set is fetched from.
@@ -26,16 +27,17 @@ pub(super) struct Source {
 
 #[derive(Clone)]
 enum Transport {
-    /// Only ever on loopback.
+    /// Used only for loopback.
     Plain(Client<HttpConnector, Empty<Bytes>>),
     Tls(Client<HttpsConnector<HttpConnector>, Empty<Bytes>>),
 }
 
 impl Source {
-    /// Takes an `https` address, or an `http` one on loopback: keys that anybody on the way could
-    /// replace are worse than none.
+    /// Accepts an `https` URL, or an `http` URL on loopback: over plain `http` anyone on the path
+    /// could replace the keys.
     ///
     /// # Errors
+    ///
     /// `invalid_argument` for the field `auth.jwks_url`.
     pub(super) fn new(url: &str) -> Result<Self> {
         let uri = address(url)?;
@@ -61,13 +63,18 @@ impl Source {
 
     /// Fetches the set: at most 1 MiB within 5 s, following no redirects.
     pub(super) async fn fetch(&self) -> std::result::Result<Bytes, String> {
+        self.fetch_dated().await.map(|(body, _)| body)
+    }
+
+    /// Fetches the set, and the provider's time: the answer's `Date`.
+    async fn fetch_dated(&self) -> std::result::Result<(Bytes, Option<String>), String> {
         match timeout(TIMEOUT, self.request()).await {
             Ok(answer) => answer,
             Err(Elapsed) => Err(String::from("no answer within 5 s")),
         }
     }
 
-    async fn request(&self) -> std::result::Result<Bytes, String> {
+    async fn request(&self) -> std::result::Result<(Bytes, Option<String>), String> {
         let request = Request::get(&self.uri)
             .header(header::ACCEPT, "application/jwk-set+json, application/json")
             .body(Empty::new())
@@ -80,27 +87,50 @@ impl Source {
         if response.status() != http::StatusCode::OK {
             return Err(format!("the answer was {}", response.status()));
         }
+        let date = response.headers().get(header::DATE);
+        let date = date.and_then(|date| date.to_str().ok()).map(str::to_owned);
         let body = Limited::new(response.into_body(), MAX_BYTES)
             .collect()
             .await;
-        body.map(http_body_util::Collected::to_bytes)
+        body.map(|body| (body.to_bytes(), date))
             .map_err(|error| error.to_string())
     }
+}
+
+/// What one fetch of a JWK set has found.
+#[derive(Debug)]
+pub struct JwksProbe {
+    /// How many keys of the set are usable.
+    pub keys: usize,
+    /// The provider's time (the `Date` header), if it sent one.
+    pub date: Option<String>,
+}
+
+/// Fetches a JWK set once, as the server does, to find out whether that works.
+///
+/// # Errors
+/// Why the set can't be fetched or used.
+pub async fn probe_jwks(url: &str) -> std::result::Result<JwksProbe, String> {
+    let source = Source::new(url).map_err(|error| error.message())?;
+    let (body, date) = source.fetch_dated().await?;
+    let keys = from_jwks(&body)?.len();
+    Ok(JwksProbe { keys, date })
 }
 
 fn wrong(what: &'static str) -> Error {
     Error::field("auth.jwks_url", what)
 }
 
-/// Says whether keys may be fetched from there, without trying it.
+/// Checks whether keys may be fetched from this URL, without fetching them.
 ///
 /// # Errors
+///
 /// `invalid_argument` for the field `auth.jwks_url`.
 pub(super) fn check_url(url: &str) -> Result<()> {
     address(url).map(drop)
 }
 
-/// An address that keys may be fetched from.
+/// Parses a URL that keys may be fetched from.
 fn address(url: &str) -> Result<Uri> {
     let expected = || wrong("expected an https URL, or an http one on loopback");
     let uri: Uri = url.parse().map_err(|_| expected())?;
@@ -113,7 +143,7 @@ fn address(url: &str) -> Result<Uri> {
     }
 }
 
-/// Fetches are minutes apart: no connection is kept.
+/// Fetches are minutes apart, so no connection is kept alive.
 fn builder() -> hyper_util::client::legacy::Builder {
     let mut builder = Client::builder(TokioExecutor::new());
     builder.pool_max_idle_per_host(0);

@@ -10,11 +10,11 @@ use crate::error::{Error, Result};
 
 /// The largest key file or JWK set, in bytes.
 pub(super) const MAX_BYTES: usize = 1024 * 1024;
-/// What RFC 9864 calls `EdDSA` with the curve that is taken here.
+/// The name in RFC 9864 of `EdDSA` with the only supported curve.
 pub(super) const ED25519: &str = "Ed25519";
 /// The algorithms with a shared secret (RFC 7518 §3.1).
 const SHARED: [Algorithm; 3] = [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512];
-/// Those with a key pair (RFC 7518 §3.1, RFC 8037 §3.1).
+/// The algorithms with a key pair (RFC 7518 §3.1, RFC 8037 §3.1).
 const PAIRED: [Algorithm; 9] = [
     Algorithm::RS256,
     Algorithm::RS384,
@@ -27,15 +27,15 @@ const PAIRED: [Algorithm; 9] = [
     Algorithm::EdDSA,
 ];
 
-/// A key, with all that limits its use.
+/// A key with the restrictions on its use.
 #[derive(Clone)]
 pub(super) struct Key {
-    /// Its name; keys without one are tried for every token.
+    /// Its `kid`; keys without one are tried for every token.
     id: Option<Box<str>>,
-    /// The one algorithm it is meant for, where its set says so.
+    /// The only algorithm that the JWK set allows for it, if it names one.
     algorithm: Option<Algorithm>,
     verifying: DecodingKey,
-    /// What stands for it, so that it is known again.
+    /// Its fingerprint, which identifies it after a reload.
     print: Fingerprint,
 }
 
@@ -58,18 +58,18 @@ impl Key {
         }
     }
 
-    /// True if a token that was signed with the key of this print could be signed with this one.
+    /// True if this is the key with this fingerprint, and it may be used with this algorithm.
     pub(super) fn is(&self, print: Fingerprint, algorithm: Algorithm) -> bool {
         self.print == print && self.algorithm.is_none_or(|own| own == algorithm)
     }
 
-    /// True if it signs as well as it checks.
+    /// True if the key can sign as well as verify.
     pub(super) fn is_secret(&self) -> bool {
         self.verifying.family() == AlgorithmFamily::Hmac
     }
 
-    /// True if a token with this header could be signed with it: never across families, so that
-    /// a public key is no shared secret (RFC 8725 §2.1).
+    /// True if a token with this header may be verified with this key. Never across families, so
+    /// that a public key can't be used as a shared secret (RFC 8725 §2.1).
     fn fits(&self, algorithm: Algorithm, id: Option<&str>) -> bool {
         self.verifying.family() == algorithm.family()
             && self.algorithm.is_none_or(|own| own == algorithm)
@@ -80,18 +80,18 @@ impl Key {
     }
 }
 
-/// What became of a signature.
+/// The result of verifying a signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Check {
-    /// Good, by the key of this print.
+    /// Valid, by the key with this fingerprint.
     Good(Fingerprint),
     Bad,
-    /// No key fits.
+    /// No key matches.
     Unknown,
 }
 
-/// Checks a signature against those of the keys that fit. A token that doesn't name its key is
-/// tried with every key of its family: at most [`MAX_KEYS`](super::jwk::MAX_KEYS) of each set.
+/// Verifies a signature with the matching keys. A token without a `kid` is tried with every key of
+/// its family: at most [`MAX_KEYS`](super::jwk::MAX_KEYS) of each set.
 pub(super) fn check<'a>(
     keys: impl Iterator<Item = &'a Key>,
     algorithm: Algorithm,
@@ -111,7 +111,7 @@ pub(super) fn check<'a>(
     result
 }
 
-/// The algorithm of this name; `None` for `none` and what is not taken here.
+/// The algorithm with this name; `None` for `none` and unsupported algorithms.
 pub(super) fn algorithm(name: &str) -> Option<Algorithm> {
     if name == ED25519 {
         return Some(Algorithm::EdDSA);
@@ -119,8 +119,8 @@ pub(super) fn algorithm(name: &str) -> Option<Algorithm> {
     name.parse().ok()
 }
 
-/// The algorithms that are allowed. Where none are listed, those of the kinds of keys there are;
-/// each key is held to its own family either way.
+/// The allowed algorithms. If none are configured, those that fit the configured keys; each key is
+/// only used with its own family either way.
 pub(super) fn algorithms(settings: &VerifierSettings, keys: &[Key]) -> Result<Vec<Algorithm>> {
     if settings.algorithms.is_empty() {
         return Ok(of_kinds(settings.jwks_url.is_some(), keys));
@@ -139,8 +139,8 @@ pub(super) fn algorithms(settings: &VerifierSettings, keys: &[Key]) -> Result<Ve
         .collect()
 }
 
-/// The algorithms of these keys, and of those that are fetched: no secret is among them. A secret
-/// is for HS256, unless its set says otherwise.
+/// The algorithms of these keys, and of fetched keys, which never contain a secret. A secret is
+/// used with HS256, unless its JWK set names another algorithm.
 fn of_kinds(is_fetched: bool, keys: &[Key]) -> Vec<Algorithm> {
     let mut allowed = if is_fetched {
         PAIRED.to_vec()
@@ -157,7 +157,7 @@ fn of_kinds(is_fetched: bool, keys: &[Key]) -> Vec<Algorithm> {
     allowed
 }
 
-/// The keys that the settings hold or name by a file, and the algorithms that are allowed.
+/// The keys in the settings and in the files that they name, and the allowed algorithms.
 pub(super) fn load(settings: &VerifierSettings) -> Result<(Vec<Key>, Vec<Algorithm>)> {
     let mut keys = Vec::new();
     keys.extend(of_secret(settings)?);
@@ -227,7 +227,7 @@ fn read(path: &Path, field: &'static str) -> Result<Vec<u8>> {
 }
 
 fn from_pem(pem: &[u8], field: &'static str) -> Result<DecodingKey> {
-    // Whoever holds the signing key can make tokens: it has no place here.
+    // A private key can sign tokens, so it is refused here.
     if pem.windows(11).any(|part| part == b"PRIVATE KEY") {
         return Err(Error::field(
             field,
@@ -245,7 +245,7 @@ fn from_pem(pem: &[u8], field: &'static str) -> Result<DecodingKey> {
         })
 }
 
-/// A print of what a key is made of: the same for the same key under another name.
+/// A fingerprint of the key's material: the same for the same key under another `kid`.
 fn print(key: &DecodingKey) -> Fingerprint {
     let mut material = format!("{:?}:", key.family()).into_bytes();
     match key.kind() {

@@ -28,6 +28,7 @@ pub use claims::is_name;
 pub use failure::AuthFailure;
 pub use fingerprint::Fingerprint;
 pub use identity::{ADMIN, Identity, SERVICE, rate_limit_key};
+pub use jwks::{JwksProbe, probe_jwks};
 pub use mint::{TokenMint, TokenRequest};
 pub use policy::{NamespaceRules, Policy, RuleError};
 pub use revocations::{

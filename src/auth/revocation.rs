@@ -1,4 +1,4 @@
-//! The table of revoked tokens, which every check of a token asks.
+//! The table of revoked tokens, which every check of a token consults.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,7 +27,7 @@ struct Lists {
 
 struct UserEntry {
     issued_before: Timestamp,
-    /// The difference between calendar and uptime when the entry was made, in microseconds.
+    /// The difference between wall clock and uptime when the entry was made, in microseconds.
     calendar: i64,
     until: End,
 }
@@ -80,12 +80,12 @@ impl Lists {
     }
 }
 
-/// Later than any token's expiry.
+/// A time later than any token's expiry.
 pub(super) fn end_of_time() -> Timestamp {
     Timestamp::from_micros(i64::MAX)
 }
 
-/// Now, by the calendar and by the machine's uptime, which nobody can set.
+/// The current time, by the wall clock and by the machine's uptime, which can't be set.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Moment {
     pub(super) wall: Timestamp,
@@ -97,12 +97,12 @@ impl Moment {
         Moment::at(Timestamp::now())
     }
 
-    /// Now, which is this by the calendar.
+    /// The current time, given the wall clock's time.
     pub(super) fn at(wall: Timestamp) -> Self {
         Moment { wall, up: uptime() }
     }
 
-    /// By how much the calendar is ahead of the uptime, in microseconds.
+    /// How far the wall clock is ahead of the uptime, in microseconds.
     fn calendar(self) -> i64 {
         let up = i64::try_from(self.up.as_micros()).unwrap_or(i64::MAX);
         self.wall.as_micros().saturating_sub(up)
@@ -110,9 +110,9 @@ impl Moment {
 }
 
 impl UserEntry {
-    /// Tokens issued before this time, by the calendar of `now`, are covered. If the clock was set
-    /// since the revocation, the moment of the revocation has another date: without the correction
-    /// a clock that was ahead would lock the user out until that date.
+    /// Tokens issued before this time, by the wall clock of `now`, are covered. If the clock was
+    /// set since the revocation, the moment of the revocation has another date: without this
+    /// correction a clock that was ahead would lock the user out until that date.
     fn issued_before(&self, now: Moment) -> Timestamp {
         let set = now.calendar().saturating_sub(self.calendar);
         if set.abs() < SLEWED {
@@ -122,15 +122,15 @@ impl UserEntry {
     }
 }
 
-/// An entry that was read from the register stays at least this long, whatever the calendar says:
-/// a machine may start with a clock that is ahead, and set it right soon after.
+/// An entry read from the register stays at least this long, whatever the wall clock says: a
+/// machine may start with a clock that is ahead, and correct it soon after.
 const KEPT_AFTER_START: Duration = Duration::from_hours(1);
 
-/// By how much a calendar moves without being set, in microseconds.
+/// How far a wall clock drifts without being set, in microseconds.
 const SLEWED: i64 = 2_000_000;
 
-/// When an entry ends: once its date has come by the calendar and its duration has passed by the
-/// uptime. So a clock that is set ahead for a while does not end a revocation early.
+/// When an entry ends: once its date has passed by the wall clock and its duration has passed by
+/// the uptime. So a clock that is set ahead for a while does not end a revocation early.
 #[derive(Debug, Clone, Copy)]
 struct End {
     wall: Timestamp,
@@ -160,10 +160,11 @@ impl End {
 }
 
 impl RevocationTable {
-    /// Adds an entry, or extends the one of the same subject, and returns what holds then. Of each
-    /// kind at most `limit` are kept.
+    /// Adds an entry, or extends the one of the same subject, and returns the resulting entry. At
+    /// most `limit` entries of each kind are kept.
     ///
     /// # Errors
+    ///
     /// `resource_exhausted`.
     pub(super) fn add(
         &self,
@@ -186,8 +187,8 @@ impl RevocationTable {
         Ok(merged)
     }
 
-    /// Takes over what the register holds. No limit applies: dropping an entry would make its
-    /// tokens good again.
+    /// Loads the entries of the register. No limit applies: dropping an entry would make its tokens
+    /// valid again.
     pub(super) fn load(&self, revocations: Vec<Revocation>, now: Moment) {
         let mut lists = self.lists.write().unwrap_or_else(PoisonError::into_inner);
         for revocation in revocations {
@@ -198,7 +199,7 @@ impl RevocationTable {
         }
     }
 
-    /// Removes the entries that have ended; returns them, and how many are left.
+    /// Removes the entries that have ended; returns them, and the number of remaining ones.
     pub(super) fn sweep(&self, now: Moment) -> (Vec<Revocation>, usize) {
         if !self.any.load(Ordering::Acquire) {
             return (Vec::new(), 0);
@@ -217,7 +218,7 @@ impl RevocationTable {
 
     fn covers_at(&self, identity: &Identity, now: Moment) -> bool {
         let lists = self.lists.read().unwrap_or_else(PoisonError::into_inner);
-        // An identity without a token has none that could be revoked, whatever its name.
+        // An identity without a token has nothing that could be revoked, whatever its name.
         let Some(token) = identity.fingerprint() else {
             return false;
         };
@@ -245,7 +246,7 @@ mod tests {
         Timestamp::from_micros(micros)
     }
 
-    /// So many microseconds after the beginning of both clocks.
+    /// This many microseconds after the start of both clocks.
     fn moment(micros: u64) -> Moment {
         Moment {
             wall: at(micros.cast_signed()),
@@ -299,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn table_is_bounded_and_sweeps_what_has_ended() {
+    fn table_is_bounded_and_sweeps_ended_entries() {
         let table = RevocationTable::default();
         for n in 0..10 {
             table
@@ -310,7 +311,7 @@ mod tests {
         let one_more = token("one more", 200);
         let error = table.add(one_more.clone(), moment(99), 10).unwrap_err();
         assert_eq!(error.code(), crate::error::Code::ResourceExhausted);
-        // The other kind has its own bound, and an entry that is there can be extended.
+        // The other kind has its own limit, and an existing entry can be extended.
         table.add(user("ann", 50, 100), moment(99), 10).unwrap();
         table.add(token("1", 150), moment(99), 10).unwrap();
         let (ended, left) = table.sweep(moment(100));
@@ -339,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn clock_that_was_ahead_for_a_while_ends_nothing() {
+    fn temporarily_fast_clock_ends_no_entry() {
         let revocations = RevocationTable::default();
         revocations.add(token("ann", 100), moment(0), 10).unwrap();
         let ahead = Moment {
@@ -348,7 +349,7 @@ mod tests {
         };
         assert_eq!(revocations.sweep(ahead).1, 1);
         assert!(revocations.covers_at(&issued("ann", None), moment(20)));
-        // Nor does one that is behind keep it covered in the end.
+        // A clock that is behind does not keep it covered forever either.
         let behind = Moment {
             wall: at(-1_000_000),
             up: Duration::from_micros(200),

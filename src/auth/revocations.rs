@@ -1,7 +1,8 @@
-//! The register of revocations: where they are kept beyond this process, or beyond this node.
+//! The register of revocations, which stores them outside this process or shares them between
+//! nodes.
 //!
-//! Every check of a token is answered from the [`Verifier`](super::Verifier)'s own table. The
-//! register makes that table outlive the process, and carries revocations between nodes.
+//! Every check of a token uses the [`Verifier`](super::Verifier)'s own table. The register makes
+//! that table outlive the process, and carries revocations between nodes.
 
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use super::Fingerprint;
 use crate::event::Timestamp;
 use crate::maybe_ready::MaybeReady;
 
-/// What a revocation is about.
+/// What a revocation applies to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum RevokedSubject {
     /// One token.
@@ -24,39 +25,42 @@ pub enum RevokedSubject {
 pub struct Revocation {
     /// Which tokens.
     pub subject: RevokedSubject,
-    /// For a user: tokens issued (`iat`) from then on are good. A single token has no use for it.
+    /// For a user: tokens issued (`iat`) from this time on are valid. Unused for a single token.
     pub issued_before: Timestamp,
-    /// When the tokens have expired anyway, so that the entry can go.
+    /// When the tokens have expired anyway, so that the entry can be removed.
     pub until: Timestamp,
 }
 
-/// Is called with each revocation that another node adds.
+/// A callback for each revocation that another node adds.
 pub type RevocationWatcher = Box<dyn Fn(Revocation) + Send + Sync>;
 
 /// A register of revocations. A later revocation of the same subject replaces an earlier one.
 pub trait Revocations: Send + Sync {
-    /// Adds a revocation. The answer comes once it is as durable as the register makes it.
+    /// Adds a revocation. The result is ready once the revocation is as durable as the register
+    /// makes it.
     ///
     /// # Errors
-    /// `unavailable` where it could not be kept.
+    ///
+    /// `unavailable` if it could not be stored.
     fn add(&self, revocation: Revocation) -> MaybeReady<()>;
 
     /// All revocations in the register; read once, before the first token is checked.
     ///
     /// # Errors
-    /// Where the register can't be read, or some may be missing.
+    ///
+    /// If the register can't be read, or some entries may be missing.
     fn list(&self) -> MaybeReady<Vec<Revocation>>;
 
-    /// Removes revocations that have ended, unless a later one of the same subject has replaced
-    /// them. Never waits; what can't be removed now is removed after the next [`Self::list`].
+    /// Removes ended revocations, unless a later one of the same subject has replaced them. Never
+    /// waits; entries that can't be removed now are removed after the next [`Self::list`].
     fn remove(&self, ended: Vec<Revocation>);
 
     /// Reports the revocations of other nodes from now on. The caller watches before it lists, so
-    /// that none falls between the two.
+    /// that none is missed between the two.
     fn watch(&self, watcher: RevocationWatcher);
 }
 
-/// The register of a single node without a store: the verifier's table is all there is.
+/// The register of a single node without a store: the verifier's table is the only copy.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct LocalRevocations;
 

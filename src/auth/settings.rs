@@ -69,7 +69,7 @@ impl VerifierSettings {
     }
 
     /// All problems for which a [`Verifier`](super::Verifier) would refuse these settings, each
-    /// with its key. The keys behind a URL are not fetched.
+    /// with its key. Keys behind a URL are not fetched.
     #[must_use]
     pub fn faults(&self) -> Vec<Error> {
         let each = [

@@ -1,4 +1,4 @@
-//! Making an identity of a token.
+//! Verifies tokens and produces identities.
 
 mod state;
 
@@ -28,35 +28,35 @@ use crate::event::Timestamp;
 use crate::maybe_ready::MaybeReady;
 use state::State;
 
-/// How often the keys are fetched anew.
+/// The interval of the periodic fetch of the keys.
 const REFRESH: Duration = Duration::from_mins(5);
 
-/// What a [`Verifier`] tells of.
+/// An event that a [`Verifier`] reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AuthEvent {
     /// A token was refused.
     Refused(AuthFailure),
-    /// A token could be neither taken nor refused, as its key could not be fetched.
+    /// A token could be neither accepted nor refused because its key could not be fetched.
     NotJudged,
     /// Whether a fetch of the keys succeeded.
     Fetched(bool),
 }
 
-/// Verifies tokens: JSON Web Tokens (RFC 7519) with a signature, held to RFC 8725.
+/// Verifies tokens: signed JSON Web Tokens (RFC 7519), following RFC 8725.
 ///
-/// `exp` is always required. Verified tokens are remembered until they expire or the keys change,
-/// so that a token that comes with every call costs one hash.
+/// `exp` is always required. Verified tokens are cached until they expire or the keys change, so
+/// that a token that comes with every call costs one hash.
 pub struct Verifier {
     state: ArcSwap<State>,
     cache: Cache,
     interner: Interner,
     revoked: RevocationTable,
-    /// Where revocations are kept beyond this process.
+    /// Where revocations are stored outside this process.
     register: Arc<dyn Revocations>,
     /// Counts the revocations that other nodes have added.
     revoked_elsewhere: AtomicU64,
     fetches: Fetches,
-    /// Rung where the keys must be fetched anew before it is time.
+    /// Notified when the keys must be fetched before the next periodic fetch.
     refresh_now: Notify,
     /// Held while the state is replaced.
     replacing: Mutex<()>,
@@ -67,12 +67,13 @@ impl Verifier {
     /// The longest token, in bytes.
     pub const MAX_TOKEN: usize = 8192;
 
-    /// Loads the keys that are in the settings or in files; those behind a URL come with the
-    /// first token, or with [`Verifier::keep_fresh`]. Revocations come from the register with
-    /// [`Verifier::load_revocations`]. `tell` is told what happens.
+    /// Loads the keys from the settings and from files; keys behind a URL are fetched for the first
+    /// token, or by [`Verifier::keep_fresh`]. [`Verifier::load_revocations`] loads the revocations
+    /// from the register. `tell` is called with each [`AuthEvent`].
     ///
     /// # Errors
-    /// `invalid_argument` naming the setting that is wrong.
+    ///
+    /// `invalid_argument` with the invalid setting.
     pub fn new(
         settings: &VerifierSettings,
         register: Arc<dyn Revocations>,
@@ -92,11 +93,12 @@ impl Verifier {
         }))
     }
 
-    /// The identity of a token: at once, but where its key must first be fetched.
+    /// The identity of a token. It is ready at once, unless the token's key must be fetched first.
     ///
     /// # Errors
-    /// `unauthenticated` for a token that is refused, `unavailable` for one that can't be judged,
-    /// as its key could not be fetched.
+    ///
+    /// `unauthenticated` for a refused token, `unavailable` for one that can't be judged because
+    /// its key could not be fetched.
     pub fn verify(self: &Arc<Self>, token: &str) -> MaybeReady<Arc<Identity>> {
         match self.check(token) {
             Err(refusal) if refusal.by_keys => {
@@ -114,24 +116,24 @@ impl Verifier {
         }
     }
 
-    /// True as long as the keys behind the URL were never fetched: their tokens can't be judged.
+    /// True while the keys behind the URL have never been fetched: their tokens can't be judged.
     #[must_use]
     pub fn lacks_keys(&self) -> bool {
         self.state.load().lacks_keys()
     }
 
-    /// The failure of a token that never came so far as to be verified, reported as the others
-    /// are.
+    /// Reports a failure that occurred before a token could be verified, like any other failure.
     #[must_use]
     pub fn refused(&self, failure: AuthFailure) -> Error {
         self.refuse(failure)
     }
 
-    /// Looks again at an identity that was verified earlier: has it expired, was it revoked, is
-    /// its key still known, are its claims what is expected now.
+    /// Revalidates an identity that was verified earlier: that it has not expired, was not revoked,
+    /// its key is still known, and its claims match the current requirements.
     ///
     /// # Errors
-    /// What is wrong with it; nobody is told.
+    ///
+    /// The reason; it is not reported as an [`AuthEvent`].
     pub fn recheck(&self, identity: &Identity) -> Result<(), AuthFailure> {
         let now = Timestamp::now();
         if identity.valid_until().is_some_and(|end| now >= end) {
@@ -141,23 +143,27 @@ impl Verifier {
             return Err(AuthFailure::Revoked);
         }
         match &identity.token {
-            Some(token) => self.state.load().recheck(identity, &token.vouched, now),
+            Some(token) => self
+                .state
+                .load()
+                .recheck(identity, &token.verification, now),
             None => Ok(()),
         }
     }
 
-    /// Another number after each change of keys, algorithms or expectations, and after each
-    /// revocation by another node: then open connections must be checked again.
+    /// A number that changes with each change of keys, algorithms or required claims, and with each
+    /// revocation by another node: then open connections must be revalidated.
     #[must_use]
     pub fn generation(&self) -> u64 {
         let elsewhere = self.revoked_elsewhere.load(Ordering::Acquire);
         self.state.load().generation.wrapping_add(elsewhere)
     }
 
-    /// Takes over the revocations in the register, and from then on those of other nodes. To be
-    /// called, and awaited, before the first token is checked.
+    /// Loads the revocations of the register, and from then on those of other nodes. Call and await
+    /// it before the first token is checked.
     ///
     /// # Errors
+    ///
     /// As [`Revocations::list`].
     pub fn load_revocations(self: &Arc<Self>) -> MaybeReady<()> {
         let watching = Arc::downgrade(self);
@@ -175,10 +181,11 @@ impl Verifier {
         })
     }
 
-    /// Replaces keys and expectations. Keys fetched from the same URL stay.
+    /// Replaces keys and required claims. Keys fetched from the same URL stay.
     ///
     /// # Errors
-    /// `invalid_argument` naming the setting that is wrong; then everything stays as it is.
+    ///
+    /// `invalid_argument` with the invalid setting; then nothing changes.
     pub fn reload(&self, settings: &VerifierSettings) -> Result<()> {
         let mut new = State::load(settings)?;
         self.replace(|old| {
@@ -204,12 +211,13 @@ impl Verifier {
         Ok(())
     }
 
-    /// Revokes the token of an identity, until it has expired. It is refused from this call on; the
-    /// answer comes once the register has kept the revocation.
+    /// Revokes the token of an identity until it has expired. It is refused from this call on; the
+    /// result is ready once the register has stored the revocation.
     ///
     /// # Errors
-    /// `failed_precondition` where it has no token, `resource_exhausted` where
-    /// `auth.revocations` are kept already, and as [`Revocations::add`].
+    ///
+    /// `failed_precondition` if it has no token, `resource_exhausted` if there are
+    /// `auth.revocations` already, and as [`Revocations::add`].
     pub fn revoke_token(&self, identity: &Identity) -> MaybeReady<()> {
         let Some(token) = identity.fingerprint() else {
             let error = Error::precondition("the connection has shown no token");
@@ -222,14 +230,15 @@ impl Verifier {
         })
     }
 
-    /// Revokes every token of a user that was issued until now, or that does not say when it was.
-    /// The entry is kept until `auth.max_lifetime` has passed; where that is not set, for as long as
-    /// the register lasts. They are refused from this call on; the answer comes once the register
-    /// has kept the revocation.
+    /// Revokes every token of a user whose `iat` is not later than now or is missing. The entry is
+    /// kept until `auth.max_lifetime` has passed; without that setting, for as long as the register
+    /// exists. The tokens are refused from this call on; the result is ready once the register has
+    /// stored the revocation.
     ///
     /// # Errors
-    /// `invalid_argument` for the field `user` where no token can have such a user,
-    /// `resource_exhausted` where `auth.revocations` are kept already, and as [`Revocations::add`].
+    ///
+    /// `invalid_argument` for the field `user` if no token can have such a user,
+    /// `resource_exhausted` if there are `auth.revocations` already, and as [`Revocations::add`].
     pub fn revoke_user(&self, user: &str) -> MaybeReady<()> {
         if !is_name(user) {
             let expected = "expected 1 to 255 bytes without control characters";
@@ -244,7 +253,7 @@ impl Verifier {
         })
     }
 
-    /// Removes revocations of tokens that have expired; answers how many are left.
+    /// Removes revocations of expired tokens; returns the number of remaining ones.
     pub fn sweep(&self) -> usize {
         let (ended, left) = self.revoked.sweep(Moment::now());
         if !ended.is_empty() {
@@ -253,7 +262,7 @@ impl Verifier {
         left
     }
 
-    /// The entry of a user that was kept without `auth.max_lifetime` ends once that is set.
+    /// The end of a user's entry that was made without `auth.max_lifetime`, once that is set.
     fn within_lifetime(&self, revocation: Revocation) -> Revocation {
         let until = match revocation.subject {
             RevokedSubject::Token(_) => None,
@@ -268,11 +277,11 @@ impl Verifier {
         }
     }
 
-    /// The table comes first: should the register fail, the tokens stay refused while this process
-    /// runs, and the operator, who is told, can try again.
+    /// The table is changed first: if the register fails, the tokens stay refused while this
+    /// process runs, and the operator gets the error and can retry.
     fn revoke(&self, revocation: Revocation) -> MaybeReady<()> {
         let (limit, now) = (self.state.load().revocations, Moment::now());
-        // Room is made first, and what was removed leaves the register too.
+        // Ended entries are removed first, from the register too, to make room.
         self.sweep();
         match self.revoked.add(revocation, now, limit) {
             Ok(merged) => self.register.add(merged),
@@ -280,8 +289,8 @@ impl Verifier {
         }
     }
 
-    /// Fetches the keys now and then every five minutes, for as long as it is polled; after a
-    /// fetch that failed, sooner. Where a fetch fails, the keys that are there stay.
+    /// Fetches the keys now and then every five minutes, for as long as it is polled, and sooner
+    /// after a failed fetch. If a fetch fails, the current keys stay.
     pub async fn keep_fresh(self: Arc<Self>) {
         let mut failures = 0_u32;
         loop {
@@ -341,7 +350,7 @@ impl Verifier {
         Ok(identity)
     }
 
-    /// Fetches the keys for somebody who asked at this time.
+    /// Fetches the keys for a caller that asked at this time.
     async fn refresh(&self, cause: Cause, asked: Instant) -> Result<(), NotFetched> {
         let Some(source) = self.state.load().source.clone() else {
             return Ok(());
@@ -364,7 +373,7 @@ impl Verifier {
         // Everybody can read the set, so everybody could sign with a secret in it.
         keys.retain(|key| !key.is_secret());
         if keys.is_empty() {
-            // More likely a fault over there than a wish to shut everybody out.
+            // An empty set is more likely a provider's fault than the intent to lock everybody out.
             return Err("it holds no usable key".to_owned());
         }
         self.adopt(source, fetched, keys);
@@ -386,7 +395,7 @@ impl Verifier {
         });
     }
 
-    /// Puts a new state in the old one's place, and forgets what was verified with the old one.
+    /// Replaces the state, and drops everything that was verified with the old one.
     fn replace(&self, next: impl FnOnce(&State) -> Option<State>) {
         let _only_one = self
             .replacing

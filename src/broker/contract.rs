@@ -14,11 +14,11 @@ use crate::event::{
     Audience, ChannelName, ConnectionId, Draft, Event, Headers, Payload, Position, Timestamp,
     TraceContext,
 };
-use subject::{Subject, disk, memory, offsets};
+use subject::{Subject, disk, memory, nats, offsets};
 
 pub(super) use subject::{Recorder, draft, keyed, namespaces};
 
-async fn numbers_from_one_in_each_channel(subject: &Subject) {
+async fn offsets_start_at_one_in_each_channel(subject: &Subject) {
     let channel = ChannelName::new("kept:a").unwrap();
     for n in 1..=3 {
         let a = subject.publish("kept:a", 0).await.position.unwrap();
@@ -30,7 +30,7 @@ async fn numbers_from_one_in_each_channel(subject: &Subject) {
     }
 }
 
-async fn delivers_in_order_and_with_the_place_it_answers(subject: &Subject) {
+async fn delivers_in_order_with_returned_position(subject: &Subject) {
     let mut places = Vec::new();
     for n in 0..20 {
         let receipt = subject.publish("kept:a", n).await;
@@ -48,7 +48,7 @@ async fn delivers_in_order_and_with_the_place_it_answers(subject: &Subject) {
     assert_eq!(delivered, places);
 }
 
-async fn keeps_no_more_than_it_should(subject: &Subject) {
+async fn retention_limits_are_applied(subject: &Subject) {
     for n in 0..12 {
         subject.publish("kept:a", n).await;
         subject.publish("small:a", n).await;
@@ -62,7 +62,7 @@ async fn keeps_no_more_than_it_should(subject: &Subject) {
     assert_eq!(page.events.last().unwrap().position.unwrap().offset, 12);
 }
 
-async fn reads_any_part_in_either_direction(subject: &Subject) {
+async fn reads_any_range_in_either_direction(subject: &Subject) {
     for n in 0..5 {
         subject.publish("kept:a", n).await;
     }
@@ -107,7 +107,7 @@ async fn reads_any_part_in_either_direction(subject: &Subject) {
     assert!(!subject.read("kept:a", range(0, 3, 3, false)).await.more);
 }
 
-async fn says_what_can_be_resumed_from(subject: &Subject) {
+async fn page_covers_resumable_positions(subject: &Subject) {
     let start = subject.read("kept:a", Range::all(0)).await.top;
     assert_eq!(start.offset, 0);
     for n in 0..7 {
@@ -132,7 +132,7 @@ async fn says_what_can_be_resumed_from(subject: &Subject) {
     }));
 }
 
-async fn keeps_nothing_where_nothing_is_to_be_kept(subject: &Subject) {
+async fn keeps_nothing_without_history(subject: &Subject) {
     let receipt = subject.publish("plain:a", 1).await;
     assert_eq!((receipt.position, receipt.subscribers), (None, 3));
     let channel = ChannelName::new("plain:a").unwrap();
@@ -140,9 +140,9 @@ async fn keeps_nothing_where_nothing_is_to_be_kept(subject: &Subject) {
     assert!(page.is_none());
 }
 
-async fn answers_a_repeat_with_the_first_place(subject: &Subject) {
+async fn repeat_returns_first_position(subject: &Subject) {
     for channel in ["kept:a", "plain:a"] {
-        let publish = |key| subject.broker.publish(draft(channel, 1, Some(key)), None);
+        let publish = |key| subject.broker.publish(draft(channel, 1, Some(key)));
         let first = publish("k").await.unwrap();
         let again = publish("k").await.unwrap();
         assert_eq!(
@@ -154,14 +154,14 @@ async fn answers_a_repeat_with_the_first_place(subject: &Subject) {
     assert_eq!(events, 2, "a repeat is delivered to nobody");
 }
 
-async fn holds_a_key_to_be_its_publishers_alone(subject: &Subject) {
+async fn keys_are_scoped_to_publishers(subject: &Subject) {
     for channel in ["kept:a", "plain:a"] {
         let publish = |publisher: &str, key: &str| {
             let event = Draft {
                 idempotency_key: Some(keyed(publisher, key)),
                 ..draft(channel, 1, None)
             };
-            subject.broker.publish(event, None)
+            subject.broker.publish(event)
         };
         let junk = publish("u:evil", "order-1").await.unwrap();
         let real = publish("s:shop", "order-1").await.unwrap();
@@ -174,30 +174,30 @@ async fn holds_a_key_to_be_its_publishers_alone(subject: &Subject) {
     assert_eq!(subject.sink.events.lock().unwrap().len(), 6);
 }
 
-async fn lets_the_full_table_cost_its_filler_only(subject: &Subject) {
+async fn full_table_affects_only_its_filler(subject: &Subject) {
     let publish = |publisher: &str, n: usize| {
         let event = Draft {
             idempotency_key: Some(keyed(publisher, &n.to_string())),
             ..draft(["kept:a", "plain:a"][n % 2], n, None)
         };
-        subject.broker.publish(event, None)
+        subject.broker.publish(event)
     };
     for n in 0..3 {
         publish("u:evil", n).await.unwrap();
     }
     let refused = publish("u:evil", 3).await.unwrap_err();
-    let said = refused.message();
+    let message = refused.message();
     assert!(
-        said.contains("limits.idempotency_keys_per_publisher"),
-        "{said}"
+        message.contains("limits.idempotency_keys_per_publisher"),
+        "{message}"
     );
     let mut refused = None;
     for n in 0..100 {
         let accomplice = format!("u:accomplice{}", n / 3);
         refused = publish(&accomplice, n % 3).await.err().or(refused);
     }
-    let said = refused.unwrap().message();
-    assert!(said.contains("(limits.idempotency_keys)"), "{said}");
+    let message = refused.unwrap().message();
+    assert!(message.contains("(limits.idempotency_keys)"), "{message}");
     assert!(!publish("s:shop", 0).await.unwrap().duplicate);
     assert!(publish("s:shop", 0).await.unwrap().duplicate);
     assert!(
@@ -206,10 +206,10 @@ async fn lets_the_full_table_cost_its_filler_only(subject: &Subject) {
     );
 }
 
-async fn keeps_no_key_with_an_event(subject: &Subject) {
+async fn stored_event_has_no_idempotency_key(subject: &Subject) {
     for channel in ["kept:a", "plain:a"] {
         let event = draft(channel, 1, Some("k"));
-        subject.broker.publish(event, None).await.unwrap();
+        subject.broker.publish(event).await.unwrap();
     }
     let events = subject.sink.events.lock().unwrap();
     assert!(events.iter().all(|event| event.idempotency_key.is_none()));
@@ -231,7 +231,7 @@ async fn lists_channels_by_name(subject: &Subject) {
     assert_eq!(list("", "", 1).await, ["brief:a"]);
 }
 
-async fn lets_go_of_what_has_expired(subject: &Subject) {
+async fn expired_events_and_keys_are_removed(subject: &Subject) {
     subject.publish("brief:a", 0).await;
     subject.advance(Duration::from_secs(30)).await;
     subject.publish("brief:a", 1).await;
@@ -249,7 +249,7 @@ async fn lets_go_of_what_has_expired(subject: &Subject) {
     );
 }
 
-async fn forgets_an_idle_channel_but_never_a_followed_one(subject: &Subject) {
+async fn idle_channel_is_removed_unless_subscribed(subject: &Subject) {
     let before = subject.publish("brief:a", 0).await.position.unwrap();
     subject.sink.followed.store(true, Ordering::Relaxed);
     subject.advance(Duration::from_hours(1)).await;
@@ -267,10 +267,10 @@ async fn forgets_an_idle_channel_but_never_a_followed_one(subject: &Subject) {
     );
 }
 
-async fn bounds_keys_and_channels(subject: &Subject) {
+async fn keys_and_channels_are_bounded(subject: &Subject) {
     let publish = |n: usize| {
         let key = n.to_string();
-        subject.broker.publish(draft("kept:a", 1, Some(&key)), None)
+        subject.broker.publish(draft("kept:a", 1, Some(&key)))
     };
     for n in 0..3 {
         publish(n).await.unwrap();
@@ -287,17 +287,14 @@ async fn bounds_keys_and_channels(subject: &Subject) {
     for n in 1..100 {
         subject.publish(&format!("kept:{n}"), 0).await;
     }
-    let one_more = subject
-        .broker
-        .publish(draft("kept:more", 0, None), None)
-        .await;
+    let one_more = subject.broker.publish(draft("kept:more", 0, None)).await;
     assert_eq!(
         one_more.unwrap_err().code(),
         crate::error::Code::ResourceExhausted
     );
 }
 
-async fn knows_what_it_keeps(subject: &Subject) {
+async fn exists_reports_stored_channels(subject: &Subject) {
     let exists = |channel: &str| {
         let channel = ChannelName::new(channel).unwrap();
         subject.broker.exists(&channel)
@@ -323,7 +320,7 @@ async fn keeps_the_order_of_concurrent_publishers(subject: &Subject) {
         publishers.spawn(async move {
             for n in 0..25 {
                 let event = draft("brief:a", publisher * 100 + n, None);
-                broker.publish(event, None).await.unwrap();
+                broker.publish(event).await.unwrap();
             }
         });
     }
@@ -384,7 +381,7 @@ async fn reads_a_long_history_page_by_page(subject: &Subject) {
     assert_eq!(backward, (1..=300).rev().collect::<Vec<_>>());
 }
 
-async fn gives_back_what_was_published(subject: &Subject) {
+async fn stored_event_equals_published(subject: &Subject) {
     let pairs = [("a", "1"), ("b", "ü")].map(|(n, v)| (n.to_owned(), v.to_owned()));
     let published = Draft {
         payload: Payload::new(Bytes::from_static(b"\0\xff bytes"), "image/png").unwrap(),
@@ -405,7 +402,7 @@ async fn gives_back_what_was_published(subject: &Subject) {
         ..draft("kept:a", 0, None)
     };
     let sent = published.clone();
-    subject.broker.publish(published, None).await.unwrap();
+    subject.broker.publish(published).await.unwrap();
     let page = subject.read("kept:a", Range::all(1)).await;
     let got = &page.events[0];
     assert_eq!((got.id, &got.channel), (sent.id, &sent.channel));
@@ -417,7 +414,7 @@ async fn gives_back_what_was_published(subject: &Subject) {
     assert_eq!(got.position, Some(page.top));
 }
 
-async fn pages_through_the_channels(subject: &Subject) {
+async fn lists_channels_in_pages(subject: &Subject) {
     for n in 0..25 {
         subject.publish(&format!("kept:{n:02}"), 0).await;
     }
@@ -434,8 +431,8 @@ async fn pages_through_the_channels(subject: &Subject) {
     assert_eq!(names, all);
 }
 
-async fn answers_repeats_that_come_at_once(subject: &Subject) {
-    let publish = || subject.broker.publish(draft("kept:a", 1, Some("k")), None);
+async fn concurrent_repeats_share_one_result(subject: &Subject) {
+    let publish = || subject.broker.publish(draft("kept:a", 1, Some("k")));
     let (first, second, third) = (publish(), publish(), publish());
     let first = first.await.unwrap();
     for again in [second.await.unwrap(), third.await.unwrap()] {
@@ -447,12 +444,12 @@ async fn answers_repeats_that_come_at_once(subject: &Subject) {
     assert_eq!(subject.sink.events.lock().unwrap().len(), 1);
 }
 
-async fn ends_a_numbering_with_the_first_event_that_it_leaves_out(subject: &Subject) {
+async fn event_without_offset_ends_the_epoch(subject: &Subject) {
     let seen = subject.publish("kept:a", 0).await.position.unwrap();
     subject.keep(0);
     // Started sequentially and answered in any order: results arrive in order.
     let passing: Vec<_> = (1..=5)
-        .map(|n| subject.broker.publish(draft("kept:a", n, None), None))
+        .map(|n| subject.broker.publish(draft("kept:a", n, None)))
         .collect();
     for receipt in passing {
         assert_eq!(receipt.await.unwrap().position, None);
@@ -475,7 +472,7 @@ async fn ends_a_numbering_with_the_first_event_that_it_leaves_out(subject: &Subj
     assert!(!page.covers(next), "the second time as the first");
 }
 
-async fn goes_on_with_a_numbering_that_left_nothing_out(subject: &Subject) {
+async fn epoch_continues_if_nothing_was_missed(subject: &Subject) {
     let seen = subject.publish("kept:a", 0).await.position.unwrap();
     for size in [0, 2, 5] {
         subject.keep(size);
@@ -487,7 +484,7 @@ async fn goes_on_with_a_numbering_that_left_nothing_out(subject: &Subject) {
     assert_eq!((next.epoch, next.offset), (seen.epoch, 2));
 }
 
-async fn reads_no_more_bytes_than_asked_for(subject: &Subject) {
+async fn reads_stay_within_requested_bytes(subject: &Subject) {
     for n in 0..5 {
         subject.publish("kept:a", n).await;
     }
@@ -517,10 +514,9 @@ async fn keeps_the_order_of_each_publisher_among_many(subject: &Subject) {
     for n in 0..600_usize {
         let publisher = [0, 0, 0, 1, 2][n % 5];
         let share = Share::of(["flood", "one", "other"][publisher]);
-        let answer =
-            subject
-                .broker
-                .publish_for(share, draft("brief:a", publisher * 10_000 + n, None), None);
+        let answer = subject
+            .broker
+            .publish_for(share, draft("brief:a", publisher * 10_000 + n, None));
         answers.push((publisher, answer));
     }
     let mut last = [0; 3];
@@ -549,32 +545,38 @@ macro_rules! every_rule {
                 super::$rule(&super::disk()).await;
             }
         )*}
+        mod nats_broker {$(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+            async fn $rule() {
+                super::$rule(&super::nats().await).await;
+            }
+        )*}
     };
 }
 
 every_rule! {
-    numbers_from_one_in_each_channel
-    delivers_in_order_and_with_the_place_it_answers
-    keeps_no_more_than_it_should
-    reads_any_part_in_either_direction
-    says_what_can_be_resumed_from
-    keeps_nothing_where_nothing_is_to_be_kept
-    answers_a_repeat_with_the_first_place
-    holds_a_key_to_be_its_publishers_alone
-    lets_the_full_table_cost_its_filler_only
-    keeps_no_key_with_an_event
+    offsets_start_at_one_in_each_channel
+    delivers_in_order_with_returned_position
+    retention_limits_are_applied
+    reads_any_range_in_either_direction
+    page_covers_resumable_positions
+    keeps_nothing_without_history
+    repeat_returns_first_position
+    keys_are_scoped_to_publishers
+    full_table_affects_only_its_filler
+    stored_event_has_no_idempotency_key
     lists_channels_by_name
-    lets_go_of_what_has_expired
-    forgets_an_idle_channel_but_never_a_followed_one
-    bounds_keys_and_channels
-    knows_what_it_keeps
+    expired_events_and_keys_are_removed
+    idle_channel_is_removed_unless_subscribed
+    keys_and_channels_are_bounded
+    exists_reports_stored_channels
     keeps_the_order_of_concurrent_publishers
     reads_a_long_history_page_by_page
-    gives_back_what_was_published
-    pages_through_the_channels
-    answers_repeats_that_come_at_once
-    ends_a_numbering_with_the_first_event_that_it_leaves_out
-    goes_on_with_a_numbering_that_left_nothing_out
-    reads_no_more_bytes_than_asked_for
+    stored_event_equals_published
+    lists_channels_in_pages
+    concurrent_repeats_share_one_result
+    event_without_offset_ends_the_epoch
+    epoch_continues_if_nothing_was_missed
+    reads_stay_within_requested_bytes
     keeps_the_order_of_each_publisher_among_many
 }

@@ -64,6 +64,13 @@ impl ScopedKey {
     }
 }
 
+impl ScopedKey {
+    /// Which of so many tables has it.
+    pub(super) fn stripe(&self, stripes: usize) -> usize {
+        usize::from(self.whole.0[0]) % stripes
+    }
+}
+
 /// Keys and their receipts, by a clock of the owner's choice. Keys must be inserted in order of
 /// expiry.
 pub(super) struct KeyTable<T> {
@@ -290,11 +297,11 @@ mod tests {
     }
 
     #[test]
-    fn users_who_fill_the_table_leave_room_for_others_and_for_services() {
+    fn users_cannot_fill_the_table_for_services() {
         let (shares, mut held) = (shares(1000, 1000), Vec::new());
-        let (first, said) = fill(&shares, "u:mallory", &mut held);
+        let (first, message) = fill(&shares, "u:mallory", &mut held);
         assert_eq!(first, 56, "about an eighth of what is left of the half");
-        assert!(said.ends_with("(limits.idempotency_keys)"), "{said}");
+        assert!(message.ends_with("(limits.idempotency_keys)"), "{message}");
         assert!(fill(&shares, "u:ann", &mut held).0 > 40);
         for n in 0..1000 {
             fill(&shares, &format!("a:{n}"), &mut held);
@@ -307,19 +314,19 @@ mod tests {
     }
 
     #[test]
-    fn a_publisher_holds_no_more_than_its_share() {
+    fn publisher_is_limited_to_its_share() {
         let (shares, mut held) = (shares(1000, 10), Vec::new());
-        let (took, said) = fill(&shares, "u:mallory", &mut held);
+        let (took, message) = fill(&shares, "u:mallory", &mut held);
         assert_eq!(took, 10);
         assert!(
-            said.ends_with("(limits.idempotency_keys_per_publisher)"),
-            "{said}"
+            message.ends_with("(limits.idempotency_keys_per_publisher)"),
+            "{message}"
         );
         assert_eq!(fill(&shares, "s:billing", &mut held).0, 10);
     }
 
     #[test]
-    fn a_forgotten_key_gives_its_place_back() {
+    fn expired_key_releases_its_entry() {
         let (shares, mut table) = (shares(100, 2), KeyTable::default());
         let receipt = Receipt {
             id: Uuid::nil(),
@@ -341,7 +348,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn texts_that_are_cut_elsewhere_have_another_digest(
+        fn differently_split_texts_have_other_digests(
             publisher in "[a-z\\x00 :]{0,6}", name in "[a-z\\x00 :]{1,6}", cut in 0_usize..12,
         ) {
             let whole = format!("{publisher}{name}");

@@ -21,7 +21,7 @@ use super::{Broker, Kept, Page, Range, Receipt, Sink};
 use crate::error::Result;
 use crate::event::{ChannelName, Draft, Event, HistoryPolicy, Namespaces};
 use crate::maybe_ready::MaybeReady;
-use crate::telemetry::{FanoutSpan, Metrics};
+use crate::telemetry::Metrics;
 use budget::{Budget, Shelf};
 use channel::Channel;
 
@@ -140,27 +140,22 @@ impl Memory {
     ///
     /// # Errors
     /// `resource_exhausted` if there are too many keys.
-    pub(super) fn publish_unkept(&self, draft: Draft, span: Option<FanoutSpan>) -> Result<Receipt> {
-        self.publish_by(HistoryPolicy::NONE, draft, span)
+    pub(super) fn publish_unkept(&self, draft: Draft) -> Result<Receipt> {
+        self.publish_by(HistoryPolicy::NONE, draft)
     }
 
-    fn publish_now(&self, draft: Draft, span: Option<FanoutSpan>) -> Result<Receipt> {
+    fn publish_now(&self, draft: Draft) -> Result<Receipt> {
         let policy = match &draft.channel {
             Some(channel) => self.namespaces.load().of(channel).history,
             None => HistoryPolicy::NONE,
         };
-        self.publish_by(policy, draft, span)
+        self.publish_by(policy, draft)
     }
 
-    fn publish_by(
-        &self,
-        policy: HistoryPolicy,
-        mut draft: Draft,
-        span: Option<FanoutSpan>,
-    ) -> Result<Receipt> {
+    fn publish_by(&self, policy: HistoryPolicy, mut draft: Draft) -> Result<Receipt> {
         let key = draft.idempotency_key.take();
         let Some(channel) = draft.channel.clone() else {
-            return Ok(self.publish_direct(draft, span));
+            return Ok(self.publish_direct(draft));
         };
         let now = Instant::now();
         let place = self.place(&channel);
@@ -184,14 +179,11 @@ impl Memory {
             self.append(&mut stripe, place, draft, policy, now)?
         };
         if position.is_some() {
-            self.metrics.publish_commit(accepted.elapsed());
+            self.metrics.publish_commit(accepted);
         }
         let event_bytes = event.weight();
         // Still under the channel's lock, so that the order of offsets is the order of delivery.
-        let subscribers = self
-            .sink
-            .upgrade()
-            .map_or(0, |sink| sink.deliver(event, span));
+        let subscribers = self.sink.upgrade().map_or(0, |sink| sink.deliver(event));
         let receipt = Receipt {
             id,
             position,
@@ -209,13 +201,10 @@ impl Memory {
         Ok(receipt)
     }
 
-    fn publish_direct(&self, draft: Draft, span: Option<FanoutSpan>) -> Receipt {
+    fn publish_direct(&self, draft: Draft) -> Receipt {
         let id = draft.id;
         let event = Arc::new(Event::new(draft, None));
-        let subscribers = self
-            .sink
-            .upgrade()
-            .map_or(0, |sink| sink.deliver(event, span));
+        let subscribers = self.sink.upgrade().map_or(0, |sink| sink.deliver(event));
         Receipt {
             id,
             position: None,
@@ -244,8 +233,8 @@ impl Memory {
 }
 
 impl Broker for Memory {
-    fn publish(&self, draft: Draft, span: Option<FanoutSpan>) -> MaybeReady<Receipt> {
-        MaybeReady::Ready(self.publish_now(draft, span))
+    fn publish(&self, draft: Draft) -> MaybeReady<Receipt> {
+        MaybeReady::Ready(self.publish_now(draft))
     }
 
     fn read(&self, channel: &ChannelName, range: Range) -> MaybeReady<Option<Page>> {

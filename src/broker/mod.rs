@@ -4,11 +4,14 @@
 //! that the order of offsets is the order of delivery. Every broker delivers through that trait and
 //! passes one contract suite. The rest of the program does not depend on which one is configured.
 
+mod clock;
 #[cfg(test)]
 mod contract;
 mod disk;
 mod keys;
 mod memory;
+mod nats;
+mod record;
 
 use std::sync::Arc;
 
@@ -19,7 +22,6 @@ use uuid::Uuid;
 use crate::error::{Error, Result};
 use crate::event::{ChannelName, ChannelPattern, Draft, Event, Position};
 use crate::maybe_ready::MaybeReady;
-use crate::telemetry::FanoutSpan;
 
 pub use crate::fair_queue::Share;
 #[cfg(feature = "fuzzing")]
@@ -29,13 +31,21 @@ pub use disk::{
     COMMIT_QUEUE_BYTES, Disk, DiskSettings, Durability, OnDamage, OpenError, set_aside,
 };
 pub use memory::{Bounds, Memory};
+pub use nats::{ConnectError, NATS_QUEUE_BYTES, Nats, NatsSettings};
 
 /// The receiver of published events: the hub.
 pub trait Sink: Send + Sync {
     /// Delivers an event with its position. A broker calls this once per event, and sequentially in
-    /// the order of offsets for the events of one channel. It never blocks. `span` ends when the
-    /// last shard is done. Returns the number of subscriptions of the channel.
-    fn deliver(&self, event: Arc<Event>, span: Option<FanoutSpan>) -> u64;
+    /// the order of offsets for the events of one channel. It never blocks. Returns the number of
+    /// subscriptions of the channel on this node.
+    fn deliver(&self, event: Arc<Event>) -> u64;
+
+    /// Events of this channel, or of any channel if it is `None`, may have been lost on their way
+    /// to this node, and no later offset may show it. For a channel with history, the sink looks
+    /// its position up and brings its subscribers up to it, or tells them what is missing. For one
+    /// without history it can only count the report. It never blocks. A broker in this process
+    /// loses nothing, and never calls it.
+    fn lagged(&self, channel: Option<&ChannelName>);
 
     /// True if the channel has subscribers, so that its epoch must be kept.
     fn is_followed(&self, channel: &ChannelName) -> bool;
@@ -134,16 +144,16 @@ pub struct Kept {
 /// A store that assigns offsets to events.
 pub trait Broker: Send + Sync {
     /// Appends an event to its channel and delivers it to the sink. Completes once it has a
-    /// position, and if the store is durable, once it is durable. `span` is passed to the sink.
-    fn publish(&self, draft: Draft, span: Option<FanoutSpan>) -> MaybeReady<Receipt>;
+    /// position, and if the store is durable, once it is durable.
+    fn publish(&self, draft: Draft) -> MaybeReady<Receipt>;
 
     /// Reads a range of a channel's history. `None` if the channel keeps none. Starts the channel's
     /// epoch if it has none, so that clients can resume from the first position.
     fn read(&self, channel: &ChannelName, range: Range) -> MaybeReady<Option<Page>>;
 
     /// Like [`Broker::publish`], with the publisher's share.
-    fn publish_for(&self, _: Share, draft: Draft, span: Option<FanoutSpan>) -> MaybeReady<Receipt> {
-        self.publish(draft, span)
+    fn publish_for(&self, _: Share, draft: Draft) -> MaybeReady<Receipt> {
+        self.publish(draft)
     }
 
     /// Like [`Broker::read`], with the reader's share.

@@ -21,6 +21,8 @@ use crate::event::{ChannelName, EventType, Payload, strict_json};
 
 /// The channel for events to everyone.
 const GLOBAL: &str = "global";
+/// The namespace of the channels of users.
+const USER: &str = "user";
 
 /// Whether events that the catalog does not describe are accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -28,6 +30,8 @@ pub enum Mode {
     /// Accept unknown types, and payloads that violate their schema.
     #[default]
     Open,
+    /// Accept unknown types. Check known ones as in `strict`.
+    Known,
     /// Refuse unknown types, types outside of their namespace, and payloads that violate their
     /// schema.
     Strict,
@@ -63,10 +67,12 @@ impl KnownType {
         matches!(&*self.namespace, "" | "*")
     }
 
-    /// True if it may be published to this channel.
+    /// True if it may be published to this channel. A user's own channel takes every type, as an
+    /// audience does: it is how an event reaches one user who is away.
     fn belongs(&self, channel: &ChannelName) -> bool {
         self.is_anywhere()
             || channel.namespace() == self.namespace
+            || channel.namespace() == USER
             || (self.broadcast && channel.as_str() == GLOBAL)
     }
 }
@@ -129,7 +135,7 @@ impl Catalog {
     pub fn check(&self, event_type: &EventType, channel: Option<&ChannelName>) -> Result<()> {
         let Some(known) = self.types.get(event_type) else {
             return match self.mode {
-                Mode::Open => Ok(()),
+                Mode::Open | Mode::Known => Ok(()),
                 Mode::Strict => Err(Error::field(
                     "type",
                     format!("{event_type} is not in the catalog"),

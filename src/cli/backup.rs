@@ -1,6 +1,6 @@
 //! `tidings backup`.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
@@ -9,21 +9,23 @@ use serde_json::json;
 use super::client::Target;
 use super::failure::Failure;
 use super::output::Output;
+use super::private_file;
 use crate::broker::{Contents, verify};
 use crate::proto::BackupRequest;
 
-/// Where to write it.
+/// The arguments of `tidings backup`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The file to write; it must not be there
+    /// The file to write; it must not exist
     file: PathBuf,
 }
 
 /// Has a running server make a backup, writes it to a file and checks it.
-pub(super) async fn run(args: &Args, target: &Target, output: &mut Output) -> Result<(), Failure> {
-    let file = args.file.as_path();
+pub(super) async fn run(args: Args, target: &Target, output: &mut Output) -> Result<(), Failure> {
+    let Args { file } = args;
+    let file = file.as_path();
     if file == Path::new("-") {
-        // It is checked before it counts as a backup, which needs a file.
+        // The backup is checked before it is reported as complete, which needs a regular file.
         return Err(Failure::new(
             "-: a backup is written to a file, not to the standard output",
         ));
@@ -40,14 +42,18 @@ pub(super) async fn run(args: &Args, target: &Target, output: &mut Output) -> Re
         failed => failed.map(|()| Contents::default()),
     };
     if written.is_err() {
-        // A part of a backup is of no use.
+        // A partial backup is useless.
         drop(fs::remove_file(&partial));
     }
-    told(&written?, file, output)
+    print_contents(&written?, file, output)
 }
 
-/// Says what a backup holds.
-pub(super) fn told(contents: &Contents, place: &Path, output: &mut Output) -> Result<(), Failure> {
+/// Prints what a backup contains.
+pub(super) fn print_contents(
+    contents: &Contents,
+    place: &Path,
+    output: &mut Output,
+) -> Result<(), Failure> {
     let Contents {
         channels,
         events,
@@ -68,7 +74,8 @@ async fn fetch(target: &Target, partial: &Path) -> Result<(), Failure> {
     let client = target.connect().await?;
     let request = client.endless(BackupRequest {}).await?;
     let mut parts = client.store().backup(request).await?.into_inner();
-    let mut file = BufWriter::new(create(partial).map_err(|error| at(partial, &error))?);
+    let mut file =
+        BufWriter::new(private_file::create(partial).map_err(|error| at(partial, &error))?);
     while let Some(part) = parts.message().await? {
         file.write_all(&part.part)
             .map_err(|error| at(partial, &error))?;
@@ -79,7 +86,7 @@ async fn fetch(target: &Target, partial: &Path) -> Result<(), Failure> {
     file.sync_all().map_err(|error| at(partial, &error))
 }
 
-/// Gives a backup its name, if it is whole.
+/// Renames a complete backup to its final name.
 fn keep(partial: &Path, file: &Path) -> Result<Contents, Failure> {
     let read = File::open(partial).map_err(|error| at(partial, &error))?;
     let contents = verify(BufReader::new(read)).map_err(|error| Failure::new(error.to_string()))?;
@@ -94,7 +101,7 @@ fn keep(partial: &Path, file: &Path) -> Result<Contents, Failure> {
     Ok(contents)
 }
 
-/// The file while it is not whole.
+/// The name of the file while it is incomplete.
 fn partial(file: &Path) -> Result<PathBuf, Failure> {
     let mut name = file
         .file_name()
@@ -102,15 +109,6 @@ fn partial(file: &Path) -> Result<PathBuf, Failure> {
         .to_owned();
     name.push(".partial");
     Ok(file.with_file_name(name))
-}
-
-/// Makes a file that nobody else may read: it holds what was published.
-fn create(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
 }
 
 /// A failure at a path.

@@ -17,9 +17,9 @@ use crate::proto::{
     ValidateEventRequest,
 };
 
-/// Event types asked for at a time.
+/// Event types requested at a time.
 const PAGE: u32 = 500;
-/// The biggest payload read from stdin, in bytes.
+/// The largest payload read from stdin, in bytes.
 const LARGEST: u64 = 1 << 30;
 
 /// What to show.
@@ -43,7 +43,7 @@ enum Command {
         #[arg(value_name = "TYPE")]
         name: String,
     },
-    /// Say whether a payload would be accepted
+    /// Check whether a payload would be accepted
     Validate {
         /// The event type
         #[arg(value_name = "TYPE")]
@@ -54,7 +54,7 @@ enum Command {
     },
     /// Print a TypeScript module with the type of each event's data
     Typescript(described::Source),
-    /// Print the description of the events in AsyncAPI 3.0, as `/asyncapi.json` has it
+    /// Print the AsyncAPI 3.0 description of the events, the content of `/asyncapi.json`
     Asyncapi(described::Source),
 }
 
@@ -135,7 +135,7 @@ async fn get(client: &Client, name: &str) -> Result<EventType, Failure> {
         .ok_or_else(|| Failure::new(format!("not_found: no event type {name}")))
 }
 
-/// Prints JSON text: as it is for machines, on several lines for people.
+/// Prints JSON text: unchanged for machines, on several lines for people.
 fn show(text: &str, name: &str, what: &str, output: &mut Output) -> Result<(), Failure> {
     if text.is_empty() {
         return Err(Failure::new(format!("not_found: {name} has no {what}")));

@@ -19,10 +19,10 @@ pub(super) struct Args {
     /// The configuration file
     #[arg(group = "what")]
     file: Option<PathBuf>,
-    /// The preset that lies under it, or, without a file, the preset itself
+    /// The preset below the file, or, without a file, the preset to check
     #[arg(long, value_name = "NAME", group = "what", value_parser = preset_names())]
     preset: Option<String>,
-    /// Check it as `tidings serve --dev` would take it
+    /// Check it as `tidings serve --dev` would
     #[arg(long)]
     dev: bool,
 }
@@ -35,19 +35,19 @@ pub(super) struct PrintArgs {
     preset: Option<String>,
 }
 
-/// Takes the name of a preset.
+/// Parses the name of a preset.
 pub(super) fn preset_names() -> PossibleValuesParser {
     PossibleValuesParser::new(Preset::all().iter().map(|preset| preset.name))
 }
 
-/// The preset of this name, if one is given.
+/// The preset with this name, if one is given.
 pub(super) fn preset(name: Option<&str>) -> Result<Option<Preset>, Problems> {
     let found = name.map(Preset::named).transpose();
     found.map_err(|problem| Problems(vec![problem]))
 }
 
-/// Checks a file by itself, without this process's environment. A key for tokens may be missing,
-/// for secrets often come by the environment; that is only remarked.
+/// Checks a file by itself, without this process's environment. A missing key for tokens is only a
+/// note, because secrets often come from the environment.
 pub(super) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
     let preset = preset(args.preset.as_deref())?;
     let name = match (&args.file, preset) {
@@ -64,7 +64,7 @@ pub(super) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
         dev,
         ..Inputs::default()
     });
-    // What only a start would find has no line.
+    // Problems that only a start finds have no line.
     let good = loaded.and_then(|config| match server::rehearse(&config, args.dev) {
         Ok(()) => Ok(config),
         Err(error) => Err(Problems(vec![Problem {
@@ -112,7 +112,7 @@ pub(super) fn print(args: &PrintArgs, output: &mut Output) -> Result<(), Failure
     output.line(text.trim_end())
 }
 
-/// The most memory that the server may take, and what it is made of.
+/// Prints the most memory that the server may use, and its terms.
 fn print_memory(memory: &MemoryBound, output: &mut Output) -> Result<(), Failure> {
     let most = readable(memory.bytes());
     let there = readable(u64::try_from(available_memory()).unwrap_or(u64::MAX));
@@ -139,7 +139,7 @@ fn in_json(memory: &MemoryBound) -> serde_json::Value {
     json!({"bytes": memory.bytes(), "terms": terms.collect::<Vec<_>>(), "available": available_memory()})
 }
 
-/// Bytes as people read them, rounded up.
+/// Bytes in a human-readable form, rounded up.
 fn readable(bytes: u64) -> String {
     const UNITS: [(&str, u32); 4] = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
     for (unit, shift) in UNITS {
@@ -160,7 +160,7 @@ fn entry(problem: &Problem) -> serde_json::Value {
     json!({"line": line, "key": problem.key, "message": problem.message})
 }
 
-/// In the order of the file.
+/// Sorts the problems in the order of the file.
 fn in_order(mut problems: Problems) -> Problems {
     problems.0.sort_by_key(|problem| match &problem.place {
         Some(Place::File(_, line) | Place::Preset(_, line)) => *line,

@@ -6,30 +6,30 @@ use super::json;
 use super::output::Output;
 use crate::proto::{Connection, ListConnectionsRequest};
 
-/// Connections asked for at a time.
+/// Connections requested at a time.
 const PAGE: u32 = 500;
 
-/// Which connections; all conditions must hold.
+/// Selects connections; all conditions must hold.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Only this user's
+    /// Only connections of this user
     #[arg(long)]
     user: Option<String>,
-    /// Only those with this role
+    /// Only connections with this role
     #[arg(long)]
     role: Option<String>,
-    /// Only those subscribed to this channel
+    /// Only connections subscribed to this channel
     #[arg(long)]
     channel: Option<String>,
     /// Only this transport: websocket, socketio, sse or grpc
     #[arg(long)]
     transport: Option<String>,
-    /// Only those that registered as this
+    /// Only connections registered with this client type
     #[arg(long)]
     client_type: Option<String>,
 }
 
-/// Prints connections, page by page, so that there may be any number of them.
+/// Prints connections page by page, so that their number is not limited.
 pub(super) async fn run(args: Args, target: &Target, output: &mut Output) -> Result<(), Failure> {
     let client = target.connect().await?;
     let mut request = ListConnectionsRequest {
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_row_has_a_cell_under_every_heading() {
+    fn every_row_has_all_columns() {
         assert_eq!(row(&Connection::default()).len(), HEADINGS.len());
     }
 }

@@ -7,24 +7,24 @@ use crate::api::Disconnected;
 use crate::proto::DisconnectRequest;
 use crate::proto::disconnect_request::Target;
 
-/// Which connections to end.
+/// Selects the connections to close.
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("whom").required(true).args(["id", "user"]))]
 pub(super) struct Args {
-    /// The connection, by its id
+    /// The id of the connection
     id: Option<String>,
     /// All of this user's connections
     #[arg(long)]
     user: Option<String>,
-    /// Refuse the connection's token, or all tokens the user has by now, until they expire
+    /// Revoke the connection's token, or all tokens issued to the user until now
     #[arg(long)]
     revoke: bool,
-    /// Told to the client; at most 123 bytes
+    /// Reason sent to the client; at most 123 bytes
     #[arg(long, default_value = "")]
     reason: String,
 }
 
-/// Ends connections and prints how many.
+/// Closes connections and prints how many.
 pub(super) async fn run(args: Args, server: &Server, output: &mut Output) -> Result<(), Failure> {
     let client = server.connect().await?;
     let target = args

@@ -1,43 +1,171 @@
-//! Why a command failed, and how it is told.
+//! Failures of a command, and how they are reported.
 
 use std::error::Error as _;
+use std::fmt;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
+use std::time::Duration;
 
+use serde_json::{Value, json};
 use tidings_client::code_name;
-use tonic::{Code, Status};
+use tonic::Status;
 use tonic_types::StatusExt;
 
+use super::connection_failure;
 use crate::config::Problems;
-use crate::error::Error;
+use crate::error::{Code, Error};
 
-/// Why a command failed.
+/// The failure of a command.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Failure {
-    /// Whoever read the results has gone (`tidings tail … | head`): no failure to them.
+    /// The reader of the results has gone (`tidings tail … | head`). This is no failure to it.
     ReaderGone,
-    /// A command that makes no sense.
+    /// Invalid arguments.
     Usage(String),
-    /// What went wrong, for people.
-    Told(String),
+    /// What went wrong.
+    Told(Box<Report>),
+}
+
+/// What went wrong.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Report {
+    /// The name of the error code, if a server or a check gave one.
+    code: Option<&'static str>,
+    message: String,
+    /// Invalid fields, and what was expected.
+    fields: Vec<(String, String)>,
+    /// When the same request may succeed.
+    retry_after: Option<Duration>,
+    /// What to do.
+    advice: Option<String>,
+    /// Whether the message names the fields already.
+    names_fields: bool,
+    /// Whether the connection failed, not the request.
+    by_connection: bool,
 }
 
 impl Failure {
-    /// A failure in these words.
+    /// A failure in these words. They may begin with an error code and a colon.
     pub(super) fn new(message: impl Into<String>) -> Self {
-        Failure::Told(message.into())
+        let message = message.into();
+        let code = message.split_once(": ").and_then(|(first, rest)| {
+            let code = Code::ALL.iter().find(|code| code.as_str() == first)?;
+            Some((code.as_str(), rest.to_owned()))
+        });
+        let (code, message) = match code {
+            Some((code, rest)) => (Some(code), rest),
+            None => (None, message),
+        };
+        Failure::Told(Box::new(Report {
+            code,
+            message,
+            ..Report::default()
+        }))
     }
 
-    /// Tells it on stderr.
-    pub(super) fn report(self) -> ExitCode {
-        let (message, code) = match self {
+    /// The same failure with advice on what to do.
+    pub(super) fn advise(mut self, advice: &str) -> Self {
+        if let Failure::Told(report) = &mut self {
+            report.advice.get_or_insert_with(|| advice.to_owned());
+        }
+        self
+    }
+
+    /// The same failure of a request to this server. The failure of a connection names it, and the
+    /// likely cause.
+    pub(super) fn at(mut self, address: &str) -> Self {
+        if let Failure::Told(report) = &mut self
+            && report.by_connection
+        {
+            let cause = std::mem::take(&mut report.message);
+            let advice = connection_failure::advice(address, &cause);
+            report.advice = report.advice.take().or(advice.map(str::to_owned));
+            report.message = format!("the connection to {address} failed: {cause}");
+            report.by_connection = false;
+        }
+        self
+    }
+
+    fn by_connection(cause: String) -> Self {
+        Failure::Told(Box::new(Report {
+            code: Some("unavailable"),
+            message: cause,
+            by_connection: true,
+            ..Report::default()
+        }))
+    }
+
+    /// Writes it to stderr, for people or as one line of JSON.
+    pub(super) fn report(self, json: bool) -> ExitCode {
+        let code = match &self {
             Failure::ReaderGone => return ExitCode::SUCCESS,
-            Failure::Usage(message) => (message, ExitCode::from(2)),
-            Failure::Told(message) => (message, ExitCode::FAILURE),
+            Failure::Usage(_) => ExitCode::from(2),
+            Failure::Told(_) => ExitCode::FAILURE,
         };
-        // There is nobody left to tell where even this can't be written.
-        drop(writeln!(io::stderr(), "{message}"));
+        let text = if json {
+            self.in_json().to_string()
+        } else {
+            self.to_string()
+        };
+        // Nobody can be told where even this can't be written.
+        drop(writeln!(io::stderr(), "{text}"));
         code
+    }
+
+    fn in_json(&self) -> Value {
+        let report = match self {
+            Failure::Told(report) => report,
+            Failure::Usage(message) => {
+                return json!({"error": {"code": "usage", "message": message}});
+            }
+            Failure::ReaderGone => return json!({}),
+        };
+        let mut error = json!({
+            "code": report.code.unwrap_or("failed"),
+            "message": report.message,
+        });
+        if let Some(error) = error.as_object_mut() {
+            let field =
+                |(field, message): &(String, String)| json!({"field": field, "message": message});
+            if !report.fields.is_empty() {
+                let fields = report.fields.iter().map(field).collect();
+                error.insert(String::from("fields"), Value::Array(fields));
+            }
+            if let Some(wait) = report.retry_after {
+                let millis = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+                error.insert(String::from("retry_after_ms"), millis.into());
+            }
+            if let Some(advice) = &report.advice {
+                error.insert(String::from("advice"), advice.as_str().into());
+            }
+        }
+        json!({"error": error})
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let report = match self {
+            Failure::ReaderGone => return Ok(()),
+            Failure::Usage(message) => return f.write_str(message),
+            Failure::Told(report) => report,
+        };
+        if let Some(code) = report.code {
+            write!(f, "{code}: ")?;
+        }
+        f.write_str(&report.message)?;
+        for (field, expected) in &report.fields {
+            if !report.names_fields && !is_told(&report.message, field, expected) {
+                write!(f, "\n  {field}: {expected}")?;
+            }
+        }
+        if let Some(wait) = report.retry_after {
+            write!(f, "\n  try again in {wait:?}")?;
+        }
+        if let Some(advice) = &report.advice {
+            write!(f, "\n  {advice}")?;
+        }
+        Ok(())
     }
 }
 
@@ -46,26 +174,33 @@ impl From<io::Error> for Failure {
         if error.kind() == io::ErrorKind::BrokenPipe {
             Failure::ReaderGone
         } else {
-            Failure::Told(error.to_string())
+            Failure::new(error.to_string())
         }
     }
 }
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Failure::Told(error.to_string())
+        Failure::new(error.to_string())
     }
 }
 
 impl From<tidings_loadgen::Error> for Failure {
     fn from(error: tidings_loadgen::Error) -> Self {
-        Failure::Told(error.to_string())
+        Failure::new(error.to_string())
     }
 }
 
 impl From<Problems> for Failure {
     fn from(problems: Problems) -> Self {
-        Failure::Told(problems.to_string())
+        let fields = problems.0.iter();
+        let fields = fields.map(|problem| (problem.key.clone(), problem.message.clone()));
+        Failure::Told(Box::new(Report {
+            fields: fields.collect(),
+            message: problems.to_string(),
+            names_fields: true,
+            ..Report::default()
+        }))
     }
 }
 
@@ -77,27 +212,47 @@ impl From<serde_json::Error> for Failure {
 
 impl From<Status> for Failure {
     fn from(status: Status) -> Self {
-        let mut text = format!("{}: {}", code_name(status.code()), status.message());
+        if let Some(cause) = broken_connection(&status) {
+            return Failure::by_connection(cause);
+        }
         let violations = status
             .get_details_bad_request()
             .map(|details| details.field_violations);
-        for violation in violations.unwrap_or_default() {
-            let line = format!("{}: {}", violation.field, violation.description);
-            if !is_told(status.message(), &violation.field, &violation.description) {
-                text.extend(["\n  ", &line]);
-            }
-        }
-        let wait = status
+        let violations = violations.unwrap_or_default().into_iter();
+        let retry_after = status
             .get_details_retry_info()
             .and_then(|details| details.retry_delay);
-        if let Some(wait) = wait {
-            text.extend(["\n  try again in ", &format!("{wait:?}")]);
-        }
-        if status.code() == Code::Unauthenticated {
-            text.push_str("\n  give a token with --token or TIDINGS_TOKEN");
-        }
-        Failure::Told(text)
+        let advice = (status.code() == tonic::Code::Unauthenticated).then(|| {
+            String::from("give a token with --token or TIDINGS_TOKEN, or `tidings context`")
+        });
+        Failure::Told(Box::new(Report {
+            code: Some(code_name(status.code())),
+            message: status.message().to_owned(),
+            fields: violations.map(|v| (v.field, v.description)).collect(),
+            retry_after,
+            advice,
+            ..Report::default()
+        }))
     }
+}
+
+/// Why the connection failed, if this status was made by the transport, not sent by a server.
+fn broken_connection(status: &Status) -> Option<String> {
+    if status.message().starts_with("grpc-status header missing") {
+        return Some(status.message().to_owned());
+    }
+    if !status.details().is_empty() {
+        return None;
+    }
+    status.source().map(deepest)
+}
+
+/// The innermost cause, in its own words.
+fn deepest(mut cause: &(dyn std::error::Error + 'static)) -> String {
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
 }
 
 /// True if the message of a status tells a violation already. It tells all places in a payload, and
@@ -112,7 +267,7 @@ fn is_told(message: &str, field: &str, description: &str) -> bool {
                 && (after.is_empty() || after.starts_with("; "))
         })
     };
-    // A place that is the whole payload stands in the message without a name.
+    // The whole payload as a place has no name in the message.
     stands(&format!("{within}: {description}"))
         || (!within.contains('/') && stands(description))
         || message == format!("{field}: {description}")
@@ -120,46 +275,45 @@ fn is_told(message: &str, field: &str, description: &str) -> bool {
 
 impl From<tidings_client::Error> for Failure {
     fn from(error: tidings_client::Error) -> Self {
-        let Some(mut cause) = error.source() else {
-            return Failure::from(error.status().clone());
-        };
-        while let Some(inner) = cause.source() {
-            cause = inner;
+        match error.source() {
+            Some(cause) => Failure::by_connection(deepest(cause)),
+            None => Failure::from(error.status().clone()),
         }
-        Failure::Told(format!("unavailable: the server can't be reached: {cause}"))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tonic::Code;
     use tonic_types::ErrorDetails;
 
-    use super::*;
+    use super::{Error, Failure, Status, StatusExt as _, io, json};
+    use std::time::Duration;
 
     #[test]
-    fn a_status_names_its_code_and_fields() {
+    fn status_names_code_and_fields() {
         let mut details = ErrorDetails::new();
         details.add_bad_request_violation("requests[0].type", "expected a letter");
         let status =
             Status::with_error_details(Code::InvalidArgument, "2 fields are wrong", details);
         let expected =
             "invalid_argument: 2 fields are wrong\n  requests[0].type: expected a letter";
-        assert_eq!(Failure::from(status), Failure::new(expected));
+        assert_eq!(Failure::from(status).to_string(), expected);
     }
 
     #[test]
-    fn a_violation_is_not_told_twice() {
+    fn violation_is_printed_once() {
         let details = ErrorDetails::with_bad_request_violation("type", "expected a letter");
         let status =
             Status::with_error_details(Code::InvalidArgument, "type: expected a letter", details);
         assert_eq!(
-            Failure::from(status),
-            Failure::new("invalid_argument: type: expected a letter")
+            Failure::from(status).to_string(),
+            "invalid_argument: type: expected a letter"
         );
     }
 
     #[test]
-    fn the_places_in_a_payload_are_not_told_twice() {
+    fn payload_places_are_printed_once() {
         let places = [("/n", "expected a number"), ("", "expected 3 members")];
         let places = places.map(|(path, text)| (path.to_owned(), text.to_owned()));
         for error in [
@@ -174,16 +328,54 @@ mod tests {
             let message = error.message();
             let status =
                 Status::with_error_details(Code::InvalidArgument, message.clone(), details);
-            let told = Failure::new(format!("invalid_argument: {message}"));
-            assert_eq!(Failure::from(status), told);
+            let told = format!("invalid_argument: {message}");
+            assert_eq!(Failure::from(status).to_string(), told);
         }
     }
 
     #[test]
-    fn a_reader_that_leaves_is_no_failure() {
+    fn closed_stdout_is_not_a_failure() {
         assert_eq!(
             Failure::from(io::Error::from(io::ErrorKind::BrokenPipe)),
             Failure::ReaderGone
         );
+    }
+
+    #[test]
+    fn failure_in_json_has_code_fields_and_retry() {
+        let mut details = ErrorDetails::with_retry_info(Some(Duration::from_millis(1500)));
+        details.add_bad_request_violation("type", "expected a letter");
+        let status = Status::with_error_details(Code::ResourceExhausted, "too many", details);
+        assert_eq!(
+            Failure::from(status).in_json(),
+            json!({"error": {
+                "code": "resource_exhausted",
+                "message": "too many",
+                "fields": [{"field": "type", "message": "expected a letter"}],
+                "retry_after_ms": 1500,
+            }})
+        );
+        assert_eq!(
+            Failure::new("not_found: no event type a").in_json(),
+            json!({"error": {"code": "not_found", "message": "no event type a"}})
+        );
+        assert_eq!(
+            Failure::new("a.toml: no such file").in_json(),
+            json!({"error": {"code": "failed", "message": "a.toml: no such file"}})
+        );
+    }
+
+    #[test]
+    fn failed_connection_names_address_and_advice() {
+        let failure = Failure::by_connection(String::from("Connection refused (os error 111)"));
+        let text = failure.at("http://127.0.0.1:1").to_string();
+        let first = "unavailable: the connection to http://127.0.0.1:1 failed: Connection refused (os error 111)\n  ";
+        assert!(
+            text.starts_with(first) && text.contains("--server"),
+            "{text}"
+        );
+        let answer = Status::with_error_details(Code::NotFound, "no channel", ErrorDetails::new());
+        let text = Failure::from(answer).at("http://127.0.0.1:1").to_string();
+        assert_eq!(text, "not_found: no channel");
     }
 }

@@ -32,7 +32,7 @@ pub(super) fn event(event: &Event) -> api::Event {
     }
 }
 
-/// The event's data, if it is JSON, on one line: line breaks in JSON can only stand between values.
+/// The event's data, if it is JSON, on one line: line breaks in JSON can only be between tokens.
 pub(super) fn payload(event: &Event) -> Option<Box<RawValue>> {
     let essence = event
         .content_type
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_one_line_with_its_type_first_and_its_data_as_published() {
+    fn event_is_one_line_with_type_first() {
         let line = serde_json::to_string(&event(&sample(b"{\"a\":\n 1.0}", ""))).expect("JSON");
         assert_eq!(
             line,
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn data_that_is_not_json_is_in_base64() {
+    fn non_json_data_is_base64() {
         let line = serde_json::to_value(event(&sample(b"\xff", "image/png"))).expect("JSON");
         assert_eq!(line.get("data_base64"), Some(&json!("/w==")));
         assert_eq!(line.get("content_type"), Some(&json!("image/png")));

@@ -1,20 +1,28 @@
 //! The command line.
 //!
-//! Results go to stdout, everything else to stderr. The exit code is 0 for good, 1 for a failure
-//! and 2 for a command that makes no sense.
+//! Results go to stdout, everything else to stderr. The exit code is 0 for success, 1 for a failure
+//! and 2 for invalid arguments.
 
 mod backup;
 mod catalog;
 mod check;
 mod client;
+mod connection_failure;
 mod connections;
+mod context;
+mod contexts;
 mod disconnect;
+mod doctor;
 mod failure;
+mod healthcheck;
+mod init;
 mod json;
 mod output;
+mod private_file;
 mod publish;
 mod restore;
 pub mod serve;
+mod shell;
 mod stats;
 mod tail;
 mod token;
@@ -22,7 +30,7 @@ mod token;
 use std::num::NonZero;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use tokio::runtime::Runtime;
 
 use self::client::Target;
@@ -39,9 +47,10 @@ use self::output::Output;
     arg_required_else_help = true
 )]
 pub struct Cli {
-    /// Print results as JSON, one object a line
-    #[arg(long, global = true)]
+    /// Print results and errors as JSON, one object a line
+    #[arg(long, global = true, display_order = 900)]
     json: bool,
+    /// The options of client commands, where they come before the command.
     #[command(flatten)]
     target: Target,
     #[command(subcommand)]
@@ -51,70 +60,176 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the server
+    #[command(after_help = "Examples:
+  tidings serve --dev
+  tidings serve --config tidings.toml
+  TIDINGS_AUTH__HS256_SECRET=… tidings serve --preset spc")]
     Serve(serve::Args),
     #[command(flatten)]
     Other(Errand),
 }
 
-/// What is done at once, most of it by asking a server.
+/// A command that asks a server.
+#[derive(Debug, clap::Args)]
+struct Asking<T: clap::Args> {
+    #[command(flatten)]
+    args: T,
+    #[command(flatten)]
+    target: Target,
+}
+
+/// `tidings bench`. It has addresses of its own, as it connects to both listeners.
+#[derive(Debug, clap::Args)]
+struct BenchArgs {
+    #[command(flatten)]
+    args: tidings_loadgen::Args,
+    /// The token to show to the server, on both sides
+    #[arg(long, value_name = "JWT")]
+    token: Option<String>,
+}
+
+/// Commands that end by themselves. Most of them ask a server.
 #[derive(Debug, Subcommand)]
 enum Errand {
+    /// Write a first configuration file, with fresh secrets
+    #[command(after_help = "Examples:
+  tidings init
+  tidings init /etc/tidings/tidings.toml --data /var/lib/tidings --origin https://app.example.com")]
+    Init(init::Args),
     /// Publish an event
-    Publish(publish::Args),
+    #[command(after_help = r#"Examples:
+  tidings publish project:42 project.updated '{"status":"done"}'
+  tidings publish '' job.done '{"id":7}' --user alice"#)]
+    Publish(Asking<publish::Args>),
     /// Follow channels and print their events
-    Tail(tail::Args),
+    #[command(after_help = "Examples:
+  tidings tail project:42 --rewind 10
+  tidings tail 'project:*' --filter 'event.data.urgent' --json")]
+    Tail(Asking<tail::Args>),
     /// Show the server's counters
-    Stats(stats::Args),
+    #[command(after_help = "Examples:
+  tidings stats
+  tidings stats --watch --interval 5s")]
+    Stats(Asking<stats::Args>),
     /// List connections
-    Connections(connections::Args),
+    #[command(after_help = "Examples:
+  tidings connections --user alice
+  tidings connections --channel project:42 --json")]
+    Connections(Asking<connections::Args>),
     /// End a connection, or all of a user's
-    Disconnect(disconnect::Args),
+    #[command(after_help = "Examples:
+  tidings disconnect 0198c0de-0000-7000-8000-000000000000
+  tidings disconnect --user alice --revoke --reason 'signed out'")]
+    Disconnect(Asking<disconnect::Args>),
     /// Make a token, signed with the configured `auth.hs256_secret`
+    #[command(after_help = "Examples:
+  tidings token --config tidings.toml --sub backend --role service --ttl 24h
+  tidings token --config tidings.toml --sub alice --channel 'project:*'")]
     Token(token::Args),
+    /// Remember servers and tokens, and choose the one in use
+    #[command(after_help = "Examples:
+  tidings context set production --server https://tidings.example.com:50051 --token -
+  tidings context use production
+  tidings context list")]
+    Context(context::Args),
     /// Write a backup of a running server's store to a file
-    Backup(backup::Args),
+    #[command(after_help = "Example:
+  tidings backup tidings.backup")]
+    Backup(Asking<backup::Args>),
     /// Make a store from a backup, for a server that is started afterwards
+    #[command(after_help = "Example:
+  tidings restore tidings.backup --to /var/lib/tidings")]
     Restore(restore::Args),
     /// Check a configuration file, or a preset
+    #[command(after_help = "Examples:
+  tidings check tidings.toml
+  tidings check --preset spc")]
     Check(check::Args),
+    /// Look at this machine and the configuration, and say what to do before production
+    #[command(after_help = "Examples:
+  tidings doctor --config /etc/tidings/tidings.toml
+  tidings doctor --json")]
+    Doctor(doctor::Args),
+    /// Ask a server on this machine whether it is ready, for container health checks
+    #[command(after_help = "Examples:
+  tidings healthcheck
+  tidings healthcheck --live --url http://127.0.0.1:8000")]
+    Healthcheck(healthcheck::Args),
     /// Print the whole default configuration, commented, or a preset
+    #[command(after_help = "Examples:
+  tidings config
+  tidings config --preset spc")]
     Config(check::PrintArgs),
     /// Show the known event types
-    Catalog(catalog::Args),
+    #[command(after_help = r#"Examples:
+  tidings catalog
+  tidings catalog validate project.updated '{"status":"done"}'
+  tidings catalog typescript --config tidings.toml"#)]
+    Catalog(Asking<catalog::Args>),
     /// Put a server under load and measure it
-    Bench(Box<tidings_loadgen::Args>),
+    #[command(after_help = "Examples:
+  tidings bench --connections 1000 --rate 500 --token …
+  tidings bench --mode burst --publish stream --hs256-secret …")]
+    Bench(Box<BenchArgs>),
+    /// Print a completion script for a shell
+    #[command(after_help = "Examples:
+  tidings completions bash > /etc/bash_completion.d/tidings
+  tidings completions zsh > ~/.zfunc/_tidings")]
+    Completions(shell::CompletionArgs),
+    /// Print the manual page, or write one for each command
+    #[command(after_help = "Example:
+  tidings man --to /usr/local/share/man/man1")]
+    Man(shell::ManArgs),
+}
+
+/// The command line. The options of client commands are accepted before the command as well, where
+/// the help does not show them: they act only on those commands.
+fn command() -> clap::Command {
+    Target::OPTIONS
+        .iter()
+        .fold(Cli::command(), |command, name| {
+            command.mut_arg(name, |option| option.global(false).hide(true))
+        })
 }
 
 /// Runs the program with this process's arguments.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let parsed = command()
+        .try_get_matches()
+        .and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => return misuse(&error),
     };
+    let json = cli.json;
     let outcome = match cli.command {
-        // It says itself how many threads it wants.
+        // `serve` chooses the number of runtime threads itself.
         Command::Serve(args) => serve::run(args),
-        Command::Other(errand) => runtime(0).and_then(|runtime| {
-            runtime.block_on(run(errand, &cli.target, Output::stdout(cli.json)))
-        }),
+        Command::Other(errand) => runtime(0)
+            .and_then(|runtime| runtime.block_on(run(errand, cli.target, Output::stdout(json)))),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(),
+        Err(failure) => failure.report(json),
     }
 }
 
-/// Help is a result; anything else that clap says is a usage error (2).
+/// Help is a result; other messages of clap are usage errors (2).
 fn misuse(error: &clap::Error) -> ExitCode {
+    if error.use_stderr() && std::env::args_os().any(|argument| argument == "--json") {
+        let text = error.to_string();
+        let text = text.trim().trim_start_matches("error: ");
+        return Failure::Usage(text.to_owned()).report(true);
+    }
     // There is nobody left to tell where even this can't be written.
     drop(error.print());
     u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
-/// The runtime, with so many threads; 0: half as many as there are processors. More would wake each
-/// other for nothing: a server's shards have as many threads as there are processors, and what
-/// asks a server, the load generator too, leaves it half of the machine.
+/// The runtime, with this many threads; 0: half as many as there are processors. More threads would
+/// only contend with each other: a server's shards have as many threads as there are processors,
+/// and clients such as the load generator leave the server half of the machine.
 fn runtime(threads: usize) -> Result<Runtime, Failure> {
     let processors = || std::thread::available_parallelism().map_or(1, NonZero::get);
     let threads = match threads {
@@ -124,66 +239,129 @@ fn runtime(threads: usize) -> Result<Runtime, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads)
         .enable_all()
-        // Sockets are asked for news after so many tasks: with tokio's 61, whoever publishes over
-        // HTTP waits behind as many new connections of a flood.
+        // The IO driver is polled after this many tasks. With tokio's default of 61, an HTTP
+        // publisher would wait behind as many new connections of a flood.
         .event_interval(16)
         .on_thread_park(tidings_malloc::pausing)
         .build()?;
     Ok(runtime)
 }
 
-async fn run(errand: Errand, target: &Target, mut output: Output) -> Result<(), Failure> {
+async fn run(errand: Errand, before: Target, mut output: Output) -> Result<(), Failure> {
+    let output = &mut output;
     match errand {
-        Errand::Publish(args) => publish::run(args, target, &mut output).await,
-        Errand::Tail(args) => tail::run(args, target, &mut output).await,
-        Errand::Stats(args) => stats::run(&args, target, &mut output).await,
-        Errand::Connections(args) => connections::run(args, target, &mut output).await,
-        Errand::Disconnect(args) => disconnect::run(args, target, &mut output).await,
-        Errand::Token(args) => token::run(args, &mut output),
-        Errand::Backup(args) => backup::run(&args, target, &mut output).await,
-        Errand::Restore(args) => restore::run(&args, &mut output),
-        Errand::Check(args) => check::run(&args, &mut output),
-        Errand::Config(args) => check::print(&args, &mut output),
-        Errand::Catalog(args) => catalog::run(args, target, &mut output).await,
-        Errand::Bench(mut args) => {
-            args.token = target.token().map(tidings_loadgen::token::Secret::from);
-            if tidings_loadgen::run(*args, output.is_json(), &mut std::io::stdout()).await? {
+        Errand::Init(args) => init::run(&args, output),
+        Errand::Publish(asking) => asking.run(before, output, publish::run).await,
+        Errand::Tail(asking) => asking.run(before, output, tail::run).await,
+        Errand::Stats(asking) => asking.run(before, output, stats::run).await,
+        Errand::Connections(asking) => asking.run(before, output, connections::run).await,
+        Errand::Disconnect(asking) => asking.run(before, output, disconnect::run).await,
+        Errand::Token(args) => token::run(args, output),
+        Errand::Context(args) => context::run(args, output),
+        Errand::Backup(asking) => asking.run(before, output, backup::run).await,
+        Errand::Restore(args) => restore::run(&args, output),
+        Errand::Check(args) => check::run(&args, output),
+        Errand::Doctor(args) => doctor::run(args, output).await,
+        Errand::Healthcheck(args) => healthcheck::run(args, output).await,
+        Errand::Config(args) => check::print(&args, output),
+        Errand::Catalog(asking) => asking.run(before, output, catalog::run).await,
+        Errand::Bench(bench) => {
+            let BenchArgs { mut args, token } = *bench;
+            let token = token.as_deref().or(before.token());
+            args.token = token.map(tidings_loadgen::token::Secret::from);
+            if tidings_loadgen::run(args, output.is_json(), &mut std::io::stdout()).await? {
                 Ok(())
             } else {
                 Err(Failure::new("not every event arrived once and in order"))
             }
         }
+        Errand::Completions(args) => shell::completions(&args),
+        Errand::Man(args) => shell::manual(&args),
+    }
+}
+
+impl<T: clap::Args> Asking<T> {
+    /// Runs the command. The failure of its connection names the server.
+    async fn run<C>(self, before: Target, output: &mut Output, command: C) -> Result<(), Failure>
+    where
+        C: AsyncFnOnce(T, &Target, &mut Output) -> Result<(), Failure>,
+    {
+        let target = self.target.or(before);
+        command(self.args, &target, output)
+            .await
+            .map_err(|failure| failure.at(&target.address()))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     fn exit_code(line: &str) -> i32 {
-        Cli::try_parse_from(line.split_whitespace()).map_or_else(|error| error.exit_code(), |_| 0)
+        parse(line.split_whitespace())
+    }
+
+    fn parse<'a>(words: impl IntoIterator<Item = &'a str>) -> i32 {
+        command()
+            .try_get_matches_from(words)
+            .map_or_else(|error| error.exit_code(), |_| 0)
     }
 
     #[test]
     fn the_command_line_is_sound() {
-        Cli::command().debug_assert();
+        command().debug_assert();
+    }
+
+    /// The words of a line of shell, with single quotes at most.
+    fn words(line: &str) -> Vec<String> {
+        let mut words = vec![String::new()];
+        for (index, piece) in line.split('\'').enumerate() {
+            let (quoted, last) = (index % 2 == 1, words.len() - 1);
+            let mut parts = piece.split(|c: char| c == ' ' && !quoted);
+            words[last].push_str(parts.next().unwrap_or_default());
+            words.extend(parts.map(str::to_owned));
+        }
+        words
     }
 
     #[test]
-    fn no_command_has_a_flag_of_its_own_under_the_name_of_a_common_one() {
-        let command = Cli::command();
-        let common: Vec<_> = command.get_arguments().map(clap::Arg::get_id).collect();
-        for one in command.get_subcommands() {
-            for own in one.get_arguments() {
-                assert!(!common.contains(&own.get_id()), "{} {own}", one.get_name());
+    fn every_command_has_examples_that_parse() {
+        for one in command()
+            .get_subcommands()
+            .filter(|c| c.get_name() != "help")
+        {
+            let name = one.get_name();
+            let help = one.get_after_help().expect(name).to_string();
+            let mut examples = 0;
+            for line in help.lines().filter_map(|line| line.strip_prefix("  ")) {
+                let line = line.split(" > ").next().unwrap_or_default();
+                let words = words(&line.replace("TIDINGS_AUTH__HS256_SECRET=… ", ""));
+                assert_eq!(words[1], name, "{line}");
+                assert_eq!(parse(words.iter().map(String::as_str)), 0, "{line}");
+                examples += 1;
             }
+            assert!(examples > 0, "{name}");
         }
     }
 
     #[test]
-    fn every_command_is_taken() {
+    fn options_of_clients_are_shown_only_where_they_act() {
+        let mut command = command();
+        assert!(!command.render_long_help().to_string().contains("--server"));
+        for (name, acts) in [
+            ("publish", true),
+            ("catalog", true),
+            ("serve", false),
+            ("check", false),
+        ] {
+            let one = command.find_subcommand_mut(name).expect(name);
+            let help = one.render_long_help().to_string();
+            assert_eq!(help.contains("\nServer:\n"), acts, "{help}");
+        }
+    }
+
+    #[test]
+    fn every_command_is_parsed() {
         for line in [
             "tidings serve",
             "tidings serve --config a.toml --dev --ready-file r.json --drain 5s --public 127.0.0.1:0 --internal [::1]:0",
@@ -216,13 +394,25 @@ mod tests {
             "tidings --server http://h:1 --token t stats",
             "tidings bench --token t --connections 1",
             "tidings --token t bench",
+            "tidings catalog schema a --server http://h:1 --token t",
+            "tidings stats --context production",
+            "tidings init",
+            "tidings init a.toml --data d --origin https://a --all-addresses --force",
+            "tidings context",
+            "tidings context set a --server http://h:1 --token - --ca ca.pem --client-cert c --client-key k",
+            "tidings context use a",
+            "tidings context remove a",
+            "tidings doctor --config a.toml --preset spc",
+            "tidings healthcheck --live --url https://h:1 --timeout 500ms",
+            "tidings completions fish",
+            "tidings man --to man",
         ] {
             assert_eq!(exit_code(line), 0, "{line}");
         }
     }
 
     #[test]
-    fn what_makes_no_sense_is_a_usage_error() {
+    fn invalid_arguments_are_usage_errors() {
         for line in [
             "tidings",
             "tidings fly",
@@ -246,6 +436,12 @@ mod tests {
             "tidings serve --public localhost:80",
             "tidings serve --drain fast",
             "tidings stats --interval 1s",
+            "tidings stats --server http://h:1 --context a",
+            "tidings serve --server http://h:1",
+            "tidings check a.toml --token t",
+            "tidings context set a/b --server http://h:1",
+            "tidings context set a --client-cert c",
+            "tidings completions cmd",
             "tidings stats --watch --interval 1ms",
         ] {
             assert_eq!(exit_code(line), 2, "{line}");

@@ -1,4 +1,4 @@
-//! Where results go.
+//! Prints results.
 
 use std::io::{self, BufWriter, Write};
 
@@ -21,18 +21,18 @@ impl Output {
         }
     }
 
-    /// True if a machine reads it.
+    /// True if the output is for a machine.
     pub(super) fn is_json(&self) -> bool {
         self.json
     }
 
-    /// Prints a line and sends it off.
+    /// Prints a line and flushes it.
     pub(super) fn line(&mut self, text: &str) -> Result<(), Failure> {
         writeln!(self.out, "{text}")?;
         Ok(self.out.flush()?)
     }
 
-    /// Prints a value as one line of JSON and sends it off.
+    /// Prints a value as one line of JSON and flushes it.
     pub(super) fn object(&mut self, value: &impl Serialize) -> Result<(), Failure> {
         serde_json::to_writer(&mut self.out, value)?;
         self.line("")
@@ -45,9 +45,9 @@ impl Output {
     }
 }
 
-/// A remark for people, on stderr.
+/// Prints a note for people on stderr.
 pub(super) fn note(text: &str) {
-    // A remark that nobody can read is no loss.
+    // A note that can't be written is not an error.
     drop(writeln!(io::stderr(), "{}", printable(text)));
 }
 

@@ -10,13 +10,14 @@ use super::json;
 use super::output::Output;
 use crate::proto::{Audience, Position, PublishRequest};
 
-/// The biggest payload read from stdin, in bytes: the most that a server can be set to take.
+/// The largest payload read from stdin, in bytes: the most that a server can be configured to
+/// accept.
 const LARGEST: u64 = 1 << 30;
 
-/// What to publish.
+/// The event to publish.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The channel, such as `project:42`; empty with --user or --role: straight to them
+    /// The channel, such as `project:42`; empty with --user or --role to send directly to them
     channel: String,
     /// The event type, such as `project.updated`
     #[arg(value_name = "TYPE")]
@@ -24,19 +25,19 @@ pub(super) struct Args {
     /// The payload, as JSON; `-` reads it from stdin
     #[arg(value_name = "JSON", allow_negative_numbers = true)]
     data: String,
-    /// A pair that travels with the event
+    /// A header of the event
     #[arg(long = "header", value_name = "NAME=VALUE", value_parser = pair)]
     headers: Vec<(String, String)>,
-    /// What the event is about: of two with one key, the newer may stand for both
+    /// Conflation key: a newer event may replace an older one with the same key
     #[arg(long)]
     key: Option<String>,
-    /// Makes a repeat within five minutes answer the first one's id and position
+    /// Idempotency key: a repeat within five minutes returns the id and position of the first
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
     /// Only for this user
     #[arg(long = "user", value_name = "USER")]
     users: Vec<String>,
-    /// Only for holders of this role
+    /// Only for connections with this role
     #[arg(long = "role", value_name = "ROLE")]
     roles: Vec<String>,
 }
@@ -84,7 +85,7 @@ fn read_stdin() -> Result<Bytes, Failure> {
     Ok(Bytes::from(data))
 }
 
-/// Publishes one event and prints its id and place.
+/// Publishes one event and prints its id and position.
 pub(super) async fn run(args: Args, target: &Target, output: &mut Output) -> Result<(), Failure> {
     let request = args.into_request()?;
     let client = target.connect().await?;
@@ -115,7 +116,7 @@ pub(super) async fn run(args: Args, target: &Target, output: &mut Output) -> Res
     )
 }
 
-/// A position as `--since` takes it; `-` where there is none.
+/// A position in the form of `--since`; `-` if there is none.
 pub(super) fn place(position: Option<&Position>) -> String {
     position.map_or_else(
         || String::from("-"),
@@ -141,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_said_is_asked_for() {
+    fn every_argument_is_in_the_request() {
         let request = request(&[
             "project:42",
             "a.b",
@@ -172,12 +173,12 @@ mod tests {
     }
 
     #[test]
-    fn without_user_and_role_everyone_is_meant() {
+    fn no_user_or_role_means_everyone() {
         assert_eq!(request(&["global", "a", "{}"]).audience, None);
     }
 
     #[test]
-    fn an_empty_channel_goes_straight_to_the_audience() {
+    fn empty_channel_publishes_directly_to_audience() {
         assert!(request(&["", "a", "{}", "--user", "u"]).channels.is_empty());
     }
 }

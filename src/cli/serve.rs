@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::check;
-use super::client::said;
+use super::client::flag_or_env;
 use super::failure::Failure;
 use super::output::note;
 use super::token::{self, Claims};
@@ -17,7 +17,7 @@ use crate::event::Timestamp;
 use crate::server::{self, Bound, ServeOptions};
 use crate::telemetry::logs;
 
-/// How long the token for trying things out is good.
+/// The lifetime of the token that `--dev` prints.
 const DEV_TTL: Duration = Duration::from_hours(24);
 
 /// How to run the server.
@@ -33,22 +33,22 @@ pub(super) struct Args {
         long,
         value_name = "NAME",
         value_parser = check::preset_names(),
-        help = "A ready configuration that lies under the file and the environment [env: TIDINGS_PRESET]"
+        help = "A ready configuration below the file and the environment [env: TIDINGS_PRESET]"
     )]
     preset: Option<String>,
-    /// For trying things out: a made-up secret, anonymous connections, open channels, a demo page
+    /// For trying the server: a random secret, anonymous connections, open channels, a demo page
     #[arg(long)]
     dev: bool,
-    /// Write the bound addresses to this file, as JSON, once both listeners accept
+    /// Write the bound addresses to this file, as JSON, once both listeners accept connections
     #[arg(long, value_name = "PATH")]
     ready_file: Option<PathBuf>,
-    /// How long clients have to leave when the server stops (`server.drain`)
+    /// Time that clients have to leave when the server stops (`server.drain`)
     #[arg(long, value_name = "DURATION", value_parser = checked_duration)]
     drain: Option<String>,
-    /// Where browsers connect (`public.listen`)
+    /// Address for browsers (`public.listen`)
     #[arg(long, value_name = "ADDRESS")]
     public: Option<SocketAddr>,
-    /// Where services connect (`internal.listen`)
+    /// Address for services (`internal.listen`)
     #[arg(long, value_name = "ADDRESS")]
     internal: Option<SocketAddr>,
 }
@@ -57,27 +57,27 @@ fn checked_duration(text: &str) -> Result<String, &'static str> {
     duration::parse(text).map(|_| text.to_owned())
 }
 
-/// Loads the configuration again, from the same sources.
+/// Reloads the configuration from the same sources.
 type Reload = Arc<dyn Fn() -> Result<Config, Problems> + Send + Sync>;
 
-/// What the server is started with.
+/// Everything that the server is started with.
 struct Start {
     /// The checked configuration.
     config: Config,
-    /// For trying things out.
+    /// True with `--dev`.
     dev: bool,
     /// Where to write the bound addresses.
     ready_file: Option<PathBuf>,
-    /// For SIGHUP.
+    /// The reload for SIGHUP.
     reload: Reload,
     /// With `dev`: a token with the roles `service` and `admin`, if there is a secret to sign it
     /// with.
     dev_token: Option<String>,
-    /// With `dev`: what to try it out with.
+    /// With `dev`: the event of the printed commands.
     trial: Trial,
 }
 
-/// An event to try the server out with.
+/// An event for trying the server.
 #[derive(Debug, PartialEq, Eq)]
 struct Trial {
     channel: String,
@@ -86,7 +86,7 @@ struct Trial {
 }
 
 impl Trial {
-    /// The event of a greeting; where the catalog takes none, the first that it has an example of.
+    /// A greeting; if the catalog does not accept it, the first event type with an example.
     fn of(config: &Config) -> Self {
         let greeting = Trial {
             channel: String::from("demo"),
@@ -107,7 +107,7 @@ impl Trial {
             Some(Trial {
                 channel: channel.to_owned(),
                 event_type: known.name.clone(),
-                // It stands between single quotes.
+                // The shell commands have it between single quotes.
                 data: known.example.clone().filter(|data| !data.contains('\''))?,
             })
         });
@@ -123,7 +123,7 @@ impl fmt::Debug for Start {
     }
 }
 
-/// Runs the server until it is told to stop.
+/// Runs the server until it receives a signal to stop.
 pub(super) fn run(args: Args) -> Result<(), Failure> {
     let start = options(args)?;
     super::runtime(start.config.server.runtime_threads)?.block_on(serve(start))
@@ -167,12 +167,12 @@ async fn serve(start: Start) -> Result<(), Failure> {
 }
 
 fn options(args: Args) -> Result<Start, Failure> {
-    let preset = args.preset.or_else(|| said(None, "TIDINGS_PRESET"));
+    let preset = args.preset.or_else(|| flag_or_env(None, "TIDINGS_PRESET"));
     let preset = check::preset(preset.as_deref())?;
     let file = args
         .config
-        .or_else(|| said(None, "TIDINGS_CONFIG").map(PathBuf::from));
-    // Made once: the same secret after every reload, so that tokens stay good.
+        .or_else(|| flag_or_env(None, "TIDINGS_CONFIG").map(PathBuf::from));
+    // Generated once: the same secret after every reload, so that tokens stay valid.
     let secret = args.dev.then(Secret::random).transpose()?;
     let addresses = [
         ("--public", "public.listen", args.public),
@@ -217,7 +217,7 @@ fn dev_token(config: &Config) -> Result<Option<String>, Failure> {
     token::sign(&config.auth, &claims, Timestamp::now()).map(Some)
 }
 
-/// What a developer is told once the server listens: the token, and three lines to copy.
+/// The text printed once the server listens: the token, and three commands to copy.
 fn dev_banner(public: SocketAddr, internal: SocketAddr, token: &str, trial: &Trial) -> String {
     let (public, internal) = (reachable(public), reachable(internal));
     let to = format!("--server http://{internal} --token {token}");
@@ -240,7 +240,7 @@ fn dev_banner(public: SocketAddr, internal: SocketAddr, token: &str, trial: &Tri
 }
 
 /// The address by which this machine reaches a listener.
-fn reachable(address: SocketAddr) -> SocketAddr {
+pub(super) fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn the_banner_has_lines_that_work_from_this_machine() {
+    fn banner_commands_use_reachable_addresses() {
         let all = SocketAddr::from(([0, 0, 0, 0], 8000));
         let six = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 50051));
         let banner = dev_banner(all, six, "abc.def.ghi", &Trial::of(&Config::default()));
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn with_a_preset_the_banner_publishes_what_its_catalog_takes() {
+    fn banner_event_fits_preset_catalog() {
         for preset in crate::config::Preset::all() {
             let inputs = Inputs {
                 preset: Some(*preset),
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_win_and_a_reload_keeps_them_and_the_made_up_secret() {
+    fn reload_keeps_flags_and_generated_secret() {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("config.toml");
         std::fs::write(
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_preset_holds_where_nothing_else_is_said() {
+    fn preset_applies_below_other_sources() {
         let public = Some(SocketAddr::from(([127, 0, 0, 1], 2)));
         let options = options(Args {
             preset: Some(String::from("football")),
@@ -347,14 +347,14 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_preset_is_refused_with_the_known_ones() {
+    fn unknown_preset_error_lists_known_ones() {
         let failure = options(Args {
             preset: Some(String::from("x")),
             ..args(None, true)
         })
         .expect_err("unknown");
         assert!(
-            matches!(&failure, Failure::Told(message) if message.contains("expected one of football, ")),
+            failure.to_string().contains("expected one of football, "),
             "{failure:?}"
         );
     }

@@ -13,10 +13,10 @@ use crate::proto::{GetStatsRequest, LatencyStats, Stats, WatchStatsRequest};
 /// How to show the counters.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Show them again and again
+    /// Print them repeatedly
     #[arg(long)]
     watch: bool,
-    /// Time between two showings, 100ms to 1h [default: 1s]
+    /// Time between two prints, 100ms to 1h [default: 1s]
     #[arg(long, value_name = "DURATION", value_parser = interval, requires = "watch")]
     interval: Option<Duration>,
 }
@@ -32,18 +32,17 @@ fn interval(text: &str) -> Result<Duration, &'static str> {
 }
 
 /// Prints the counters, once or until it is stopped.
-pub(super) async fn run(args: &Args, target: &Target, output: &mut Output) -> Result<(), Failure> {
+pub(super) async fn run(args: Args, target: &Target, output: &mut Output) -> Result<(), Failure> {
+    let Args { watch, interval } = args;
     let client = target.connect().await?;
-    if !args.watch {
+    if !watch {
         let answer = client
             .connections()
             .get_stats(client.request(GetStatsRequest {}).await?)
             .await?;
         return print(&answer.into_inner().stats.unwrap_or_default(), output);
     }
-    let interval = args
-        .interval
-        .and_then(|interval| prost_types::Duration::try_from(interval).ok());
+    let interval = interval.and_then(|interval| prost_types::Duration::try_from(interval).ok());
     let request = client.endless(WatchStatsRequest { interval }).await?;
     let mut stream = client
         .connections()
@@ -143,21 +142,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn uptime_is_a_clock_with_days() {
+    fn uptime_shows_days_and_time() {
         let of = |seconds| uptime(Some(&prost_types::Duration { seconds, nanos: 0 }));
         assert_eq!(of(59), "00:00:59");
         assert_eq!(of(3 * 86_400 + 3661), "3d 01:01:01");
     }
 
     #[test]
-    fn counts_are_shown_the_greatest_first() {
+    fn counts_are_sorted_descending() {
         let counts = [("a", 1), ("b", 5), ("c", 1)].map(|(name, count)| (name.to_owned(), count));
         assert_eq!(pairs(&counts.into_iter().collect()), "b 5, a 1, c 1");
         assert_eq!(pairs(&HashMap::new()), "-");
     }
 
     #[test]
-    fn a_server_that_says_nothing_can_still_be_shown() {
+    fn empty_stats_are_printable() {
         assert!(rows(&Stats::default()).iter().all(|row| row.len() == 2));
     }
 }

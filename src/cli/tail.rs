@@ -9,13 +9,13 @@ use super::output::{Output, note, printable};
 use crate::event;
 use crate::proto::Event;
 
-/// What to follow.
+/// The arguments of `tidings tail`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The channels: exact names, `project:*` for a whole namespace, or `*` for all
     #[arg(required = true, value_name = "CHANNEL")]
     channels: Vec<String>,
-    /// Resume after this position of the one channel
+    /// Resume after this position; only with one channel
     #[arg(long, value_name = "EPOCH/OFFSET", value_parser = position, conflicts_with = "rewind")]
     since: Option<Position>,
     /// Print the newest N events of each channel first
@@ -24,10 +24,10 @@ pub(super) struct Args {
     /// Only events for which this CEL expression is true, such as 'event.data.urgent'
     #[arg(long, value_name = "CEL")]
     filter: Option<String>,
-    /// Only events of this type; a trailing `*` stands for any ending
+    /// Only events of this type; a trailing `*` matches any ending
     #[arg(long = "type", value_name = "TYPE")]
     types: Vec<String>,
-    /// End after this many events
+    /// Exit after this many events
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
 }
@@ -64,7 +64,8 @@ impl Args {
     }
 }
 
-/// Prints events as they come, over any number of connections, until enough have come or the server refuses.
+/// Prints events as they arrive, over any number of connections, until the count is reached or the
+/// server refuses.
 pub(super) async fn run(args: Args, target: &Target, output: &mut Output) -> Result<(), Failure> {
     let mut left = args.count;
     let request = args.into_request()?;
@@ -85,7 +86,7 @@ pub(super) async fn run(args: Args, target: &Target, output: &mut Output) -> Res
     Ok(())
 }
 
-/// Says how a subscription began.
+/// Prints how a subscription began.
 fn begin(joined: &Joined) {
     let from = match &joined.position {
         Some(position) => position.to_string(),
@@ -162,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_position_belongs_to_one_channel() {
+    fn since_requires_one_channel() {
         assert!(request("tail a --since 00000000000000ff/7").is_ok());
         assert!(matches!(
             request("tail a b --since 00000000000000ff/7"),
@@ -171,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_says_when_where_what() {
+    fn line_has_time_position_type_and_data() {
         let event = Event {
             r#type: String::from("a.b"),
             channel: String::from("c:1"),

@@ -6,13 +6,13 @@ use std::time::Duration;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Map, Value, json};
 
-use super::client::said;
+use super::client::flag_or_env;
 use super::failure::Failure;
 use super::output::Output;
 use crate::config::{Auth, Config, Inputs, duration};
 use crate::event::{ChannelName, Timestamp};
 
-/// What the token says.
+/// The contents of the token.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The user
@@ -21,10 +21,10 @@ pub(super) struct Args {
     /// A role: `service` publishes and subscribes anywhere, `admin` also manages connections
     #[arg(long = "role", value_name = "ROLE")]
     roles: Vec<String>,
-    /// How long it is good
+    /// Its lifetime
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = ttl)]
     ttl: Duration,
-    /// A channel that it opens by itself: a name, or a beginning such as `project:*`
+    /// A channel that the token grants: a name, or a prefix such as `project:*`
     #[arg(long = "channel", value_name = "PATTERN", value_parser = pattern)]
     channels: Vec<String>,
     #[arg(
@@ -44,7 +44,7 @@ fn ttl(text: &str) -> Result<Duration, &'static str> {
     }
 }
 
-/// A channel's name, or the beginning of one with a `*` after it.
+/// A channel's name, or a prefix followed by `*`.
 fn pattern(text: &str) -> Result<String, String> {
     let beginning = text.strip_suffix('*').unwrap_or(text);
     if text != "*" {
@@ -53,16 +53,16 @@ fn pattern(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// What a new token says.
+/// The contents of a new token.
 #[derive(Debug)]
 pub(super) struct Claims<'a> {
     /// The user.
     pub(super) user: &'a str,
     /// The roles.
     pub(super) roles: &'a [String],
-    /// The channels that it opens by itself.
+    /// The channels that the token grants.
     pub(super) channels: &'a [String],
-    /// How long it is good.
+    /// Its lifetime.
     pub(super) ttl: Duration,
 }
 
@@ -70,7 +70,7 @@ pub(super) struct Claims<'a> {
 pub(super) fn run(args: Args, output: &mut Output) -> Result<(), Failure> {
     let file = args
         .config
-        .or_else(|| said(None, "TIDINGS_CONFIG").map(PathBuf::from));
+        .or_else(|| flag_or_env(None, "TIDINGS_CONFIG").map(PathBuf::from));
     let environment = Inputs::process_environment();
     let config = Config::load(&Inputs {
         file,
@@ -93,7 +93,7 @@ pub(super) fn run(args: Args, output: &mut Output) -> Result<(), Failure> {
     output.line(&token)
 }
 
-/// Makes a token that is good from now on.
+/// Signs a token that is valid from now on.
 pub(super) fn sign(auth: &Auth, claims: &Claims<'_>, now: Timestamp) -> Result<String, Failure> {
     let Some(secret) = &auth.hs256_secret else {
         return Err(Failure::new(
@@ -106,7 +106,7 @@ pub(super) fn sign(auth: &Auth, claims: &Claims<'_>, now: Timestamp) -> Result<S
         ("HS384", Algorithm::HS384),
         ("HS512", Algorithm::HS512),
     ];
-    // Where none are listed, the secret is for HS256.
+    // If no algorithms are configured, the secret is used with HS256.
     let listed = &auth.algorithms;
     let allowed = |(name, _): &&(&str, Algorithm)| {
         listed.is_empty() || listed.iter().any(|known| known == name)
@@ -121,7 +121,7 @@ pub(super) fn sign(auth: &Auth, claims: &Claims<'_>, now: Timestamp) -> Result<S
         .map_err(|_| Failure::new("internal: the token could not be signed"))
 }
 
-/// The claims as the server with these settings looks for them.
+/// The claims under the names that a server with these settings expects.
 fn body(auth: &Auth, claims: &Claims<'_>, now: Timestamp) -> Value {
     let mut body = Map::new();
     put(&mut body, &auth.user_claim, json!(claims.user));
@@ -148,7 +148,7 @@ fn seconds(time: Timestamp) -> i64 {
     time.as_millis().div_euclid(1000)
 }
 
-/// Puts a claim where a dotted path says, such as `realm_access.roles`.
+/// Sets a claim at a dotted path, such as `realm_access.roles`.
 fn put(claims: &mut Map<String, Value>, path: &str, value: Value) {
     match path.split_once('.') {
         None => {
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn the_token_carries_its_claims_and_is_signed_with_the_secret() {
+    fn token_has_claims_and_is_signed_with_secret() {
         let roles = [String::from("service")];
         let token = sign(&auth(), &claims(&roles), Timestamp::now()).expect("a token");
         let mut validation = Validation::new(Algorithm::HS256);
@@ -209,11 +209,9 @@ mod tests {
     }
 
     #[test]
-    fn without_a_secret_there_is_no_token() {
+    fn token_requires_a_secret() {
         let failure =
             sign(&Auth::default(), &claims(&[]), Timestamp::now()).expect_err("no secret");
-        assert!(
-            matches!(failure, Failure::Told(message) if message.contains("TIDINGS_AUTH__HS256_SECRET"))
-        );
+        assert!(failure.to_string().contains("TIDINGS_AUTH__HS256_SECRET"));
     }
 }

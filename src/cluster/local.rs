@@ -11,7 +11,7 @@ use crate::event::NodeId;
 use crate::hub::{ConnectionQuery, Hub};
 use crate::maybe_ready::MaybeReady;
 
-/// A server that is in no cluster: every answer is its own hub's.
+/// A server that is not in a cluster: every answer comes from its own hub.
 pub struct Local {
     hub: Arc<Hub>,
 }
@@ -86,7 +86,7 @@ impl Cluster for Local {
     }
 }
 
-/// What a hub answers: from its counters and tables at once, from its shards later.
+/// The hub's answer: from its counters and tables at once, from its shards later.
 fn answer(hub: &Arc<Hub>, query: Query) -> MaybeReady<Answer> {
     match query {
         Query::Stats => MaybeReady::ok(Answer::Stats(Box::new(hub.metrics().snapshot()))),

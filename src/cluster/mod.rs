@@ -1,7 +1,7 @@
-//! Everything between nodes that is not an event: questions, commands, who is there.
+//! Communication between nodes other than events: queries, commands, presence.
 //!
-//! A question to this node and to another one take the same path: `admin` and `session` ask the
-//! [`Cluster`], and the cluster asks the hub of each node. A server that is in no cluster has
+//! A query to this node and to another one take the same path: `admin` and `session` ask the
+//! [`Cluster`], and the cluster asks the hub of each node. A server that is not in a cluster has
 //! [`Local`], which answers from its own hub at once.
 
 mod local;
@@ -17,10 +17,10 @@ use crate::telemetry::StatsSnapshot;
 
 pub use local::Local;
 
-/// How long other nodes may take to answer an operator.
+/// How long other nodes may take to answer an operator's query.
 pub const DEADLINE: Duration = Duration::from_secs(2);
 
-/// The nodes that a message is for.
+/// The nodes that receive a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum To {
     /// One node.
@@ -34,9 +34,9 @@ pub enum To {
 pub enum Control {
     /// Close a connection on behalf of the operator `by`.
     Disconnect {
-        /// Which one.
+        /// The connection.
         connection: ConnectionId,
-        /// What the client is told.
+        /// The reason sent to the client.
         reason: String,
         /// The operator's name, for the audit log.
         by: Arc<str>,
@@ -45,7 +45,7 @@ pub enum Control {
     DisconnectUser {
         /// The user's name.
         user: Arc<str>,
-        /// What the clients are told.
+        /// The reason sent to the clients.
         reason: Arc<str>,
         /// The operator's name, for the audit log.
         by: Arc<str>,
@@ -55,16 +55,16 @@ pub enum Control {
     /// A user joined a channel for the first time, or left it for the last time: notify the
     /// subscribers that watch its presence.
     Presence {
-        /// Where.
+        /// The channel.
         channel: ChannelName,
-        /// Who.
+        /// The user.
         user: Arc<str>,
         /// False if the user left.
         joined: bool,
     },
 }
 
-/// A question to a node.
+/// A query to a node.
 #[derive(Debug, Clone)]
 pub enum Query {
     /// Its counters.
@@ -73,40 +73,40 @@ pub enum Query {
     Connections(ConnectionsQuery),
     /// One of its connections.
     Connection(ConnectionId),
-    /// Whose one of its connections is.
+    /// The identity of one of its connections.
     Identity(ConnectionId),
-    /// The channels that are followed there, by name.
+    /// The channels with subscribers on the node, by name.
     Channels {
-        /// What their names start with.
+        /// The prefix of their names.
         prefix: String,
         /// Only names after this one.
         after: String,
         /// The most channels.
         limit: usize,
     },
-    /// Who is in a channel there.
+    /// The users in a channel on the node.
     Presence {
-        /// Which channel.
+        /// The channel.
         channel: ChannelName,
         /// The most users.
         limit: usize,
     },
 }
 
-/// Which connections of a node are asked for, and from where on.
+/// Selects connections of a node, and where to start.
 #[derive(Debug, Clone)]
 pub struct ConnectionsQuery {
-    /// Which connections.
+    /// Selects connections.
     pub filter: ConnectionFilter,
     /// Where the page starts.
     pub from: Place,
     /// The most connections.
     pub limit: usize,
-    /// The most bytes that they may take when they are written down.
+    /// The most bytes of their encoded form.
     pub bytes: usize,
 }
 
-/// A place among the connections of a node.
+/// A position in the list of a node's connections.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Place {
     /// The shard.
@@ -118,11 +118,11 @@ pub struct Place {
 /// Some connections of a node.
 #[derive(Debug, Default)]
 pub struct ConnectionsPage {
-    /// The connections, in the order of their places.
+    /// The connections, in order of position.
     pub connections: Vec<ConnectionInfo>,
     /// Where the next page starts; `None` if this is the last one.
     pub next: Option<Place>,
-    /// How many bytes they take when they are written down.
+    /// The bytes of their encoded form.
     pub bytes: usize,
     /// True if the next connection did not fit.
     pub is_full: bool,
@@ -135,9 +135,9 @@ pub enum Answer {
     Stats(Box<StatsSnapshot>),
     /// To [`Query::Connections`].
     Connections(ConnectionsPage),
-    /// To [`Query::Connection`]; `None` where it has gone.
+    /// To [`Query::Connection`]; `None` if it no longer exists.
     Connection(Option<Box<ConnectionInfo>>),
-    /// To [`Query::Identity`]: anonymous until it has authenticated, `None` where it has gone.
+    /// To [`Query::Identity`]: anonymous until it has authenticated, `None` if it no longer exists.
     Identity(Option<Arc<Identity>>),
     /// To [`Query::Channels`]: with the subscriptions on the node.
     Channels(Vec<(ChannelName, u64)>),
@@ -150,11 +150,11 @@ pub enum Answer {
 pub struct Survey {
     /// By node.
     pub answers: Vec<(NodeId, Answer)>,
-    /// Nodes that are alive and did not answer in time.
+    /// Nodes that are alive but did not answer in time.
     pub unreachable: Vec<NodeId>,
 }
 
-/// The nodes that serve together.
+/// The nodes of a cluster.
 pub trait Cluster: Send + Sync {
     /// This node.
     fn node(&self) -> NodeId;
@@ -162,16 +162,19 @@ pub trait Cluster: Send + Sync {
     /// The nodes that are alive, this one included, by number.
     fn nodes(&self) -> Vec<NodeId>;
 
-    /// Sends a command. Answers how many connections it has closed, over all nodes; a node that is
+    /// Sends a command. Returns how many connections it has closed, over all nodes; a node that is
     /// not alive has none.
     ///
     /// # Errors
-    /// `unavailable` where a node that is alive did not carry it out.
+    ///
+    /// `unavailable` if a node that is alive did not execute it.
     fn notify(&self, to: To, control: Control) -> MaybeReady<u64>;
 
-    /// Asks, and waits until every node has answered, for other nodes at most until the deadline.
+    /// Sends a query, and waits until every node has answered, for other nodes at most until the
+    /// deadline.
     ///
     /// # Errors
-    /// `unavailable` where this node itself can't answer.
+    ///
+    /// `unavailable` if this node itself can't answer.
     fn survey(&self, to: To, query: Query, deadline: Duration) -> MaybeReady<Survey>;
 }

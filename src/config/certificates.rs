@@ -1,4 +1,4 @@
-//! The files of TLS: read in one way by what checks a configuration and by what serves with it.
+//! Reads the TLS files: the same code checks a configuration and serves with it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
-/// What is wrong with one of the files: the last part of its key, and why it can't be used.
+/// A file that can't be used: the last part of its key, and the reason.
 pub(crate) struct Unusable {
     pub(crate) key: &'static str,
     pub(crate) problem: String,
@@ -22,10 +22,11 @@ fn unusable(key: &'static str) -> impl Fn(&dyn std::fmt::Display) -> Unusable {
     }
 }
 
-/// What accepts TLS with this certificate and its key. With `client_ca`, clients must show a
-/// certificate that it signed.
+/// The TLS server configuration with this certificate and its key. With `client_ca`, clients must
+/// present a certificate that it signed.
 ///
 /// # Errors
+///
 /// Names the first file that can't be used.
 pub(crate) fn server_config(
     cert: &Path,
@@ -48,7 +49,7 @@ pub(crate) fn server_config(
         .map_err(|error| unusable("cert")(&error))
 }
 
-/// What checks the certificates of clients.
+/// The verifier of client certificates.
 fn verifier(
     authorities: &Path,
     provider: Arc<CryptoProvider>,

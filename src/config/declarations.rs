@@ -1,4 +1,4 @@
-//! Checks of what a configuration declares: namespaces with their rules, and event types with
+//! Checks of the declarations in a configuration: namespaces with their rules, and event types with
 //! their schemas.
 
 use std::collections::HashSet;
@@ -10,7 +10,7 @@ use crate::auth::{NamespaceRules, Policy};
 use crate::catalog::{Definition, Part};
 use crate::event::{ChannelName, EventType, SlowConsumer};
 
-/// Notes everything in the namespaces and event types that makes no sense.
+/// Reports every invalid namespace and event type.
 pub(super) fn check(config: &Config, dev: bool, check: &mut Check<'_>) {
     for (index, namespace) in config.namespace.iter().enumerate() {
         one_namespace(namespace, &format!("namespace[{index}]"), check);
@@ -34,7 +34,7 @@ fn one_namespace(namespace: &NamespaceConfig, at: &str, check: &mut Check<'_>) {
     check.expect(
         namespace.slow_consumer != SlowConsumer::Resync || history.size > 0,
         &format!("{at}.slow_consumer"),
-        format!("\"resync\" catches up from history: it needs {at}.history.size of at least 1"),
+        format!("\"resync\" recovers from history: it needs {at}.history.size of at least 1"),
     );
     let lasting = history.size == 0 || !history.ttl.is_zero();
     check.expect(
@@ -50,7 +50,7 @@ fn one_namespace(namespace: &NamespaceConfig, at: &str, check: &mut Check<'_>) {
     rules(namespace, at, check);
 }
 
-/// Compiles the rules one by one, so that each bad one is named.
+/// Compiles the rules one by one, so that each invalid one is reported.
 fn rules(namespace: &NamespaceConfig, at: &str, check: &mut Check<'_>) {
     let rules = [
         NamespaceRules {
@@ -73,7 +73,7 @@ fn is_namespace(name: &str) -> bool {
     ChannelName::new(name).is_ok() && !name.contains(':')
 }
 
-/// Notes every name that stood before.
+/// Reports every duplicate name.
 pub(super) fn duplicates<'a>(
     names: impl Iterator<Item = &'a str>,
     table: &str,
@@ -124,7 +124,7 @@ fn event_types(config: &Config, dev: bool, check: &mut Check<'_>) {
     );
 }
 
-/// A type whose namespace is not declared could be published nowhere.
+/// A type whose namespace is not declared could not be published anywhere.
 fn home(namespace: &str, declared: &[&str], at: &str, check: &mut Check<'_>) {
     let known = declared.contains(&namespace) || declared.contains(&"*");
     if known || !is_namespace(namespace) {
@@ -173,7 +173,7 @@ mod tests {
     use crate::config::tests::problems;
 
     #[test]
-    fn every_bad_rule_is_named_with_its_line() {
+    fn invalid_rule_is_reported_with_line() {
         let says = problems(
             "[[namespace]]\nname = \"a\"\nsubscribe = 'id =='\npublish = 'nobody == id'\n\
              [[namespace]]\nname = \"b\"\nsubscribe = 'user == id'\npublish = ''",
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn the_namespace_of_a_type_must_be_declared() {
+    fn namespace_of_event_type_must_be_declared() {
         let says = problems(
             "[[namespace]]\nname = \"rooms\"\n[[event_type]]\nname = \"a.b\"\nnamespace = \"room\"",
         );
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_schema_or_example_is_named_with_its_line_type_and_file() {
+    fn invalid_schema_is_reported_with_line_and_file() {
         let directory = tempfile::tempdir().expect("a directory");
         let file = |name: &str, text: &str| {
             let path = directory.path().join(name);
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_example_in_the_file_is_named_with_its_line_type_and_pointer() {
+    fn invalid_example_is_reported_with_pointer() {
         let declare = |keys: &str| problems(&format!("[[event_type]]\nname = \"a.b\"\n{keys}"));
         let says = declare(
             "[event_type.schema.properties.n]\ntype = \"integer\"\n\

@@ -5,8 +5,8 @@ use serde::de::DeserializeOwned;
 
 use super::layer::Layer;
 use super::{
-    Audit, Auth, Catalog, Heartbeat, HistoryConfig, Internal, Limits, Public, Server, Telemetry,
-    WebSocket,
+    Audit, Auth, Catalog, ClusterConfig, Heartbeat, HistoryConfig, Internal, Limits, Public,
+    Server, Telemetry, WebSocket,
 };
 
 /// The declared default of a key or of a whole table.
@@ -41,6 +41,7 @@ declared_defaults! {
     Limits = "limits",
     Heartbeat = "heartbeat",
     HistoryConfig = "history",
+    ClusterConfig = "cluster",
     Catalog = "catalog",
     WebSocket = "websocket",
     Telemetry = "telemetry",

@@ -1,18 +1,18 @@
-//! The tables of the TOML file that say what clients and server call things.
+//! The tables of the TOML file that define dialects.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-/// `[[dialect]]`: what clients and server call things.
+/// `[[dialect]]`: the message names and formats of another system's clients.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DialectConfig {
     /// Its name.
     pub name: String,
-    /// What carries it.
+    /// Its transport.
     pub protocol: DialectProtocol,
-    /// Paths where it is spoken, beside `websocket.path` if that names it.
+    /// Its paths, in addition to `websocket.path` if that names it.
     pub paths: Vec<String>,
     /// The Socket.IO namespaces to which a client may connect.
     pub namespaces: Vec<String>,
@@ -20,7 +20,7 @@ pub struct DialectConfig {
     pub event: DialectEvent,
     /// How replies and the server's own messages are written.
     pub control: DialectControl,
-    /// What clients say.
+    /// The client commands.
     pub command: Vec<DialectCommand>,
 }
 
@@ -38,7 +38,7 @@ impl Default for DialectConfig {
     }
 }
 
-/// What carries a dialect.
+/// The transport of a dialect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 pub enum DialectProtocol {
     /// Messages of a WebSocket.
@@ -54,9 +54,9 @@ pub enum DialectProtocol {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DialectEvent {
-    /// The member that carries the data; empty: the data's own members stand beside the others.
+    /// The member that holds the data; empty: the data's own members are at the top level.
     pub data: String,
-    /// Which members of the envelope are written, in this order.
+    /// The members of the envelope that are written, in this order.
     pub members: Vec<String>,
 }
 
@@ -74,13 +74,13 @@ impl Default for DialectEvent {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DialectControl {
-    /// The member that carries the body; empty: the body's members stand beside the others.
+    /// The member that holds the body; empty: the body's members are at the top level.
     pub data: String,
-    /// What is written beside the body: `type`, `timestamp`.
+    /// The members that are written besides the body: `type`, `timestamp`.
     pub members: Vec<String>,
-    /// How it is said that a channel may not be followed.
+    /// How refused channels are reported.
     pub refusals: DialectRefusals,
-    /// By our name, what a message is called.
+    /// Maps our name of a message to the dialect's names.
     pub names: BTreeMap<String, DialectNames>,
 }
 
@@ -95,7 +95,7 @@ impl Default for DialectControl {
     }
 }
 
-/// How it is said that a channel may not be followed.
+/// How refused channels are reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DialectRefusals {
@@ -106,13 +106,13 @@ pub enum DialectRefusals {
     Error,
 }
 
-/// What a message is called.
+/// The dialect's names of a message.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(untagged)]
 pub enum DialectNames {
-    /// This.
+    /// One name.
     One(String),
-    /// All of these: it is said once under each.
+    /// Several: the message is sent once under each.
     Each(Vec<String>),
 }
 
@@ -127,17 +127,17 @@ impl DialectNames {
     }
 }
 
-/// `command` of a dialect: something that a client may say.
+/// `command` of a dialect: a client command.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DialectCommand {
-    /// What the client says.
+    /// The dialect's name of the command.
     pub name: String,
-    /// What it does, by the name of our command.
+    /// Our command that it maps to.
     pub does: String,
-    /// What the channels are made from; empty: they are named as ours are.
+    /// The template of the channel names; empty: the message names channels as ours does.
     pub channels: String,
-    /// Their members and ours.
+    /// Maps the dialect's members to ours.
     pub members: BTreeMap<String, String>,
     /// Members of the message that its reply repeats.
     pub echo: Vec<String>,

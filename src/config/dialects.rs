@@ -1,4 +1,4 @@
-//! Checks of the declared dialects, and what they come to.
+//! Checks the declared dialects, and builds their definitions.
 
 use std::collections::BTreeMap;
 
@@ -14,9 +14,9 @@ use crate::protocol::{
     ServerMessage, Template,
 };
 
-/// The names of the dialects that are always there.
+/// The names of the built-in dialects.
 pub(super) const BUILT_IN: [&str; 4] = ["tidings", "cloudevents", "tidings.v1.proto", "echo"];
-/// The most dialects that one server is set up with.
+/// The most dialects of one server.
 const MAX_DIALECTS: usize = 32;
 /// The most commands of one dialect, and names of one message.
 const MAX_LISTED: usize = 64;
@@ -24,7 +24,7 @@ const MAX_LISTED: usize = 64;
 const MAX_NAME: usize = 128;
 
 impl DialectConfig {
-    /// What the dialect comes to. Nothing is left out of one that was checked.
+    /// The dialect's definition. For a dialect that passed the checks, nothing is left out.
     #[must_use]
     pub fn definition(&self) -> Definition {
         let event = EventWords {
@@ -80,7 +80,9 @@ impl DialectCommand {
 }
 
 fn member(name: &str) -> Option<Member> {
-    Member::ALL.into_iter().find(|member| member.name() == name)
+    Member::KNOWN
+        .into_iter()
+        .find(|member| member.name() == name)
 }
 
 fn beside(name: &str) -> Option<ControlMember> {
@@ -91,7 +93,7 @@ fn beside(name: &str) -> Option<ControlMember> {
     }
 }
 
-/// Notes everything in the dialects that makes no sense.
+/// Reports every invalid dialect.
 pub(super) fn check(config: &Config, check: &mut Check<'_>) {
     check.expect(
         config.dialect.len() <= MAX_DIALECTS,
@@ -148,9 +150,9 @@ fn protocol(dialect: &DialectConfig, at: &str, check: &mut Check<'_>) {
 }
 
 fn event(event: &DialectEvent, at: &str, check: &mut Check<'_>) {
-    let names: Vec<&str> = Member::ALL.iter().map(|member| member.name()).collect();
+    let names: Vec<&str> = Member::KNOWN.iter().map(|member| member.name()).collect();
     listed(&event.members, &names, &format!("{at}.members"), check);
-    // What else an event may have beside its envelope's members.
+    // Members that an event may have besides its envelope's members.
     let taken = ["data_base64", "content_type", "tracestate"].contains(&event.data.as_str());
     check.expect(
         !taken && !event.members.contains(&event.data),
@@ -254,10 +256,10 @@ fn one_command(command: &DialectCommand, at: &str, check: &mut Check<'_>) {
     }
 }
 
-/// No path leads to two places. Socket.IO may be where the WebSocket is: its requests say in their
-/// query that they are its.
+/// Two endpoints can't share a path. Socket.IO may share the WebSocket's path, because its requests
+/// are recognised by their query.
 fn paths(config: &Config, check: &mut Check<'_>) {
-    // With and without the slash at its end it is the same.
+    // A trailing slash makes no difference.
     let same = |path: &str| path.trim_end_matches('/').to_owned();
     let main = (same(&config.websocket.path), "websocket.path".to_owned());
     let mut of_websocket = BTreeMap::from([main]);
@@ -301,7 +303,7 @@ fn spoken_by_default(config: &Config, check: &mut Check<'_>) {
     check.expect(false, key, text);
 }
 
-/// Notes names that are not among these, or stand twice.
+/// Reports names that are unknown or duplicate.
 fn listed(names: &[String], known: &[&str], key: &str, check: &mut Check<'_>) {
     let all = names.iter().all(|name| known.contains(&name.as_str()));
     let text = format!("expected some of {}", known.join(", "));

@@ -8,7 +8,7 @@ use super::kind::Kind;
 const WIDTH: usize = 110;
 
 impl Config {
-    /// Every key with its default and a line on what it means. Reading it back gives the defaults.
+    /// Every key with its default and a line on its meaning. Parsing it gives the defaults.
     #[must_use]
     pub fn default_toml() -> String {
         let mut text = String::from(
@@ -46,7 +46,7 @@ impl Config {
                     .strip_prefix(table)
                     .map(|rest| rest.trim_start_matches("[]"));
                 match name.and_then(|rest| rest.strip_prefix('.')) {
-                    // Tables within tables stand by themselves.
+                    // Nested tables are printed separately.
                     Some(_) if key.kind == Kind::Tables => {}
                     Some(name) if !name.contains('.') => line(&mut text, key, name, prefix),
                     Some(_) | None => {}
@@ -60,7 +60,7 @@ impl Config {
 /// A key as the reference shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyRow {
-    /// The dotted path; `[]` follows the name of a table that may stand several times.
+    /// The dotted path; `[]` follows the name of a table that may be repeated.
     pub path: &'static str,
     /// The key's name within its table.
     pub name: &'static str,
@@ -100,7 +100,7 @@ impl Config {
     }
 }
 
-/// True for the tables that may stand several times.
+/// True for the tables that may be repeated.
 fn is_array(table: &str) -> bool {
     matches!(
         table,
@@ -115,7 +115,7 @@ fn line(text: &mut String, key: &Key, name: &str, prefix: &str) {
     text.extend([prefix, name, " = ", key.default, "\n"]);
 }
 
-/// A text in lines of at most [`WIDTH`] characters, where its words allow it.
+/// Wraps a text into lines of at most [`WIDTH`] characters, between words.
 fn wrapped(text: &str) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split(' ') {

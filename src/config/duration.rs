@@ -1,10 +1,10 @@
-//! Durations as people write them: `250ms`, `30s`, `5m`, `1h`, `7d`.
+//! Durations in text form: `250ms`, `30s`, `5m`, `1h`, `7d`.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 
-/// What a duration must look like, for error messages.
+/// The expected form of a duration, for error messages.
 pub const EXPECTED: &str =
     "expected a duration such as \"250ms\", \"30s\", \"5m\", \"1h\" or \"7d\"";
 
@@ -20,10 +20,11 @@ const UNITS: [(&str, u64); 5] = [
 /// The longest duration, in milliseconds: a hundred years of 365 days.
 const LONGEST: u64 = 36_500 * 86_400_000;
 
-/// Reads a whole number with a unit (`ms`, `s`, `m`, `h` or `d`), or several such in a row
-/// (`1h30m`). A bare `0` needs no unit.
+/// Parses a whole number with a unit (`ms`, `s`, `m`, `h` or `d`), or several in a row (`1h30m`). A
+/// bare `0` needs no unit.
 ///
 /// # Errors
+///
 /// [`EXPECTED`], for any other text and for more than a hundred years.
 pub fn parse(text: &str) -> Result<Duration, &'static str> {
     if text == "0" {
@@ -49,8 +50,8 @@ pub fn parse(text: &str) -> Result<Duration, &'static str> {
     Ok(Duration::from_millis(total))
 }
 
-/// Writes a duration in the largest unit that says it whole: `90s`, `1h`. What is below a
-/// millisecond is left out.
+/// Formats a duration in the largest unit that represents it exactly: `90s`, `1h`. Fractions of a
+/// millisecond are dropped.
 #[must_use]
 pub fn format(duration: Duration) -> String {
     let millis = duration.as_millis();
@@ -79,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_unit_is_read() {
+    fn every_unit_is_parsed() {
         for (text, millis) in [
             ("250ms", 250),
             ("30s", 30_000),
@@ -95,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_says_what_was_expected() {
+    fn invalid_duration_error_has_expected_form() {
         for text in [
             "",
             "5",
@@ -113,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_back() {
+    fn formatted_duration_is_parsed_back() {
         for (millis, text) in [
             (0, "0s"),
             (250, "250ms"),

@@ -1,18 +1,19 @@
-//! Which environment variables are settings.
+//! Maps environment variables to settings.
 
-/// What all of them begin with.
+/// The prefix of all of them.
 pub(super) const PREFIX: &str = "TIDINGS_";
 
 /// Variables of the command line and of those who test it; none is a setting.
-const OTHERS: [&str; 5] = [
+const OTHERS: [&str; 6] = [
     "TIDINGS_SERVER",
+    "TIDINGS_CONTEXT",
     "TIDINGS_TOKEN",
     "TIDINGS_CONFIG",
     "TIDINGS_PRESET",
     "TIDINGS_BIN",
 ];
 
-/// The dotted path that a variable sets; `None` for variables that are no settings.
+/// The dotted path that a variable sets; `None` for variables that are not settings.
 pub(super) fn path(name: &str) -> Option<String> {
     let rest = name.strip_prefix(PREFIX)?;
     if OTHERS.contains(&name) || is_service_link(rest) {
@@ -31,8 +32,8 @@ pub(super) fn name(path: &str) -> String {
     )
 }
 
-/// True for what Kubernetes puts into every container when a service is named `tidings` or
-/// `tidings-…`: `TIDINGS_SERVICE_HOST`, `TIDINGS_PORT_8000_TCP_ADDR` and so on.
+/// True for the variables that Kubernetes sets in every container when a service is named `tidings`
+/// or `tidings-…`: `TIDINGS_SERVICE_HOST`, `TIDINGS_PORT_8000_TCP_ADDR` and so on.
 fn is_service_link(rest: &str) -> bool {
     let links = ["SERVICE_HOST", "SERVICE_PORT", "PORT"];
     !rest.contains("__")
@@ -53,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn settings_are_told_from_other_variables() {
+    fn settings_are_distinguished_from_other_variables() {
         for (variable, setting) in [
             ("TIDINGS_AUTH__HS256_SECRET", Some("auth.hs256_secret")),
             ("TIDINGS_AUTO_SUBSCRIBE", Some("auto_subscribe")),
@@ -61,6 +62,7 @@ mod tests {
             ("TIDINGS_PORTS", Some("ports")),
             ("TIDINGS_TOKEN", None),
             ("TIDINGS_SERVER", None),
+            ("TIDINGS_CONTEXT", None),
             ("TIDINGS_CONFIG", None),
             ("TIDINGS_PORT", None),
             ("TIDINGS_PORT_8000_TCP_ADDR", None),
@@ -74,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_has_its_variable() {
+    fn path_maps_to_variable() {
         assert_eq!(name("limits.event_bytes"), "TIDINGS_LIMITS__EVENT_BYTES");
     }
 }

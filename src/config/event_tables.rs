@@ -1,4 +1,4 @@
-//! The tables of the TOML file that say what events there are and who may have them.
+//! The tables of the TOML file that declare namespaces and event types.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use super::{duration, values};
 use crate::catalog::{Source, Sources};
 use crate::event::SlowConsumer;
 
-/// `[[namespace]]`: what holds for all channels whose names begin alike.
+/// `[[namespace]]`: settings of all channels whose names have the same first part.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NamespaceConfig {
@@ -17,9 +17,9 @@ pub struct NamespaceConfig {
     pub name: String,
     /// How much of each channel is kept.
     pub history: NamespaceHistory,
-    /// Whether it is known who is in a channel.
+    /// Whether the server tracks which users are subscribed to a channel.
     pub presence: bool,
-    /// Who may follow (CEL); `None`: services and admins only.
+    /// Who may subscribe (CEL); `None`: services and admins only.
     #[serde(deserialize_with = "values::text")]
     pub subscribe: Option<String>,
     /// Who may publish from a browser (CEL); `None`: services and admins only.
@@ -51,9 +51,9 @@ impl Default for NamespaceConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NamespaceHistory {
-    /// The most events of a channel; 0: none, and no offsets.
+    /// The most events of a channel; 0: no history, and no offsets.
     pub size: usize,
-    /// How long.
+    /// How long an event is kept.
     #[serde(deserialize_with = "duration::deserialize")]
     pub ttl: Duration,
     /// The most bytes of a channel.
@@ -70,41 +70,42 @@ impl Default for NamespaceHistory {
     }
 }
 
-/// `[[event_type]]`: a known kind of event.
+/// `[[event_type]]`: a declared event type.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EventTypeConfig {
     /// Its name.
     pub name: String,
-    /// The namespace in whose channels it is published; empty: any.
+    /// The namespace in whose channels it may be published; empty: any.
     pub namespace: String,
-    /// What it means.
+    /// Its meaning.
     pub description: String,
-    /// If not empty, only holders of one of these roles receive it.
+    /// If not empty, only connections with one of these roles receive it.
     pub roles: Vec<String>,
-    /// Whether it may also go to `global`, to everyone, where `namespace` is set.
+    /// Whether an event type with a `namespace` may also be published to everyone, in `global`.
     pub broadcast: bool,
-    /// Whether it is one of the server's own messages, which can be looked up but not published.
+    /// Whether it is a message of the protocol that is listed in the catalog but can't be
+    /// published.
     pub control: bool,
     /// JSON Schema (2020-12) of its payload, as JSON.
     #[serde(deserialize_with = "values::text")]
     pub schema: Option<String>,
-    /// The same, in a file.
+    /// The schema, in a file.
     #[serde(deserialize_with = "values::path")]
     pub schema_file: Option<PathBuf>,
-    /// A payload that is valid, as JSON.
+    /// A valid payload, as JSON.
     #[serde(deserialize_with = "values::text")]
     pub example: Option<String>,
-    /// The same, in a file. Where neither is set: the first of the schema's `examples`.
+    /// The example, in a file. If neither is set: the first of the schema's `examples`.
     #[serde(deserialize_with = "values::path")]
     pub example_file: Option<PathBuf>,
-    /// Where in the event the key for conflation stands, such as `data.job_id`.
+    /// The path of the conflation key in the event, such as `data.job_id`.
     #[serde(deserialize_with = "values::text")]
     pub conflate_key: Option<String>,
 }
 
 impl EventTypeConfig {
-    /// Where its schema and its example stand.
+    /// The sources of its schema and its example.
     #[must_use]
     pub fn sources(&self) -> Sources<'_> {
         Sources {
@@ -114,7 +115,7 @@ impl EventTypeConfig {
     }
 }
 
-/// `[catalog]`: how strictly event types are held to the catalog.
+/// `[catalog]`: how strictly events are checked against the catalog.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Catalog {
@@ -126,8 +127,10 @@ pub struct Catalog {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CatalogMode {
-    /// Unknown types pass.
+    /// Unknown types are accepted.
     Open,
+    /// Unknown types pass, and invalid payloads of known ones are refused.
+    Known,
     /// Unknown types and invalid payloads are refused.
     Strict,
 }

@@ -5,11 +5,11 @@ use toml_edit::Item;
 
 use crate::event::strict_json;
 
-/// The deepest nesting that is read, in levels; payloads may have no more either.
+/// The deepest nesting, in levels; the same as for payloads.
 const DEEPEST: usize = 64;
 
-/// What an item is as JSON, as a text: a text holds JSON itself and stays as it was written, and
-/// an empty one stands for nothing. `None` for what JSON does not have, and for a text that is no
+/// Converts an item to JSON text. A string contains JSON itself and is used as it is; an empty
+/// string means not set. `None` for values that JSON does not have, and for a string that is not
 /// JSON.
 pub(super) fn text(item: &Item) -> Option<String> {
     match item.as_str() {
@@ -51,7 +51,7 @@ fn of_value(value: &toml_edit::Value, levels: usize) -> Option<Value> {
         toml_edit::Value::Integer(number) => Value::from(*number.value()),
         toml_edit::Value::Float(number) => Value::Number(Number::from_f64(*number.value())?),
         toml_edit::Value::Boolean(bool) => Value::from(*bool.value()),
-        // JSON has no dates; a date is written as a text.
+        // JSON has no dates; a date is written as a string.
         toml_edit::Value::Datetime(_) => return None,
         toml_edit::Value::Array(array) => {
             let items = array.iter().map(|value| of_value(value, below));
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn tables_become_objects_and_texts_stay_as_they_are() {
+    fn tables_become_objects_and_strings_stay() {
         for (toml, json) in [
             (
                 "x = { a = [1, 2.5, true], b = { c = \"d\" } }",
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_json_does_not_have_is_refused() {
+    fn non_json_values_are_refused() {
         let deep = format!("x = {}1{}", "[".repeat(64), "]".repeat(64));
         for toml in [
             "x = nan",

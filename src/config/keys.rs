@@ -1,7 +1,7 @@
-//! Every key there is, with its kind, its default, what it means and when a change takes effect.
+//! Every configuration key, with its kind, its default, its meaning and when a change takes effect.
 //!
-//! From these declarations files are checked, suggestions are made, defaults are set, and the default
-//! file and the tables of `docs/reference/configuration.md` are written.
+//! These declarations are used to check files, to suggest keys and to set defaults, and to generate
+//! the default file and the tables of `docs/reference/configuration.md`.
 
 use super::key_list::SETTINGS;
 use super::kind::Kind;
@@ -11,13 +11,13 @@ use super::repeated_keys::REPEATED;
 /// One key.
 #[derive(Debug)]
 pub(super) struct Key {
-    /// Its dotted path; `[]` stands for the place in an array of tables.
+    /// Its dotted path; `[]` stands for the index in an array of tables.
     pub(super) path: &'static str,
-    /// What it takes.
+    /// The kind of its value.
     pub(super) kind: Kind,
     /// Its default, as TOML.
     pub(super) default: &'static str,
-    /// What it means, with its unit, in Markdown.
+    /// Its meaning, with its unit, in Markdown.
     pub(super) help: &'static str,
     /// Whether SIGHUP changes it.
     pub(super) reloads: bool,
@@ -26,7 +26,7 @@ pub(super) struct Key {
 }
 
 impl Key {
-    /// What it means, without Markdown's links and code marks.
+    /// Its meaning, without Markdown's links and code marks.
     pub(super) fn plain_help(&self) -> String {
         let mut plain = String::with_capacity(self.help.len());
         let mut rest = self.help;
@@ -98,53 +98,68 @@ pub(super) const fn fixed(
     }
 }
 
-/// Tables with what they are about, in the order of the default file.
-pub(super) const TABLES: [(&str, &str); 18] = [
+/// Tables with their descriptions, in the order of the default file.
+pub(super) const TABLES: [(&str, &str); 21] = [
     ("public", "The listener for browsers and the HTTP API."),
     ("internal", "The listener for gRPC, gRPC-Web and /metrics."),
     (
         "auth",
-        "Tokens (JWT). At least one of the four keys is needed, except with --dev.",
+        "Tokens (JWT). At least one of the first four keys is required, except with --dev.",
     ),
-    ("limits", "Bounds. Reloaded on SIGHUP."),
+    ("limits", "Limits. Reloaded on SIGHUP."),
     ("heartbeat", "Liveness of connections."),
     (
         "history",
-        "Where events are kept. How much is a namespace's setting.",
+        "Where events are kept. Each namespace sets how many.",
     ),
-    ("catalog", "The known event types."),
-    ("websocket", "The WebSocket."),
+    (
+        "cluster",
+        "Several nodes that serve as one, joined by an engine.",
+    ),
+    (
+        "cluster.nats",
+        "The engine NATS: nats-server 2.11 or newer with JetStream.",
+    ),
+    (
+        "cluster.redis",
+        "The engine Redis: Redis 7.0 or Valkey 7.2, or newer.",
+    ),
+    ("catalog", "The declared event types."),
+    ("websocket", "The WebSocket endpoint."),
     (
         "telemetry",
-        "Traces, metrics and logs. The standard OTEL_* variables are honoured too.",
+        "Traces, metrics and logs. The standard OTEL_* variables override it.",
     ),
     (
         "audit",
-        "The record of who connected, was refused, subscribed, was disconnected, and by whom.",
+        "The audit log: who connected, was refused or disconnected, and by whom.",
     ),
     ("server", "The process itself."),
     (
         "namespace",
         "Settings for the channels whose names begin with this name and a colon. Repeat as needed.",
     ),
-    ("namespace[].history", "How much of each channel is kept."),
-    ("event_type", "A known event type. Repeat as needed."),
+    (
+        "namespace[].history",
+        "The limits of each channel's history.",
+    ),
+    ("event_type", "A declared event type. Repeat as needed."),
     (
         "dialect",
-        "What clients and server call things, for clients of another system. Repeat as needed.",
+        "Message names and formats for clients of another system. Repeat as needed.",
     ),
-    ("dialect[].event", "How an event is written."),
+    ("dialect[].event", "The format of an event."),
     (
         "dialect[].control",
-        "How replies and the server's own messages are written.",
+        "The format of replies and of the server's own messages.",
     ),
     (
         "dialect[].command",
-        "Something that clients say. Repeat as needed; the rest is as in the dialect tidings.",
+        "A client command. Repeat as needed; other commands are as in the dialect tidings.",
     ),
 ];
 
-/// The same setting by another path.
+/// An alternative path of the same setting.
 pub(super) const ALIAS: (&str, &str) = ("history.auto_subscribe", "auto_subscribe");
 
 /// The key with this path.

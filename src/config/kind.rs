@@ -1,4 +1,4 @@
-//! What kind of value a key takes.
+//! The kinds of values that keys take.
 
 use std::net::SocketAddr;
 
@@ -6,7 +6,7 @@ use toml_edit::{Item, Value};
 
 use super::{duration, json};
 
-/// The largest number of things or bytes that a key may ask for, unless it says otherwise.
+/// The largest number of things or bytes that a key accepts by default.
 pub(super) const MANY: i64 = 1 << 40;
 
 /// A kind of value.
@@ -14,11 +14,11 @@ pub(super) const MANY: i64 = 1 << 40;
 pub(super) enum Kind {
     /// Any text.
     Text,
-    /// A path; relative ones in a file are taken from that file's directory.
+    /// A path; a relative one in a file is relative to that file's directory.
     Path,
     /// An IP address with a port.
     Address,
-    /// A text that [`duration::parse`] reads.
+    /// A string that [`duration::parse`] accepts.
     Duration,
     /// One of these texts.
     OneOf(&'static [&'static str]),
@@ -36,14 +36,14 @@ pub(super) enum Kind {
     Json,
     /// An array of tables.
     Tables,
-    /// A table of texts under any names.
+    /// A table of texts with arbitrary names.
     Texts,
-    /// A table of texts, or arrays of texts, under any names.
+    /// A table of texts, or arrays of texts, with arbitrary names.
     Names,
 }
 
 impl Kind {
-    /// What stands under each name of a table under any names; `None` for other kinds.
+    /// The kind of the values in a table with arbitrary names; `None` for other kinds.
     pub(super) fn of_each(self) -> Option<Kind> {
         match self {
             Kind::Texts => Some(Kind::Text),
@@ -63,7 +63,7 @@ impl Kind {
         }
     }
 
-    /// What the kind takes, for the reference.
+    /// A summary of the accepted values, for the reference.
     pub(super) fn summary(self) -> String {
         String::from(match self {
             Kind::Text => "text",
@@ -83,7 +83,7 @@ impl Kind {
         })
     }
 
-    /// What the kind looks like, for error messages.
+    /// The expected form, for error messages.
     pub(super) fn expected(self) -> String {
         match self {
             Kind::Text => String::from("expected a text in quotes"),
@@ -108,7 +108,7 @@ impl Kind {
         }
     }
 
-    /// True if the value is of this kind. Arrays of tables are looked at elsewhere.
+    /// True if the value is of this kind. Arrays of tables are checked elsewhere.
     pub(super) fn takes(self, value: &Value) -> bool {
         let text = value.as_str();
         match self {
@@ -139,8 +139,8 @@ impl Kind {
         }
     }
 
-    /// Reads a value as it stands in an environment variable: texts without quotes, and lists
-    /// either separated by commas or as TOML arrays.
+    /// Parses the value of an environment variable: texts without quotes, and lists either
+    /// separated by commas or as TOML arrays.
     pub(super) fn read(self, text: &str) -> Option<Value> {
         match self {
             Kind::Text | Kind::Path | Kind::Address | Kind::Duration | Kind::OneOf(_) => {
@@ -176,7 +176,7 @@ mod tests {
     const LEVELS: Kind = Kind::OneOf(&["low", "high"]);
 
     #[test]
-    fn each_kind_takes_its_own_and_nothing_else() {
+    fn kind_accepts_only_its_own_values() {
         for (kind, good, bad) in [
             (Kind::Text, r#""a""#, "1"),
             (Kind::Path, r#""./a""#, "true"),
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_needs_no_quotes() {
+    fn environment_values_need_no_quotes() {
         for (kind, text, good) in [
             (Kind::Text, "plain text", true),
             (Kind::Text, "42", true),

@@ -1,4 +1,4 @@
-//! One source of settings, checked key by key: what is right is kept, what is wrong is noted.
+//! One source of settings, checked key by key: valid values are kept, problems are collected.
 
 mod lend;
 
@@ -14,13 +14,13 @@ use super::presets::Preset;
 use super::problem::{Place, Problem};
 use super::{environment, json, keys};
 
-/// The settings of one source, with the places where they stand.
+/// The settings of one source, with their places in it.
 #[derive(Debug, Default)]
 pub(super) struct Layer {
     values: Dict,
-    /// Where each key stands, by its path as shown: `namespace[0].name`.
+    /// The place of each key, by its path as shown: `namespace[0].name`.
     pub(super) places: BTreeMap<String, Place>,
-    /// What is wrong.
+    /// The problems.
     pub(super) problems: Vec<Problem>,
 }
 
@@ -39,12 +39,12 @@ impl Layer {
         layer
     }
 
-    /// Reads a TOML file that has this name.
+    /// Parses a TOML file with this name.
     pub(super) fn file(path: &Path, text: &str) -> Self {
         Layer::document(Source::File { path, text }, text)
     }
 
-    /// Reads a preset.
+    /// Parses a preset.
     pub(super) fn preset(preset: Preset) -> Self {
         Layer::document(Source::Preset(preset), preset.toml)
     }
@@ -69,7 +69,7 @@ impl Layer {
         layer
     }
 
-    /// Reads the environment variables that are meant as settings.
+    /// Parses the environment variables that are settings.
     pub(super) fn environment(variables: &[(String, String)]) -> Self {
         let mut layer = Layer::default();
         let mut values = Dict::new();
@@ -94,7 +94,7 @@ impl Layer {
         layer
     }
 
-    /// Takes one setting that stands by itself.
+    /// Takes one single setting.
     fn setting(&mut self, values: &mut Dict, path: &str, text: &str, place: Place) {
         let Some(key) = keys::find(path).filter(|key| !key.path.contains("[]")) else {
             let meant = keys::suggest(path);
@@ -124,12 +124,12 @@ impl Layer {
         }
     }
 
-    /// True if it sets this key of no table.
+    /// True if it sets this top-level key.
     pub(super) fn has(&self, key: &str) -> bool {
         self.values.contains_key(key)
     }
 
-    /// Keeps the values; what stands under its other path goes where it belongs.
+    /// Takes the values; moves a setting under its alternative path to its own path.
     fn take(&mut self, mut values: Dict) {
         let (alias, key) = keys::ALIAS;
         if let Some(place) = self.places.get(alias).cloned() {
@@ -178,7 +178,7 @@ fn insert(values: &mut Dict, path: &str, value: Value) {
     }
 }
 
-/// What is being read.
+/// The source being parsed.
 #[derive(Clone, Copy)]
 enum Source<'a> {
     /// A file.
@@ -190,7 +190,7 @@ enum Source<'a> {
 }
 
 impl Source<'_> {
-    /// Where something stands, given its bytes in the file.
+    /// The place of a byte range of the file.
     fn place(&self, span: Option<std::ops::Range<usize>>) -> Option<Place> {
         match self {
             Source::Single(place) => Some((*place).clone()),
@@ -201,7 +201,7 @@ impl Source<'_> {
         }
     }
 
-    /// A path as it is meant: from the file's directory.
+    /// Resolves a path relative to the file's directory.
     fn resolve(&self, path: &str) -> PathBuf {
         let directory = match self {
             Source::File { path, .. } => path.parent().unwrap_or(Path::new("")),
@@ -215,20 +215,20 @@ impl Source<'_> {
     }
 }
 
-/// The line on which a part of a text begins, counted from 1.
+/// The line of the beginning of a part of a text, counted from 1.
 fn line(text: &str, part: &std::ops::Range<usize>) -> usize {
     let before = text.get(..part.start).unwrap_or_default();
     before.matches('\n').count() + 1
 }
 
-/// Goes through a file, or through tables within a variable.
+/// Traverses a file, or the tables within a variable.
 struct Walk<'a> {
     layer: &'a mut Layer,
     source: Source<'a>,
 }
 
 impl Walk<'_> {
-    /// Reads a table. `pattern` is its path in the list of keys, `shown` the one for people.
+    /// Reads a table. `pattern` is its path in the list of keys, `shown` its path in messages.
     fn table(&mut self, table: &dyn TableLike, pattern: &str, shown: &str) -> Dict {
         let mut values = Dict::new();
         for (name, item) in table.iter() {
@@ -246,7 +246,7 @@ impl Walk<'_> {
         values
     }
 
-    /// Reads what stands under one name.
+    /// Reads the entry with one name.
     fn entry(&mut self, item: &Item, pattern: &str, shown: &str) -> Option<Value> {
         if let Some(key) = keys::find(pattern) {
             return self.value(item, key.kind, pattern, shown);
@@ -289,7 +289,7 @@ impl Walk<'_> {
         plain(value)
     }
 
-    /// Reads a table whose names are no keys of ours.
+    /// Reads a table with arbitrary names.
     fn named(&mut self, item: &Item, kind: Kind, inner: Kind, shown: &str) -> Option<Value> {
         let Some(table) = item.as_table_like() else {
             self.wrong(shown, kind.expected());
@@ -311,7 +311,7 @@ impl Walk<'_> {
         Some(Value::from(values))
     }
 
-    /// Reads an array of tables, in either of TOML's two ways to write it.
+    /// Reads an array of tables, in either of TOML's two notations.
     fn tables(&mut self, item: &Item, pattern: &str, shown: &str) -> Option<Value> {
         let tables: Option<Vec<&dyn TableLike>> = match item {
             Item::ArrayOfTables(tables) => Some(
@@ -346,7 +346,7 @@ impl Walk<'_> {
         Some(Value::from(values))
     }
 
-    /// Notes a problem with a key whose place is known.
+    /// Reports a problem with a key whose place is known.
     fn wrong(&mut self, shown: &str, message: String) {
         let place = self.layer.places.get(shown).cloned();
         self.layer.problems.push(Problem {

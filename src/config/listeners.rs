@@ -1,4 +1,4 @@
-//! The tables of the two listeners; fields are named as the keys are.
+//! The tables of the two listeners; fields have the names of the keys.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,14 +11,14 @@ use super::values;
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Public {
-    /// Where to listen; port 0 takes a free one.
+    /// The address to listen on; port 0 picks a free port.
     pub listen: SocketAddr,
     /// Origins of pages that may connect (WebSocket upgrades and CORS). Empty: only pages of this
     /// server's own origin. `*` alone: any.
     pub allowed_origins: Vec<String>,
-    /// Networks of the proxies whose word on where a request comes from is believed.
+    /// Networks of the proxies whose header with the client's address is trusted.
     pub trusted_proxies: Vec<String>,
-    /// The header in which they give it.
+    /// The header with the client's address.
     pub forwarded_header: ForwardedHeader,
     /// Who may read `/openapi.json` and `/asyncapi.json`.
     pub documents: Documents,
@@ -34,13 +34,13 @@ pub struct Public {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ForwardedHeader {
-    /// `X-Forwarded-For`: addresses with commas between.
+    /// `X-Forwarded-For`: addresses separated by commas.
     XForwardedFor,
     /// `Forwarded` (RFC 7239).
     Forwarded,
 }
 
-/// Who may read the descriptions of the API and the events.
+/// Who may read the API documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Documents {
@@ -54,9 +54,9 @@ pub enum Documents {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Internal {
-    /// Where to listen; port 0 takes a free one.
+    /// The address to listen on; port 0 picks a free port.
     pub listen: SocketAddr,
-    /// How callers prove who they are.
+    /// How callers authenticate.
     pub auth: InternalAuth,
     /// Origins of pages that may call gRPC-Web. Empty: none.
     pub allowed_origins: Vec<String>,
@@ -66,19 +66,19 @@ pub struct Internal {
     /// TLS private key, PEM. Needs `cert`.
     #[serde(deserialize_with = "values::path")]
     pub key: Option<PathBuf>,
-    /// Authorities that sign callers' certificates, PEM; callers without one are refused.
+    /// Authorities that sign callers' certificates, PEM; callers without a certificate are refused.
     #[serde(deserialize_with = "values::path")]
     pub client_ca: Option<PathBuf>,
     /// The most sockets of the listener.
     pub connections: usize,
     /// The most sockets from one network address.
     pub connections_per_ip: usize,
-    /// Names by which it may be called over HTTP/1.1 without TLS, beside addresses and names that
-    /// can't be bought. `*` alone: any.
+    /// Host names under which it may be called over HTTP/1.1 without TLS, besides addresses and
+    /// private names. `*` alone: any.
     pub allowed_hosts: Vec<String>,
 }
 
-/// How callers of the internal listener prove who they are.
+/// How callers of the internal listener authenticate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum InternalAuth {

@@ -1,4 +1,4 @@
-//! From flags, environment and file to a checked [`Config`].
+//! Loads flags, environment and file into a checked [`Config`].
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,21 +9,21 @@ use super::layer::Layer;
 use super::problem::{Place, Problem, Problems};
 use super::{Config, Preset, Secret, environment, presets, validate};
 
-/// What a configuration is made from, the strongest last: defaults, `preset`, `file`, `environment`,
-/// `flags`.
+/// The sources of a configuration; later ones take precedence: defaults, `preset`, `file`,
+/// `environment`, `flags`.
 #[derive(Debug, Clone, Default)]
 pub struct Inputs {
-    /// The preset under everything else. Its namespaces, event types and dialects stay beside the
-    /// file's, unless the file declares one of the same name.
+    /// The preset below everything else. Its namespaces, event types and dialects are kept besides
+    /// the file's, unless the file declares one of the same name.
     pub preset: Option<Preset>,
     /// The TOML file.
     pub file: Option<PathBuf>,
-    /// Environment variables; those that don't begin with `TIDINGS_` are left alone.
+    /// Environment variables; those that don't begin with `TIDINGS_` are ignored.
     pub environment: Vec<(String, String)>,
-    /// Flags that stand for keys: the flag, the key and its text.
+    /// Flags that set keys: the flag, the key and its text.
     pub flags: Vec<(&'static str, &'static str, String)>,
-    /// For development, with the secret to use where no key is set: anonymous connections are let
-    /// in unless `auth.required` is set.
+    /// For development, with the secret to use if no key is set: anonymous connections are accepted
+    /// unless `auth.required` is set.
     pub dev: Option<Secret>,
     /// Whether a configuration without a key in `[auth]` is refused.
     pub needs_key: bool,
@@ -46,10 +46,11 @@ impl Inputs {
 }
 
 impl Config {
-    /// Reads and checks everything.
+    /// Loads and checks everything.
     ///
     /// # Errors
-    /// All that is wrong, each with its place and what was expected.
+    ///
+    /// All problems, each with its place and the expected value.
     pub fn load(inputs: &Inputs) -> Result<Config, Problems> {
         let file = match &inputs.file {
             None => Layer::default(),
@@ -58,9 +59,10 @@ impl Config {
         merge(file, inputs)
     }
 
-    /// Reads and checks a text as if it stood in a file of this name.
+    /// Loads and checks a text as if it were a file of this name.
     ///
     /// # Errors
+    ///
     /// As [`Config::load`].
     pub fn from_toml(name: &Path, text: &str, inputs: &Inputs) -> Result<Config, Problems> {
         merge(Layer::file(name, text), inputs)
@@ -112,6 +114,7 @@ fn merge(file: Layer, inputs: &Inputs) -> Result<Config, Problems> {
             return Err(Problems(problems));
         }
     };
+    config.limits.event_bytes_is_set = places.contains_key("limits.event_bytes");
     if let Some(secret) = &inputs.dev {
         if !config.auth.has_key() {
             config.auth.hs256_secret = Some(secret.clone());
@@ -132,7 +135,7 @@ fn merge(file: Layer, inputs: &Inputs) -> Result<Config, Problems> {
     }
 }
 
-/// A value that passed its check but can't be taken. Says nothing of the value itself.
+/// The problem of a value that passed its check but can't be used. Does not contain the value.
 fn unread(error: &figment::Error, places: &BTreeMap<String, Place>) -> Problem {
     let key = error.path.join(".");
     Problem {

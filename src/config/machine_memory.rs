@@ -1,13 +1,13 @@
-//! How much memory there is for this process.
+//! How much memory this process may use.
 
 use std::fs;
 use std::path::Path;
 use std::sync::OnceLock;
 
-/// What is taken where the system does not tell.
+/// The value used if the system does not report it.
 const UNKNOWN: usize = 1 << 30;
 
-/// The memory of the machine, or what the process's control group may take, if that is less.
+/// The memory of the machine, or the limit of the process's control group, if that is less.
 #[must_use]
 pub fn available_memory() -> usize {
     static READ: OnceLock<usize> = OnceLock::new();
@@ -24,8 +24,8 @@ fn read(path: impl AsRef<Path>) -> Option<String> {
     fs::read_to_string(path).ok()
 }
 
-/// The files with the limits of the control groups that `/proc/self/cgroup` names, and of all that
-/// are above them. In a container the group's own files stand at the root.
+/// The files with the limits of the control groups in `/proc/self/cgroup`, and of all their
+/// ancestors. In a container the group's own files are at the root.
 fn limit_files(groups: &str) -> Vec<String> {
     let mut files = vec![
         "/sys/fs/cgroup/memory.max".to_owned(),
@@ -51,13 +51,13 @@ fn limit_files(groups: &str) -> Vec<String> {
     files
 }
 
-/// The limit that a file tells; `None` for `max`.
+/// The limit in such a file; `None` for `max`.
 fn limit(text: &str) -> Option<usize> {
     let bytes: u64 = text.trim().parse().ok()?;
     Some(usize::try_from(bytes).unwrap_or(usize::MAX))
 }
 
-/// The machine's memory, as `/proc/meminfo` tells it in KiB.
+/// The machine's memory from `/proc/meminfo`, which has it in KiB.
 fn total(text: &str) -> Option<usize> {
     let line = text
         .lines()
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_machine_and_the_groups_are_understood() {
+    fn machine_and_cgroup_limits_are_parsed() {
         assert_eq!(
             total("MemTotal:       24576 kB\nMemFree: 1 kB"),
             Some(24576 * 1024)

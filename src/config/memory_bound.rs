@@ -1,8 +1,8 @@
-//! The most memory that a server with this configuration may take: a sum of named terms.
+//! The most memory that a server with this configuration may use: a sum of named terms.
 //!
-//! Each term is what one kind of thing may take in the worst case, as the product of a bound that
-//! the configuration sets and of a size that the code holds to. SECURITY.md has the same list; a
-//! test of the documents compares the two. A new bound is one more line in [`terms`].
+//! Each term is the worst case of one kind of memory, as the product of a limit in the
+//! configuration and of a size that the code guarantees. SECURITY.md has the same list; a test of
+//! the documents compares the two. A new limit is one more line in [`terms`].
 
 use std::thread::available_parallelism;
 
@@ -18,11 +18,11 @@ const MIB: u64 = 1 << 20;
 /// One part of the sum.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Term {
-    /// What takes the memory.
+    /// What uses the memory.
     pub name: &'static str,
-    /// The bytes that it may take.
+    /// The most bytes that it uses.
     pub bytes: u64,
-    /// How they come about, in terms of the configuration's keys.
+    /// The formula, in terms of the configuration's keys.
     pub formula: &'static str,
 }
 
@@ -43,7 +43,7 @@ impl MemoryBound {
 }
 
 impl Config {
-    /// The most memory that a server with this configuration may take.
+    /// The most memory that a server with this configuration may use.
     #[must_use]
     pub fn memory_bound(&self) -> MemoryBound {
         let mut terms = terms(self);
@@ -58,7 +58,7 @@ impl Config {
     }
 }
 
-/// What the terms are made of.
+/// Sizes that the terms are computed from.
 struct Sizes {
     connections: u64,
     sockets: u64,
@@ -68,7 +68,7 @@ struct Sizes {
     message: u64,
     /// An event in memory: data, headers, audience, names.
     event: u64,
-    /// An event as one dialect writes it.
+    /// An event as encoded in one dialect.
     frame: u64,
     outbox: u64,
 }
@@ -81,7 +81,7 @@ impl Sizes {
         let shards = or(config.server.shards, cores);
         let runtime = or(config.server.runtime_threads, (cores / 2).max(1));
         let data = bytes(limits.event_bytes);
-        // Names cost their text and 64 bytes each: what an allocation and its reference take.
+        // Names cost their text and 64 bytes each: an allocation and its reference.
         let names = bytes(Audience::MAX_BYTES) + 64 * bytes(4 * Audience::MAX_NAMES);
         Sizes {
             connections: bytes(limits.connections),
@@ -115,7 +115,7 @@ fn sum(parts: &[u64]) -> u64 {
     parts.fold(0, u64::saturating_add)
 }
 
-/// The terms, but for the allocator's own.
+/// The terms, except the allocator's own.
 #[expect(clippy::too_many_lines, reason = "a table: a line for each term")]
 fn terms(config: &Config) -> Vec<Term> {
     let size = Sizes::of(config);
@@ -123,7 +123,7 @@ fn terms(config: &Config) -> Vec<Term> {
     let (history, history_formula) = history(config, &size);
     let (audit, spans) = (
         bytes(crate::audit::QUEUE_BYTES),
-        bytes(crate::telemetry::SPAN_BYTES),
+        bytes(crate::telemetry::SPAN_BYTES + crate::telemetry::OPEN_SPAN_BYTES),
     );
     let term = |name, bytes, formula| Term {
         name,
@@ -160,7 +160,7 @@ fn terms(config: &Config) -> Vec<Term> {
         ),
         term(
             "outboxes",
-            // Replies may exceed the limit of events, and small frames take twice their length.
+            // Replies may exceed the limit of events, and small frames use twice their length.
             product(&[n, times(size.outbox.max(size.frame), 5, 2)]),
             "limits.connections × 5/2 × the larger of limits.outbox_bytes and one frame",
         ),
@@ -171,7 +171,7 @@ fn terms(config: &Config) -> Vec<Term> {
         ),
         term(
             "replays",
-            // A second page while a filter is asked about the first.
+            // A second page while a filter is evaluated on the first.
             sum(&[
                 product(&[2, n, (size.outbox / 2).max(size.event)]),
                 product(&[shards, bytes(REPLAY_BYTES)]),
@@ -193,7 +193,7 @@ fn terms(config: &Config) -> Vec<Term> {
         term("history", history, history_formula),
         term(
             "requests",
-            // A body and what is decoded of it, and the window of HTTP/2.
+            // A body and its decoded form, and the window of HTTP/2.
             sum(&[
                 product(&[2, bytes(config.limits.body_bytes)]),
                 product(&[bytes(config.internal.connections), 256 * KIB]),
@@ -233,13 +233,13 @@ fn terms(config: &Config) -> Vec<Term> {
             "event types × 256 KiB",
         ),
         term("audit log", audit, "8 MiB"),
-        term("spans", spans, "32 MiB"),
+        term("spans", spans, "36 MiB"),
     ]
 }
 
 const FILTERS: &str = "limits.filter_memory + 6 MiB + shards × 2 MiB + a quarter of the cores × 32 × limits.event_bytes + limits.connections × (limits.outbox_bytes + one event)";
 
-/// Compiled filters, answers that are kept, JSON as it is parsed, and what waits for a filter.
+/// Compiled filters, cached results, parsed JSON, and events that wait for a filter.
 fn filters(config: &Config, size: &Sizes) -> u64 {
     let cores = available_parallelism().map_or(1, std::num::NonZero::get);
     let elsewhere = bytes((cores / 4).max(1));
@@ -252,7 +252,7 @@ fn filters(config: &Config, size: &Sizes) -> u64 {
     ])
 }
 
-/// What the store takes.
+/// The memory of the store.
 fn history(config: &Config, size: &Sizes) -> (u64, &'static str) {
     let channels = bytes(config.limits.channels);
     match config.history.storage {
@@ -266,13 +266,13 @@ fn history(config: &Config, size: &Sizes) -> (u64, &'static str) {
         Storage::Disk => (
             sum(&[
                 bytes(config.history.cache_bytes),
-                // What waits to be written, and as much that was and waits for shards.
+                // Events that wait to be written, and as many written ones that wait for shards.
                 product(&[2, bytes(COMMIT_QUEUE_BYTES)]),
-                // A batch in the making, and as written.
+                // A batch being built, and its encoded form.
                 product(&[2, sum(&[4 * MIB, size.event])]),
-                // Reads under way.
+                // Reads in progress.
                 product(&[16, sum(&[4 * MIB, size.event])]),
-                // The database's own: its memtables and its cache of blocks.
+                // The database's own memory: its memtables and its cache of blocks.
                 256 * MIB,
                 product(&[channels, 2 * KIB]),
             ]),
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn each_limit_moves_its_own_terms() {
+    fn each_limit_changes_its_own_terms() {
         let plain = bound(|_| {});
         let moved = |change: &dyn Fn(&mut Config)| -> Vec<&'static str> {
             let changed = bound(change);
@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_of_the_bound_weighs_no_more_than_the_formula_has() {
+    fn largest_event_fits_the_formula() {
         let config = Config::default();
         let names = |count: usize, bytes: usize| -> Vec<std::sync::Arc<str>> {
             (0..count).map(|_| "x".repeat(bytes).into()).collect()
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn every_term_stands_in_the_document() {
+    fn every_term_is_documented() {
         let document = include_str!("../../SECURITY.md");
         for storage in [Storage::Memory, Storage::Disk] {
             for term in bound(|c| c.history.storage = storage).terms {
@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sum_never_wraps() {
+    fn sum_saturates() {
         let huge = bound(|c| {
             c.limits.connections = 1 << 40;
             c.limits.outbox_bytes = 1 << 40;

@@ -1,6 +1,8 @@
-//! The configuration: defaults, files, environment, checks.
+//! The configuration: defaults, files, environment, validation.
 
 pub(crate) mod certificates;
+mod cluster;
+mod cluster_tables;
 mod declarations;
 mod defaults;
 mod dialect_tables;
@@ -33,6 +35,7 @@ mod values;
 mod warnings;
 
 pub use crate::auth::Secret;
+pub use cluster_tables::{ClusterConfig, Engine, NatsConfig, RedisConfig};
 pub use dialect_tables::{
     DialectCommand, DialectConfig, DialectControl, DialectEvent, DialectNames, DialectProtocol,
     DialectRefusals,
@@ -52,7 +55,7 @@ pub use tables::{
 
 use serde::Deserialize;
 
-/// Everything that can be set, one field for each table or key of the TOML file.
+/// All settings, one field for each table or top-level key of the TOML file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
@@ -62,28 +65,30 @@ pub struct Config {
     pub internal: Internal,
     /// Tokens.
     pub auth: Auth,
-    /// Bounds.
+    /// Limits.
     pub limits: Limits,
     /// Liveness of connections.
     pub heartbeat: Heartbeat,
     /// Where events are kept.
     pub history: HistoryConfig,
-    /// Channels that a new connection follows unasked; `{user}` stands for its user, and entries
-    /// with it are left out for anonymous ones.
+    /// The nodes that serve as one.
+    pub cluster: ClusterConfig,
+    /// Channels to which a new connection is subscribed automatically; `{user}` is replaced by its
+    /// user, and entries with it are left out for anonymous ones.
     pub auto_subscribe: Vec<String>,
     /// The declared namespaces.
     pub namespace: Vec<NamespaceConfig>,
-    /// The known event types.
+    /// The declared event types.
     pub event_type: Vec<EventTypeConfig>,
-    /// What clients and server call things, where they don't speak a dialect that is always there.
+    /// Dialects besides the built-in ones.
     pub dialect: Vec<DialectConfig>,
-    /// How strictly event types are held to the catalog.
+    /// How strictly events are checked against the catalog.
     pub catalog: Catalog,
     /// The WebSocket.
     pub websocket: WebSocket,
     /// Traces, metrics and logs.
     pub telemetry: Telemetry,
-    /// The record of who did what.
+    /// The audit log.
     pub audit: Audit,
     /// The process itself.
     pub server: Server,
@@ -98,6 +103,7 @@ impl Default for Config {
             limits: Limits::default(),
             heartbeat: Heartbeat::default(),
             history: HistoryConfig::default(),
+            cluster: ClusterConfig::default(),
             auto_subscribe: defaults::of("auto_subscribe"),
             namespace: Vec::new(),
             event_type: Vec::new(),

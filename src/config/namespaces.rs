@@ -1,23 +1,23 @@
-//! The namespaces there are: the declared ones and those built in.
+//! The namespaces: declared and built-in ones.
 
 use std::sync::Arc;
 
 use super::{Config, NamespaceConfig, NamespaceHistory};
 use crate::event::{HistoryPolicy, Namespace, Namespaces};
 
-/// Those that are always there, with who may subscribe. An anonymous connection has no channel of
-/// its own, not even the one named `user`.
+/// The built-in namespaces, with their rule for subscribing. An anonymous connection has no channel
+/// of its own, not even the one named `user`.
 const BUILT_IN: [(&str, &str); 2] = [("global", "true"), ("user", r#"user != "" && id == user"#)];
 
 impl Config {
-    /// The declared namespaces, and `global` and `user` where they are not declared. For
-    /// development these two keep some history and presence, and whatever is undeclared is open.
+    /// The declared namespaces, and `global` and `user` if they are not declared. For development
+    /// these two keep some history and have presence, and undeclared namespaces are open.
     #[must_use]
     pub fn all_namespaces(&self, dev: bool) -> Vec<NamespaceConfig> {
         let mut all = self.namespace.clone();
         for (name, subscribe) in BUILT_IN {
             match all.iter_mut().find(|namespace| namespace.name == name) {
-                // Declaring it for its history must not close it.
+                // Declaring it, for instance for its history, must not close it.
                 Some(declared) => {
                     declared
                         .subscribe
@@ -37,8 +37,8 @@ impl Config {
         all
     }
 
-    /// The settings of [`Config::all_namespaces`] that hold for channels; the rules are for
-    /// whoever decides on rights.
+    /// The settings of [`Config::all_namespaces`] that apply to channels; the rules are compiled by
+    /// the [policy](crate::auth::Policy).
     #[must_use]
     pub fn namespaces(&self, dev: bool) -> Namespaces {
         Namespaces::new(
@@ -50,7 +50,7 @@ impl Config {
 }
 
 impl NamespaceConfig {
-    /// What holds for the namespace's channels.
+    /// The settings of the namespace's channels.
     #[must_use]
     pub fn settings(&self) -> Namespace {
         Namespace {
@@ -64,7 +64,7 @@ impl NamespaceConfig {
 }
 
 impl NamespaceHistory {
-    /// How much is kept.
+    /// The limits of its history.
     #[must_use]
     pub fn policy(&self) -> HistoryPolicy {
         if self.size == 0 {
@@ -78,7 +78,7 @@ impl NamespaceHistory {
     }
 }
 
-/// A namespace for trying things out.
+/// A namespace for development.
 fn open(name: &str) -> NamespaceConfig {
     NamespaceConfig {
         name: name.to_owned(),
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn built_in_namespaces_keep_nothing_and_undeclared_ones_have_no_rule() {
+    fn built_in_namespaces_keep_no_history() {
         let config = Config::default();
         let names: Vec<String> = config
             .all_namespaces(false)
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_declared_namespace_stands_for_the_built_in_one() {
+    fn declared_namespace_replaces_built_in_one() {
         let declared = NamespaceConfig {
             name: String::from("global"),
             ..NamespaceConfig::default()
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn for_development_everything_undeclared_is_open_and_remembered() {
+    fn dev_mode_opens_undeclared_namespaces() {
         let config = Config::default();
         let all = config.all_namespaces(true);
         let other = all.iter().find(|n| n.name == "*").expect("the rest");

@@ -1,4 +1,4 @@
-//! The known name that is nearest to an unknown one.
+//! Finds the known name that is most similar to an unknown one.
 
 use strsim::levenshtein;
 

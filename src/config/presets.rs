@@ -1,4 +1,4 @@
-//! Ready configurations, each for one system that Tidings stands in for.
+//! Ready configurations, each for one system that Tidings replaces.
 
 use super::layer::Layer;
 use super::problem::{Place, Problem};
@@ -8,7 +8,7 @@ use super::problem::{Place, Problem};
 pub struct Preset {
     /// Its name.
     pub name: &'static str,
-    /// The TOML file, with comments that say why.
+    /// The TOML file, with comments that explain it.
     pub toml: &'static str,
 }
 
@@ -36,20 +36,21 @@ const PRESETS: [Preset; 5] = [
     },
 ];
 
-/// Arrays of tables that are put together by `name`, where others are replaced as a whole.
+/// Arrays of tables that are merged by `name`; other arrays are replaced as a whole.
 const TABLES: [&str; 3] = ["namespace", "event_type", "dialect"];
 
 impl Preset {
-    /// All there are.
+    /// All presets.
     #[must_use]
     pub fn all() -> &'static [Preset] {
         &PRESETS
     }
 
-    /// The preset of this name.
+    /// The preset with this name.
     ///
     /// # Errors
-    /// There is none; names those that there are.
+    ///
+    /// Unknown name; lists the known ones.
     pub fn named(name: &str) -> Result<Preset, Problem> {
         let found = PRESETS.iter().find(|preset| preset.name == name).copied();
         found.ok_or_else(|| {
@@ -63,8 +64,8 @@ impl Preset {
     }
 }
 
-/// Puts a preset's layer under the others, the strongest last. Of its namespaces, event types and
-/// dialects those stay that no other layer declares by the same name.
+/// Puts a preset's layer below the others; later layers take precedence. Of its namespaces, event
+/// types and dialects those are kept that no other layer declares.
 pub(super) fn put_under(mut preset: Layer, layers: &mut Vec<Layer>) {
     for table in TABLES {
         let winner = layers.iter_mut().rev().find(|layer| layer.has(table));
@@ -83,7 +84,7 @@ mod tests {
     use super::super::{Config, Inputs};
     use super::*;
 
-    /// Loads a file over a made-up preset; `Err` with what is wrong.
+    /// Loads a file over a test preset; `Err` with the problems.
     fn load(preset: &'static str, file: &str, inputs: &Inputs) -> Result<Config, String> {
         let preset = Preset {
             name: "made-up",
@@ -104,7 +105,7 @@ mod tests {
         [[event_type]]\nname = \"a.b\"\nnamespace = \"first\"";
 
     #[test]
-    fn every_preset_is_good_and_its_name_is_its_files() {
+    fn every_preset_is_valid_and_named_like_its_file() {
         for preset in Preset::all() {
             let inputs = Inputs {
                 preset: Some(*preset),
@@ -124,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_preset_yields_to_file_environment_and_flags() {
+    fn preset_is_overridden_by_other_sources() {
         let mut inputs = environment(&[("TIDINGS_HEARTBEAT__INTERVAL", "6s")]);
         let flag = ("--public", "public.listen", String::from("127.0.0.1:2"));
         inputs.flags.push(flag);
@@ -140,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn tables_are_put_together_by_their_names() {
+    fn tables_are_merged_by_name() {
         let file = "[[namespace]]\nname = \"third\"\n[[namespace]]\nname = \"first\"";
         let names = |config: &Config| {
             let namespaces = config.namespace.iter();
@@ -167,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_name_the_preset_or_the_file_and_their_line() {
+    fn mistake_names_source_and_line() {
         let bad = "[[namespace]]\nname = \"a\"\n[[namespace]]\nname = \"b\"\nsubscribe = 'id =='";
         let says = load(bad, "", &Inputs::default()).expect_err("a bad rule");
         let start = "preset made-up:5: namespace[1].subscribe: not valid CEL";
@@ -195,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn words_in_a_preset_hold_for_development_too() {
+    fn preset_settings_apply_in_dev_mode() {
         let dev = Inputs {
             dev: Some(super::super::Secret::new("x".repeat(32))),
             ..Inputs::default()

@@ -1,9 +1,9 @@
-//! What is wrong with a configuration, and where it stands.
+//! Problems of a configuration, and their places.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// Where a setting stands.
+/// The place of a setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
     /// In this file, on this line, counted from 1.
@@ -27,14 +27,14 @@ impl fmt::Display for Place {
     }
 }
 
-/// One thing that is wrong. Never holds a value, for it might be a secret.
+/// One problem. Never contains a value, because it might be a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// Where; `None` for what is missing altogether.
+    /// The place; `None` if the setting is missing.
     pub place: Option<Place>,
-    /// The key, as a dotted path; empty where the whole file is meant.
+    /// The key, as a dotted path; empty for the whole file.
     pub key: String,
-    /// What was expected.
+    /// The expected value.
     pub message: String,
 }
 
@@ -51,7 +51,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Everything that is wrong, one on a line; never empty.
+/// All problems, one per line; never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problems(pub Vec<Problem>);
 

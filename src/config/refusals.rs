@@ -1,4 +1,4 @@
-//! What is refused, and in which words.
+//! Tests that invalid settings are refused with the expected messages.
 
 use super::tests::{environment, load, problems};
 
@@ -86,7 +86,7 @@ fn mistakes_in_a_file_name_line_key_and_what_was_expected() {
         ),
         (
             "[catalog]\nmode = \"shut\"",
-            "config.toml:2: catalog.mode: expected one of \"open\", \"strict\"",
+            "config.toml:2: catalog.mode: expected one of \"open\", \"known\", \"strict\"",
         ),
         (
             "[telemetry]\nsample_ratio = 1.5",
@@ -141,7 +141,7 @@ fn namespaces_and_event_types_that_make_no_sense_are_refused() {
         ),
         (
             "[[namespace]]\nname = \"a\"\nslow_consumer = \"resync\"",
-            "config.toml:3: namespace[0].slow_consumer: \"resync\" catches up from history: it needs namespace[0].history.size of at least 1",
+            "config.toml:3: namespace[0].slow_consumer: \"resync\" recovers from history: it needs namespace[0].history.size of at least 1",
         ),
         (
             "[[namespace]]\nname = \"a\"\nhistory = { size = 1, ttl = \"0s\" }",
@@ -237,7 +237,35 @@ fn settings_that_make_no_sense_are_refused() {
         ),
         (
             "[history]\nstorage = \"nats\"",
-            "config.toml:2: history.storage: not in this build yet: history.storage = \"nats\"",
+            "config.toml:2: history.storage: expected memory or disk: a cluster's history is its engine's (cluster.engine = \"nats\")",
+        ),
+        (
+            "[history]\nstorage = \"disk\"\n[cluster]\nengine = \"nats\"",
+            "config.toml:2: history.storage: is for a node that is alone: with cluster.engine, the engine keeps history",
+        ),
+        (
+            "[cluster]\nname = \"a.b\"",
+            "config.toml:2: cluster.name: expected 1 to 32 of A-Z a-z 0-9 _ -",
+        ),
+        (
+            "[cluster.nats]\nurls = [\"nats://u:p@host:4222\"]",
+            "config.toml:2: cluster.nats.urls: expected URLs such as \"nats://127.0.0.1:4222\" or \"tls://nats.example.com:4222\"; user and password have keys of their own",
+        ),
+        (
+            "[cluster.nats]\nreplicas = 2",
+            "config.toml:2: cluster.nats.replicas: expected 0, 1, 3 or 5",
+        ),
+        (
+            "[cluster.nats]\npartitions = 3",
+            "config.toml:2: cluster.nats.partitions: expected 1, 2, 4, 8, 16, 32, 64, 128 or 256",
+        ),
+        (
+            "[cluster.nats]\nuser = \"u\"",
+            "config.toml:1: cluster.nats.password: expected together with cluster.nats.user",
+        ),
+        (
+            "[cluster.redis]\nurls = [\"http://127.0.0.1\"]",
+            "config.toml:2: cluster.redis.urls: expected URLs such as \"redis://127.0.0.1:6379\", rediss:// or redis+sentinel://",
         ),
         (
             "auto_subscribe = [\"{team}\"]",

@@ -1,4 +1,4 @@
-//! The tables of the TOML file, one struct each; fields are named as the keys are.
+//! The tables of the TOML file, one struct each; fields have the names of the keys.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -25,27 +25,27 @@ pub struct Auth {
     /// A JWK Set, as a URL.
     #[serde(deserialize_with = "values::text")]
     pub jwks_url: Option<String>,
-    /// The algorithms that are accepted; empty: those of the kinds of keys there are.
+    /// The accepted algorithms; empty: those that fit the configured keys.
     pub algorithms: Vec<String>,
-    /// What `iss` must be; empty: anything.
+    /// The required `iss`; empty: any.
     pub issuer: String,
-    /// What `aud` must hold; empty: anything.
+    /// The value that `aud` must contain; empty: any.
     pub audience: String,
-    /// How far clocks may differ.
+    /// The tolerated clock skew.
     #[serde(deserialize_with = "duration::deserialize")]
     pub leeway: Duration,
     /// The claim with the user's name.
     pub user_claim: String,
     /// The claim with the roles.
     pub roles_claim: String,
-    /// The claim with the channels that may be followed.
+    /// The claim with the channels that the token may subscribe to.
     pub channels_claim: String,
-    /// False: connections without a token are let in as anonymous.
+    /// False: connections without a token are accepted as anonymous.
     pub required: bool,
-    /// How long a connection may stay without a token where one is required.
+    /// How long a connection may stay without a token if one is required.
     #[serde(deserialize_with = "duration::deserialize")]
     pub deadline: Duration,
-    /// How long after its `iat` a token may expire, at most; zero: no limit.
+    /// The longest time from a token's `iat` to its `exp`; zero: no limit.
     #[serde(deserialize_with = "duration::deserialize")]
     pub max_lifetime: Duration,
     /// The most revocations of tokens, and of users, that are kept.
@@ -53,7 +53,7 @@ pub struct Auth {
 }
 
 impl Auth {
-    /// What tokens are checked with.
+    /// The settings of the verifier.
     #[must_use]
     pub fn verifier(&self) -> VerifierSettings {
         let text = |text: &String| (!text.is_empty()).then(|| text.clone());
@@ -74,7 +74,7 @@ impl Auth {
         }
     }
 
-    /// True if there is something to check tokens with.
+    /// True if any key is configured.
     #[must_use]
     pub fn has_key(&self) -> bool {
         self.hs256_secret.is_some()
@@ -84,7 +84,7 @@ impl Auth {
     }
 }
 
-/// `[limits]`: bounds, and so what no client can exhaust.
+/// `[limits]`: limits that keep a client from exhausting the server's resources.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
@@ -96,19 +96,22 @@ pub struct Limits {
     pub connections_per_ip: usize,
     /// The most subscriptions of one connection.
     pub subscriptions_per_connection: usize,
-    /// The biggest message from a client, in bytes.
+    /// The largest message from a client, in bytes.
     pub message_bytes: usize,
-    /// The biggest payload of an event, in bytes.
+    /// The largest payload of an event, in bytes.
     pub event_bytes: usize,
+    /// Whether a file, the environment or a preset sets it: an engine lowers only the default.
+    #[serde(skip)]
+    pub event_bytes_is_set: bool,
     /// Messages per second from one connection; 0: no limit.
     pub messages_per_second: u32,
-    /// Messages that may come at once; 0: as many as in a second.
+    /// Messages that may be sent at once; 0: as many as in one second.
     pub messages_burst: u32,
     /// Publishes per second by one identity; 0: no limit.
     pub publishes_per_second: u32,
-    /// Publishes that may come at once; 0: as many as in a second.
+    /// Publishes that may be sent at once; 0: as many as in one second.
     pub publishes_burst: u32,
-    /// What may wait for one slow connection, in bytes.
+    /// The most bytes queued for one slow connection.
     pub outbox_bytes: usize,
     /// The most steps of one evaluation of a filter.
     pub filter_steps: u64,
@@ -120,11 +123,11 @@ pub struct Limits {
     pub filter_bytes_per_connection: usize,
     /// The most memory of the filters of all connections, in bytes.
     pub filter_memory: usize,
-    /// The most channels kept.
+    /// The most channels that exist at once.
     pub channels: usize,
-    /// Channels that one user may bring into being in a minute; 0: no limit.
+    /// Channels that one user may create per minute; 0: no limit.
     pub channels_per_minute: u32,
-    /// Bytes of request bodies that are held at once, in all.
+    /// Bytes of request bodies that are held at once, in total.
     pub body_bytes: usize,
     /// Bytes of request bodies of one user.
     pub body_bytes_per_user: usize,
@@ -140,10 +143,10 @@ pub struct Limits {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Heartbeat {
-    /// After this long without a word from the client, it is asked for a sign of life.
+    /// Silence after which the server sends the client a heartbeat.
     #[serde(deserialize_with = "duration::deserialize")]
     pub interval: Duration,
-    /// After this long without a word from the client, it is closed.
+    /// Silence after which the connection is closed.
     #[serde(deserialize_with = "duration::deserialize")]
     pub timeout: Duration,
 }
@@ -156,21 +159,22 @@ pub struct HistoryConfig {
     pub storage: Storage,
     /// The store's directory, for `disk`.
     pub path: PathBuf,
-    /// When a publish counts as stored, for `disk`.
+    /// When a publish is acknowledged, for `disk`.
     pub durability: Durability,
-    /// What becomes of a store in which something that was acknowledged is lost, for `disk`.
+    /// What happens to a store that has lost acknowledged data, for `disk`.
     pub on_damage: OnDamage,
-    /// The newest events that stay in memory, for `disk`: bytes over all channels; 0 for none.
+    /// The newest events that are cached in memory, for `disk`: bytes over all channels; 0 for
+    /// none.
     pub cache_bytes: usize,
-    /// The most events that are kept, for `disk`: bytes over all channels; 0 for no bound.
+    /// The most bytes of events, for `disk`, over all channels; 0 for no limit.
     pub disk_bytes: u64,
-    /// What channels and their events may take, for `memory`: bytes over all channels; 0 for a
-    /// quarter of the memory that there is.
+    /// The most bytes of channels and their events, for `memory`; 0 for a quarter of the available
+    /// memory.
     pub memory_bytes: usize,
 }
 
 impl HistoryConfig {
-    /// What channels and their events may take in memory, in bytes.
+    /// The most bytes of channels and their events in memory.
     #[must_use]
     pub fn most_memory(&self) -> usize {
         match self.memory_bytes {
@@ -192,7 +196,7 @@ pub enum Storage {
     Nats,
 }
 
-/// When a publish counts as stored.
+/// When a publish is acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Durability {
@@ -202,13 +206,13 @@ pub enum Durability {
     Async,
 }
 
-/// What becomes of a store in which something that was acknowledged is lost.
+/// What happens to a store that has lost acknowledged data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnDamage {
     /// The server does not start.
     Refuse,
-    /// It goes on with what can be read, and with new epochs.
+    /// The server continues with what can be read, and with new epochs.
     NewEpoch,
 }
 
@@ -218,7 +222,7 @@ pub enum OnDamage {
 pub struct WebSocket {
     /// Its path.
     pub path: String,
-    /// What is spoken where the client asks for no subprotocol: a dialect's name.
+    /// The dialect for clients that offer no subprotocol.
     pub dialect: String,
     /// Whether permessage-deflate (RFC 7692) is offered.
     pub compression: bool,
@@ -228,23 +232,23 @@ pub struct WebSocket {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Telemetry {
-    /// Where traces go; `None`: as `OTEL_EXPORTER_OTLP_ENDPOINT` says, or nowhere.
+    /// The collector of traces; `None`: `OTEL_EXPORTER_OTLP_ENDPOINT`, or none.
     #[serde(deserialize_with = "values::text")]
     pub otlp_endpoint: Option<String>,
-    /// How they go there.
+    /// The protocol of the export.
     pub otlp_protocol: OtlpProtocol,
-    /// The name under which they are found.
+    /// The `service.name` of the exported traces.
     pub service_name: String,
     /// The share of traces without a parent that are recorded, 0 to 1.
     pub sample_ratio: f64,
     /// The share of deliveries in a recorded trace that get a span of their own, 0 to 1.
     pub delivery_spans: f64,
-    /// The share of the events outside of recorded traces whose arrival pages are asked to
-    /// confirm, 0 to 1.
+    /// The share of the events outside of recorded traces for which pages are asked to confirm the
+    /// delivery, 0 to 1.
     pub confirmations: f64,
     /// The most connections of one event that get a span of their own or are asked to confirm.
     pub connections_per_event: usize,
-    /// What log lines look like.
+    /// The format of log lines.
     pub log_format: LogFormat,
 }
 
@@ -259,7 +263,7 @@ pub enum OtlpProtocol {
     HttpProtobuf,
 }
 
-/// What log lines look like.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LogFormat {
@@ -269,14 +273,14 @@ pub enum LogFormat {
     Json,
 }
 
-/// `[audit]`: the record of who did what.
+/// `[audit]`: the audit log.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Audit {
-    /// The file to append to, as JSON lines; `None`: no record is kept.
+    /// The file to append to, as JSON lines; `None`: no audit log.
     #[serde(deserialize_with = "values::path")]
     pub file: Option<PathBuf>,
-    /// Whether every published event stands in it too, without what it says.
+    /// Whether every published event is recorded too, without its payload.
     pub publishes: bool,
 }
 
@@ -288,12 +292,13 @@ pub struct Server {
     pub shards: usize,
     /// Threads that serve HTTP and gRPC; 0: half as many as cores, at least one.
     pub runtime_threads: usize,
-    /// Whether many sends go out in one system call by `io_uring`, where the system allows it.
+    /// Whether many sends are batched into one system call by `io_uring`, where the system allows
+    /// it.
     pub io_uring: bool,
     /// How long clients have to leave when the server stops.
     #[serde(deserialize_with = "duration::deserialize")]
     pub drain: Duration,
-    /// How much of that it goes on as before, while balancers are told that it is not ready.
+    /// The part of `drain` in which the server works as before and reports that it is not ready.
     #[serde(deserialize_with = "duration::deserialize")]
     pub drain_delay: Duration,
     /// How long an HTTP connection may be idle between two requests.

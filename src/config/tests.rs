@@ -1,4 +1,4 @@
-//! Loading as a whole: precedence, places, and every check.
+//! Tests of loading: precedence, places, and every check.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -27,7 +27,7 @@ pub(super) fn environment(pairs: &[(&str, &str)]) -> Inputs {
     }
 }
 
-/// What is wrong with this file, given that it has a key, one problem on a line.
+/// The problems of this file plus a key, one per line.
 pub(super) fn problems(text: &str) -> String {
     match load(text, &Inputs::default()) {
         Ok(_) => String::new(),

@@ -1,4 +1,4 @@
-//! Checks of meaning: values that are each well-formed but make no sense, alone or together.
+//! Semantic checks: values that are each well-formed but invalid, alone or together.
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
@@ -7,12 +7,12 @@ use std::path::Path;
 
 use super::certificates::{Unusable, server_config};
 use super::problem::{Place, Problem};
-use super::{Config, InternalAuth, OnDamage, Storage, declarations, dialects};
+use super::{Config, InternalAuth, OnDamage, Storage, cluster, declarations, dialects};
 use crate::event::ChannelName;
 use crate::net::forwarded::Network;
 use crate::net::origin;
 
-/// What the configuration is for.
+/// The purpose of the configuration.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Setting {
     /// For development.
@@ -21,7 +21,7 @@ pub(super) struct Setting {
     pub(super) needs_key: bool,
 }
 
-/// Paths of the public listener that the WebSocket can't have.
+/// Paths of the public listener that the WebSocket can't use.
 const TAKEN: [&str; 10] = [
     "/",
     "/sse",
@@ -35,8 +35,8 @@ const TAKEN: [&str; 10] = [
     "/websocket/stats",
 ];
 
-/// True if the public listener answers something else at this path, with or without a slash at its
-/// end.
+/// True if the public listener serves something else at this path, with or without a trailing
+/// slash.
 pub(super) fn is_taken(path: &str) -> bool {
     let path = path.trim_end_matches('/');
     let own = |taken: &&str| taken.trim_end_matches('/') == path;
@@ -45,7 +45,7 @@ pub(super) fn is_taken(path: &str) -> bool {
         || path.starts_with("/websocket/disconnect/")
 }
 
-/// Everything that makes no sense. Keys that already have a problem get no second one.
+/// All semantic problems. Keys that already have a problem get no second one.
 pub(super) fn problems(
     config: &Config,
     setting: Setting,
@@ -64,6 +64,7 @@ pub(super) fn problems(
     heartbeat(config, &mut check);
     declarations::check(config, setting.dev, &mut check);
     dialects::check(config, &mut check);
+    cluster::check(config, &mut check);
     rest(config, &mut check);
     check.found
 }
@@ -76,7 +77,7 @@ pub(super) struct Check<'a> {
 }
 
 impl Check<'_> {
-    /// Notes a problem unless all is well.
+    /// Reports a problem unless the condition holds.
     pub(super) fn expect(&mut self, well: bool, key: &str, message: impl Into<String>) {
         if well || self.known.iter().any(|problem| problem.key == key) {
             return;
@@ -89,7 +90,12 @@ impl Check<'_> {
         });
     }
 
-    /// The key's place, or that of the table it would stand in.
+    /// True if a file or the environment sets the key.
+    pub(super) fn is_set(&self, key: &str) -> bool {
+        self.places.contains_key(key)
+    }
+
+    /// The key's place, or that of its table.
     fn place(&self, key: &str) -> Option<&Place> {
         let mut path = key;
         loop {
@@ -218,7 +224,7 @@ fn auth(config: &Config, setting: Setting, check: &mut Check<'_>) {
         "no key to check tokens with: set auth.hs256_secret (TIDINGS_AUTH__HS256_SECRET), \
          auth.public_key_file, auth.jwks_file or auth.jwks_url, or start with --dev to try things out",
     );
-    // What the server would refuse as it starts.
+    // Problems that the server would find at its start.
     for fault in auth.verifier().faults() {
         check.expect(
             false,
@@ -244,7 +250,7 @@ fn auth(config: &Config, setting: Setting, check: &mut Check<'_>) {
     );
 }
 
-/// True for something with scheme and host that may be fetched.
+/// True for a URL with scheme and host.
 fn is_url(text: &str) -> bool {
     let url = text.parse::<http::Uri>().ok();
     url.is_some_and(|url| {
@@ -285,7 +291,7 @@ fn rest(config: &Config, check: &mut Check<'_>) {
     check.expect(
         config.history.storage != Storage::Nats,
         "history.storage",
-        "not in this build yet: history.storage = \"nats\"",
+        "expected memory or disk: a cluster's history is its engine's (cluster.engine = \"nats\")",
     );
     check.expect(
         !config.history.path.as_os_str().is_empty(),
@@ -335,8 +341,8 @@ fn rest(config: &Config, check: &mut Check<'_>) {
     );
 }
 
-/// Refuses more automatic subscriptions than one connection may have. The problem stands at the key
-/// that was set.
+/// Refuses more automatic subscriptions than one connection may have. The problem is reported for
+/// the key that was set.
 fn automatic_subscriptions(config: &Config, check: &mut Check<'_>) {
     let automatic = config.auto_subscribe.len();
     let most = config.limits.subscriptions_per_connection;
@@ -353,11 +359,11 @@ fn automatic_subscriptions(config: &Config, check: &mut Check<'_>) {
     check.expect(automatic <= most, key, message);
 }
 
-/// Whether a file can be appended to, or made where there is none. Nothing is made here.
+/// Checks whether a file can be appended to or created. Nothing is created here.
 fn may_append(path: &Path) -> io::Result<()> {
     match path.metadata() {
         Ok(there) if there.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
-        // A pipe would wait for its reader.
+        // Opening a pipe would block until it has a reader.
         Ok(there) if !there.is_file() => return Ok(()),
         Ok(_) => return OpenOptions::new().append(true).open(path).map(drop),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -377,7 +383,7 @@ fn may_append(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// True for a path that stands for itself only.
+/// True for a path without patterns or parameters.
 pub(super) fn is_plain_path(path: &str) -> bool {
     let plain = |b: u8| b.is_ascii_graphic() && !b"?#{}*".contains(&b);
     path.starts_with('/') && path.bytes().all(plain)

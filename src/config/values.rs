@@ -1,4 +1,4 @@
-//! How values are read where serde's own way does not do.
+//! Deserializers for values that need more than serde's default.
 
 use std::path::PathBuf;
 
@@ -7,26 +7,26 @@ use serde::{Deserialize, Deserializer};
 use super::Secret;
 use crate::event::SlowConsumer;
 
-/// An empty text means: not set.
+/// An empty text means not set.
 pub(super) fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     Ok(Option::<String>::deserialize(deserializer)?.filter(|text| !text.is_empty()))
 }
 
-/// An empty path means: not set.
+/// An empty path means not set.
 pub(super) fn path<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<PathBuf>, D::Error> {
     Ok(text(deserializer)?.map(PathBuf::from))
 }
 
-/// An empty secret means: not set.
+/// An empty secret means not set.
 pub(super) fn secret<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Secret>, D::Error> {
     Ok(text(deserializer)?.map(Secret::new))
 }
 
-/// An empty node name means: the host's name.
+/// An empty node name means the host name.
 pub(super) fn node<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     Ok(text(deserializer)?.unwrap_or_else(host_name))
 }
@@ -46,7 +46,7 @@ pub(super) fn slow_consumer<'de, D: Deserializer<'de>>(
     }
 }
 
-/// The host's name, from where the system keeps it; `localhost` where it does not tell.
+/// The host name, as the system reports it; otherwise `localhost`.
 pub(super) fn host_name() -> String {
     let files = ["/proc/sys/kernel/hostname", "/etc/hostname"];
     files

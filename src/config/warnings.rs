@@ -1,4 +1,4 @@
-//! What works but is hardly meant.
+//! Warnings about settings that work but are probably a mistake.
 
 use super::{Config, Secret};
 use crate::net::forwarded::Network;
@@ -84,14 +84,14 @@ mod tests {
     use crate::config::DialectConfig;
 
     #[test]
-    fn a_sound_configuration_has_no_warnings() {
+    fn valid_configuration_has_no_warnings() {
         let mut config = Config::default();
         config.auth.hs256_secret = Some(Secret::new("x".repeat(32)));
         assert_eq!(config.warnings(), Vec::<String>::new());
     }
 
     #[test]
-    fn a_burst_that_takes_every_subscription_is_sound() {
+    fn burst_of_all_subscriptions_has_no_warning() {
         let warned = |rate, burst| {
             let mut config = Config::default();
             config.limits.messages_per_second = rate;
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn doubtful_settings_are_named() {
+    fn doubtful_settings_are_warned_of() {
         let mut config = Config::default();
         assert!(
             config

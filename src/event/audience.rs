@@ -7,9 +7,9 @@ use std::sync::Arc;
 use super::NodeId;
 use crate::error::{Error, Result};
 
-/// Names one connection for as long as it lives. It also says on which node, in which shard and in
-/// which slot the connection is, so that finding it takes no shared table. The upper 16 bits of the
-/// nonce are the node, the rest is random: an old id never means a newer connection.
+/// Identifies one connection for its lifetime. It contains the node, the shard and the slot of the
+/// connection, so that finding it needs no shared table. The upper 16 bits of the nonce are the
+/// node, the rest is random: an old id never identifies a newer connection.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId {
     shard: u16,
@@ -17,7 +17,7 @@ pub struct ConnectionId {
     nonce: u64,
 }
 
-/// Where the node stands in a nonce.
+/// The position of the node in a nonce.
 const NODE_SHIFT: u32 = 48;
 
 impl ConnectionId {
@@ -39,7 +39,7 @@ impl ConnectionId {
         self.slot
     }
 
-    /// What tells it from earlier connections in the slot, and from those of other nodes.
+    /// Distinguishes it from earlier connections in the slot, and from those of other nodes.
     #[must_use]
     pub const fn nonce(self) -> u64 {
         self.nonce
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn connection_id_keeps_its_length_and_says_its_node() {
+    fn connection_id_keeps_length_and_has_node() {
         for number in [0, 1, 0xabcd, u16::MAX] {
             let node = NodeId::new(number);
             let id = ConnectionId::new(3, 7, ConnectionId::new_nonce(node));

@@ -172,7 +172,7 @@ mod tests {
         for name in ["rpc", "ack", "rpc_result", "Publish", "subscribed.now"] {
             assert_eq!(EventType::new(name).unwrap().as_str(), name);
         }
-        // What a later notice may be named: no event type begins so.
+        // A name for a later notice: no event type begins like this.
         assert!(EventType::described("$notice").is_err());
     }
 }

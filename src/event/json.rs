@@ -51,6 +51,9 @@ pub enum Member {
     Headers,
     /// `traceparent` and `tracestate`, if the event is traced.
     Traceparent,
+    /// `position`, the channel with its epoch and offset, if the channel keeps history. Not in the
+    /// dialect `tidings`, whose clients know the channel's epoch from `subscribed`.
+    Position,
 }
 
 impl Member {
@@ -65,6 +68,18 @@ impl Member {
         Member::Traceparent,
     ];
 
+    /// Every member that a custom dialect may have.
+    pub const KNOWN: [Member; 8] = [
+        Member::Type,
+        Member::Channel,
+        Member::Id,
+        Member::Timestamp,
+        Member::Offset,
+        Member::Headers,
+        Member::Traceparent,
+        Member::Position,
+    ];
+
     /// The member's name.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -76,6 +91,7 @@ impl Member {
             Member::Offset => "offset",
             Member::Headers => "headers",
             Member::Traceparent => "traceparent",
+            Member::Position => "position",
         }
     }
 }
@@ -116,6 +132,15 @@ pub fn put_member(out: &mut BytesMut, event: &Event, member: Member) {
             }
         }
         Member::Headers => put_headers(out, event),
+        Member::Position => {
+            if let (Some(channel), Some(position)) = (&event.channel, event.position) {
+                put_plain(out, b",\"position\":{\"channel\":\"", channel.as_str());
+                put_plain(out, b",\"epoch\":\"", &position.epoch.to_string());
+                out.put_slice(b",\"offset\":");
+                out.put_slice(position.offset.to_string().as_bytes());
+                out.put_u8(b'}');
+            }
+        }
         Member::Traceparent => {
             if let Some(trace) = &event.trace {
                 put_plain(out, b",\"traceparent\":\"", &trace.to_string());

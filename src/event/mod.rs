@@ -1,5 +1,6 @@
 //! Value types that are valid by construction. This layer knows no transport and no store.
 
+mod accepted;
 mod audience;
 mod channel;
 mod event_type;
@@ -15,6 +16,7 @@ mod timestamp;
 mod trace_context;
 mod weight;
 
+pub use accepted::AcceptedAt;
 pub use audience::{Audience, ConnectionId};
 pub use channel::{ChannelName, ChannelPattern};
 pub use event_type::{EventType, RESERVED_EVENT_TYPES, TypePattern};

@@ -94,6 +94,13 @@ impl Namespaces {
         self.declared.values()
     }
 
+    /// All namespaces by name; `*` is the one for undeclared names.
+    pub fn by_name(&self) -> impl Iterator<Item = (Arc<str>, &Arc<Namespace>)> {
+        let declared = self.declared.iter();
+        let declared = declared.map(|(name, namespace)| (Arc::clone(name), namespace));
+        declared.chain(std::iter::once((Arc::from("*"), &self.other)))
+    }
+
     /// The settings of a channel.
     #[must_use]
     pub fn of(&self, channel: &ChannelName) -> &Arc<Namespace> {

@@ -1,4 +1,4 @@
-//! Which server of a cluster.
+//! Identifies a server of a cluster.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,10 +9,10 @@ use std::str::FromStr;
 pub struct NodeId(u16);
 
 impl NodeId {
-    /// The number of a server that is in no cluster.
+    /// The number of a server that is not in a cluster.
     pub const ALONE: NodeId = NodeId(0);
 
-    /// The node of this number.
+    /// The node with this number.
     #[must_use]
     pub const fn new(number: u16) -> Self {
         NodeId(number)

@@ -1,12 +1,12 @@
 //! Events: as a draft without an offset, and as stored with one.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use uuid::Uuid;
 
 use super::{
-    Audience, ChannelName, EventType, Payload, Position, Timestamp, TraceContext, allocated,
+    AcceptedAt, Audience, ChannelName, EventType, Payload, Position, Timestamp, TraceContext,
+    allocated,
 };
 use crate::error::{Error, Result};
 
@@ -124,10 +124,10 @@ pub struct Draft {
     pub source: Option<Arc<str>>,
     /// When the event happened.
     pub time: Timestamp,
-    /// The context of the `fanout` span, or the publisher's own.
+    /// The context of the publishing node's `fanout` span, or the publisher's own.
     pub trace: Option<TraceContext>,
     /// When the publish was accepted, for measuring delivery latency.
-    pub accepted: Instant,
+    pub accepted: AcceptedAt,
 }
 
 /// An event as it is stored in its channel.

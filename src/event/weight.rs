@@ -75,13 +75,12 @@ impl Draft {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Instant;
 
     use bytes::Bytes;
 
     use super::*;
     use crate::event::{
-        ChannelName, ConnectionId, EventType, Headers, Payload, Timestamp, TraceContext,
+        AcceptedAt, ChannelName, ConnectionId, EventType, Headers, Payload, Timestamp, TraceContext,
     };
 
     fn draft() -> Draft {
@@ -98,7 +97,7 @@ mod tests {
             source: None,
             time: now,
             trace: None,
-            accepted: Instant::now(),
+            accepted: AcceptedAt::now(),
         }
     }
 

@@ -149,7 +149,12 @@ impl EventFilter {
     /// True if the event's type matches.
     #[must_use]
     pub fn wants(&self, event: &Event) -> bool {
-        let event_type = event.event_type.as_str();
+        self.wants_type(event.event_type.as_str())
+    }
+
+    /// True if this type matches.
+    #[must_use]
+    pub fn wants_type(&self, event_type: &str) -> bool {
         let types = &self.key.types;
         types.is_empty() || types.iter().any(|pattern| pattern.matches(event_type))
     }
@@ -314,7 +319,7 @@ pub(crate) mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::event::{ChannelName, Draft, EventType, Headers, Payload, Timestamp};
+    use crate::event::{AcceptedAt, ChannelName, Draft, EventType, Headers, Payload, Timestamp};
 
     pub(crate) fn event(event_type: &str, data: impl Into<Bytes>, content_type: &str) -> Event {
         let now = Timestamp::now();
@@ -330,7 +335,7 @@ pub(crate) mod tests {
             source: Some(Arc::from("billing")),
             time: now,
             trace: None,
-            accepted: std::time::Instant::now(),
+            accepted: AcceptedAt::now(),
         };
         Event::new(draft, None)
     }

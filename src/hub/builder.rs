@@ -1,4 +1,4 @@
-//! Building a hub: the sink first, then what the hub is given, then the shards' threads.
+//! Builds a hub: the sink first, then its dependencies, then the shards' threads.
 //!
 //! A broker needs the hub's [`Sink`], and the hub needs the broker. So a hub is built in two steps:
 //! [`HubBuilder`] has the sink already, and [`HubBuilder::start`] takes everything else.
@@ -23,25 +23,26 @@ use crate::error::Result;
 use crate::event::{Namespaces, NodeId};
 use crate::telemetry::{Metrics, Tracing};
 
-/// Says whether an identity is still valid: `unauthenticated` if it is not.
+/// Checks whether an identity is still valid: `unauthenticated` if it is not.
 pub type Revalidator = Box<dyn Fn(&Identity) -> Result<()> + Send + Sync>;
 
-/// What a hub is given.
+/// The dependencies of a hub.
 pub struct HubParts {
-    /// Where publishes go and history is.
+    /// The broker for publishes and history.
     pub broker: Arc<dyn Broker>,
-    /// Who is notified of connections.
+    /// The observer of connections.
     pub observer: Arc<dyn Observer>,
-    /// Whether an identity is still valid.
+    /// Checks whether an identity is still valid.
     pub revalidator: Revalidator,
-    /// Who is in which channel.
+    /// The store of presence.
     pub presence: Box<dyn PresenceStore>,
-    /// Which node of the cluster it is.
+    /// The hub's node in the cluster.
     pub node: NodeId,
 }
 
 impl HubParts {
-    /// This broker; the hub is in no cluster, nobody is notified of connections, and identities stay valid.
+    /// Parts with this broker; the hub is in no cluster, has no observer, and identities stay
+    /// valid.
     #[must_use]
     pub fn new(broker: Arc<dyn Broker>) -> Self {
         HubParts {
@@ -54,19 +55,18 @@ impl HubParts {
     }
 }
 
-/// A hub whose sink exists and whose shards have not started.
+/// A hub with its sink, whose shards have not started.
 pub struct HubBuilder {
     dispatcher: Arc<Dispatcher>,
     polls: Vec<mio::Poll>,
-    namespaces: Arc<ArcSwap<Namespaces>>,
-    tracing: Arc<Tracing>,
 }
 
 impl Hub {
-    /// Begins to build a hub with so many shards, each a thread of its own.
+    /// Begins to build a hub with this many shards, each with its own thread.
     ///
     /// # Errors
-    /// The operating system gives no more event queues.
+    ///
+    /// The operating system provides no more event queues.
     pub fn builder(
         shards: usize,
         settings: Settings,
@@ -74,18 +74,16 @@ impl Hub {
         metrics: Arc<Metrics>,
         tracing: Arc<Tracing>,
     ) -> io::Result<HubBuilder> {
-        let (dispatcher, polls) = Dispatcher::new(shards, settings, metrics)?;
+        let (dispatcher, polls) = Dispatcher::new(shards, settings, namespaces, metrics, tracing)?;
         Ok(HubBuilder {
             dispatcher: Arc::new(dispatcher),
             polls,
-            namespaces,
-            tracing,
         })
     }
 }
 
 impl HubBuilder {
-    /// Where the broker delivers events. It is alive as long as the builder or the hub.
+    /// The sink to which the broker delivers events. It exists as long as the builder or the hub.
     #[must_use]
     pub fn sink(&self) -> Weak<dyn Sink> {
         let sink: Arc<dyn Sink> = Arc::<Dispatcher>::clone(&self.dispatcher);
@@ -95,7 +93,8 @@ impl HubBuilder {
     /// Starts the shards.
     ///
     /// # Errors
-    /// The operating system gives no more threads.
+    ///
+    /// The operating system provides no more threads.
     pub fn start(self, parts: HubParts) -> io::Result<Arc<Hub>> {
         let (hub, polls) = self.build(parts);
         for (index, poll) in (0_u16..).zip(polls) {
@@ -114,12 +113,7 @@ impl HubBuilder {
 
     /// The hub without threads, and the event queue of each shard.
     pub(in crate::hub) fn build(self, parts: HubParts) -> (Arc<Hub>, Vec<mio::Poll>) {
-        let HubBuilder {
-            dispatcher,
-            polls,
-            namespaces,
-            tracing,
-        } = self;
+        let HubBuilder { dispatcher, polls } = self;
         let HubParts {
             broker,
             observer,
@@ -138,9 +132,7 @@ impl HubBuilder {
             evaluator: Evaluator::default(),
             dialects: DialectIds::default(),
             presence,
-            namespaces,
             type_roles: ArcSwap::default(),
-            tracing,
             runtime: tokio::runtime::Handle::current(),
             tasks: TaskTracker::new(),
             next_shard: AtomicUsize::new(0),

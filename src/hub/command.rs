@@ -1,8 +1,8 @@
-//! Everything that a shard can be asked or told, apart from events.
+//! The commands and queries of a shard.
 //!
 //! A shard is an actor: its state is private to the thread that runs it, and the only way in is its
-//! queue. [`ShardCommand`] is that interface. Each question carries the channel for its answer;
-//! the typed functions of [`Hub`](super::Hub) send it and await the answer.
+//! queue. [`ShardCommand`] is that interface. Each query carries the channel for its answer; the
+//! typed functions of [`Hub`](super::Hub) send it and await the answer.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,22 +13,22 @@ use super::evaluator::Verdict;
 use super::shard::ConnectionInfo;
 use super::shard::{
     ConnCtx, ConnectionPage, ConnectionQuery, FilterBatch, Lookup, Opening, PendingJoin,
-    SubscriptionRef, TransportUpgrade,
+    SubscriptionRef, Tops, TransportUpgrade,
 };
 use crate::auth::Identity;
 use crate::broker::Page;
 use crate::error::Result;
-use crate::event::{Audience, ChannelName, ChannelPattern, ConnectionId};
+use crate::event::{Audience, ChannelName, ChannelPattern, ConnectionId, EventType};
 use crate::lifecycle::Departure;
 
-/// What a protocol does with one of its connections on the shard's thread.
+/// A protocol's operation on one of its connections, run on the shard's thread.
 pub(in crate::hub) type Continuation = Box<dyn FnOnce(&mut ConnCtx<'_>) + Send>;
 
-/// Whether an identity may still follow something.
+/// Decides whether an identity may keep a subscription.
 pub(in crate::hub) type SubscribeRule =
     Arc<dyn Fn(&Identity, &ChannelPattern, ConnectionId) -> Result<()> + Send + Sync>;
 
-/// Where the answer to a question goes.
+/// The sender of an answer.
 pub(in crate::hub) struct Reply<T>(oneshot::Sender<T>);
 
 impl<T> Reply<T> {
@@ -38,7 +38,7 @@ impl<T> Reply<T> {
         (Reply(sender), receiver)
     }
 
-    /// Answers. The answer is dropped if nobody waits for it any more.
+    /// Sends the answer. It is dropped if nobody waits for it any more.
     pub(in crate::hub) fn send(self, answer: T) {
         drop(self.0.send(answer));
     }
@@ -49,20 +49,21 @@ pub(in crate::hub) enum ShardCommand {
     /// Take over a new connection.
     Open(Box<Opening>),
     /// Bytes of a client arrived outside its connection's IO, by an HTTP request of long polling.
-    /// `before` runs first. Ignored if the connection has gone or owns a socket by now.
+    /// `before` runs first. Ignored if the connection no longer exists or owns a socket by now.
     Receive {
         connection: ConnectionId,
         bytes: Vec<u8>,
         before: Continuation,
     },
-    /// Replace a connection's pipe by a socket. The socket is closed if the connection has gone.
+    /// Replace a connection's pipe with a socket. The socket is closed if the connection no longer
+    /// exists.
     Upgrade {
         connection: ConnectionId,
         upgrade: Box<TransportUpgrade>,
     },
     /// The reader of a connection's pipe has made room.
     PipeDrained(ConnectionId),
-    /// The reader of a connection's pipe has gone.
+    /// The reader of a connection's pipe was dropped.
     PipeClosed(ConnectionId),
 
     /// List connections, one page.
@@ -75,7 +76,8 @@ pub(in crate::hub) enum ShardCommand {
         connection: ConnectionId,
         reply: Reply<Option<ConnectionInfo>>,
     },
-    /// Who a connection is: anonymous until it has authenticated, `None` if it has gone.
+    /// The identity of a connection: anonymous until it has authenticated, `None` if it no longer
+    /// exists.
     GetIdentity {
         connection: ConnectionId,
         reply: Reply<Option<Arc<Identity>>>,
@@ -83,6 +85,8 @@ pub(in crate::hub) enum ShardCommand {
     /// Count the connections of an audience, one page from the slot `from`. Answers the count and
     /// the slot to continue from.
     CountAudience {
+        /// The event's type: an event for roles honours `event_types`.
+        event_type: EventType,
         audience: Arc<Audience>,
         from: u32,
         reply: Reply<(u64, Option<u32>)>,
@@ -120,7 +124,7 @@ pub(in crate::hub) enum ShardCommand {
         subscription: SubscriptionRef,
         page: Result<Option<Page>>,
     },
-    /// What a filter decided about events that wait for a subscription, evaluated off the shard.
+    /// The verdicts of a filter on events that wait for a subscription, evaluated off the shard.
     FilterVerdicts {
         subscription: SubscriptionRef,
         batch: FilterBatch,
@@ -132,13 +136,18 @@ pub(in crate::hub) enum ShardCommand {
         join: Box<PendingJoin>,
         found: Vec<Result<Lookup>>,
     },
+    /// Compare the position of a channel, or of all channels, with the broker's: its last events may
+    /// have been lost.
+    CheckPositions(Option<ChannelName>),
+    /// The broker's positions are known.
+    PositionsChecked(Tops),
     /// The answer to a client's request is ready; replies keep the order of requests.
     Resume {
         connection: ConnectionId,
         then: Continuation,
     },
 
-    /// Close every connection as the departure says, spread over its span.
+    /// Close all connections on the departure's schedule.
     Drain(Arc<Departure>),
     /// End the shard's thread after this round.
     Stop,
@@ -166,13 +175,15 @@ impl ShardCommand {
             ShardCommand::HistoryPage { .. } => "HistoryPage",
             ShardCommand::FilterVerdicts { .. } => "FilterVerdicts",
             ShardCommand::PositionsFound { .. } => "PositionsFound",
+            ShardCommand::CheckPositions(_) => "CheckPositions",
+            ShardCommand::PositionsChecked(_) => "PositionsChecked",
             ShardCommand::Resume { .. } => "Resume",
             ShardCommand::Drain(_) => "Drain",
             ShardCommand::Stop => "Stop",
         }
     }
 
-    /// The connection that it is about, if it is about one.
+    /// The connection that the command concerns, if there is one.
     pub(in crate::hub) fn connection(&self) -> Option<ConnectionId> {
         match self {
             ShardCommand::Receive { connection, .. }
@@ -194,6 +205,8 @@ impl ShardCommand {
             | ShardCommand::RecheckIdentities
             | ShardCommand::RecheckSubscriptions(_)
             | ShardCommand::PresenceChanged { .. }
+            | ShardCommand::CheckPositions(_)
+            | ShardCommand::PositionsChecked(_)
             | ShardCommand::Drain(_)
             | ShardCommand::Stop => None,
         }
@@ -238,9 +251,9 @@ mod tests {
         assert_eq!(format!("{:?}", ShardCommand::Stop), "Stop");
     }
 
-    /// A command is sent for each drained pipe: it must stay a small allocation.
+    /// A command is sent for each drained pipe, so it must be a small allocation.
     #[test]
-    fn a_command_is_small() {
+    fn command_is_small() {
         assert!(
             size_of::<ShardCommand>() <= 128,
             "{}",
@@ -249,7 +262,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_nobody_waits_for_is_dropped() {
+    async fn answer_without_receiver_is_dropped() {
         let (reply, receiver) = Reply::channel();
         reply.send(1);
         assert_eq!(receiver.await, Ok(1));

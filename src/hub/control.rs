@@ -1,4 +1,4 @@
-//! Questions and commands to the shards, as typed functions.
+//! Typed queries and commands to the shards.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,9 +12,9 @@ use super::shard::{ConnCtx, ConnectionPage, ConnectionQuery, Opening, TransportU
 use crate::auth::Identity;
 use crate::clock::{Elapsed, timeout};
 use crate::error::{Error, Result};
-use crate::event::{Audience, ChannelPattern, ConnectionId};
+use crate::event::{Audience, ChannelPattern, ConnectionId, EventType};
 
-/// How long a shard may take to answer a question.
+/// How long a shard may take to answer a query.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Hub {
@@ -36,10 +36,11 @@ impl Hub {
         self.send(usize::from(connection.shard()), command);
     }
 
-    /// Asks a shard and waits for its answer.
+    /// Queries a shard and waits for its answer.
     ///
     /// # Errors
-    /// `unavailable` where there is no such shard, or it has stopped or is overloaded.
+    ///
+    /// `unavailable` if there is no such shard, or it has stopped or is overloaded.
     pub(in crate::hub) async fn query<T>(
         &self,
         shard: usize,
@@ -56,7 +57,8 @@ impl Hub {
     /// One page of a shard's connections.
     ///
     /// # Errors
-    /// `unavailable` where the shard has stopped.
+    ///
+    /// `unavailable` if the shard has stopped.
     pub async fn list_connections(
         &self,
         shard: usize,
@@ -66,10 +68,11 @@ impl Hub {
         self.query(shard, question).await
     }
 
-    /// One connection; `None` where it has gone.
+    /// One connection; `None` if it no longer exists.
     ///
     /// # Errors
-    /// `unavailable` where the shard has stopped.
+    ///
+    /// `unavailable` if the shard has stopped.
     pub async fn connection(&self, connection: ConnectionId) -> Result<Option<ConnectionInfo>> {
         let Some(shard) = self.shard_of(connection) else {
             return Ok(None);
@@ -78,7 +81,7 @@ impl Hub {
         self.query(shard, question).await
     }
 
-    /// The shard of a connection; `None` for an id that this process never gave out.
+    /// The shard of a connection; `None` for an id that this process never assigned.
     fn shard_of(&self, connection: ConnectionId) -> Option<usize> {
         Some(usize::from(connection.shard())).filter(|shard| *shard < self.dispatcher.queues.len())
     }
@@ -86,7 +89,7 @@ impl Hub {
     /// Closes a connection on behalf of the operator `by`; true if it was open.
     ///
     /// # Errors
-    /// `unavailable` where the shard has stopped.
+    /// `unavailable` if the shard has stopped.
     pub async fn disconnect(
         &self,
         connection: ConnectionId,
@@ -105,10 +108,12 @@ impl Hub {
         self.query(shard, command).await
     }
 
-    /// Who a connection is: anonymous until it has authenticated, `None` where it has gone.
+    /// The identity of a connection: anonymous until it has authenticated, `None` if it no longer
+    /// exists.
     ///
     /// # Errors
-    /// `unavailable` where the shard has stopped.
+    ///
+    /// `unavailable` if the shard has stopped.
     pub async fn identity_of(&self, connection: ConnectionId) -> Result<Option<Arc<Identity>>> {
         let Some(shard) = self.shard_of(connection) else {
             return Ok(None);
@@ -117,10 +122,11 @@ impl Hub {
         self.query(shard, question).await
     }
 
-    /// Closes all connections of a user on behalf of the operator `by`; answers how many.
+    /// Closes all connections of a user on behalf of the operator `by`; returns how many.
     ///
     /// # Errors
-    /// `unavailable` where a shard has stopped.
+    ///
+    /// `unavailable` if a shard has stopped.
     pub async fn disconnect_user(&self, user: &str, reason: &str, by: &Arc<str>) -> Result<u64> {
         let (user, reason): (Arc<str>, Arc<str>) = (Arc::from(user), Arc::from(reason));
         let mut count = 0;
@@ -136,16 +142,21 @@ impl Hub {
         Ok(count)
     }
 
-    /// How many connections an audience includes now. Every connection is looked at.
+    /// How many connections an audience includes now. Every connection is checked.
     ///
     /// # Errors
     /// `unavailable` where a shard has stopped.
-    pub async fn count_included(&self, audience: &Arc<Audience>) -> Result<u64> {
+    pub async fn count_included(
+        &self,
+        event_type: &EventType,
+        audience: &Arc<Audience>,
+    ) -> Result<u64> {
         let mut sum = 0;
         for shard in 0..self.dispatcher.queues.len() {
             let mut next = Some(0);
             while let Some(from) = next {
                 let question = |reply| ShardCommand::CountAudience {
+                    event_type: event_type.clone(),
                     audience: Arc::clone(audience),
                     from,
                     reply,
@@ -177,8 +188,8 @@ impl Hub {
         }
     }
 
-    /// Bytes of a client arrived outside its connection's IO; `before` runs before they are read.
-    /// Both are dropped if the connection has gone or owns a socket by now.
+    /// Passes bytes of a client that arrived outside its connection's IO; `before` runs before they
+    /// are read. Both are dropped if the connection no longer exists or owns a socket by now.
     pub fn receive(
         &self,
         connection: ConnectionId,
@@ -194,8 +205,8 @@ impl Hub {
         self.send_to(connection, command);
     }
 
-    /// Replaces the pipe of a connection by a socket. The socket is closed if the connection has
-    /// gone meanwhile.
+    /// Replaces the pipe of a connection with a socket. The socket is closed if the connection no
+    /// longer exists.
     pub fn upgrade_transport(&self, connection: ConnectionId, upgrade: TransportUpgrade) {
         let upgrade = Box::new(upgrade);
         let command = ShardCommand::Upgrade {
@@ -210,7 +221,7 @@ impl Hub {
         self.send_to(connection, ShardCommand::PipeDrained(connection));
     }
 
-    /// The reader of a pipe has gone.
+    /// The reader of a pipe was dropped.
     pub(in crate::hub) fn pipe_closed(&self, connection: ConnectionId) {
         self.send_to(connection, ShardCommand::PipeClosed(connection));
     }

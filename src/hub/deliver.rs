@@ -11,36 +11,42 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 
 use super::Settings;
+use super::command::ShardCommand;
 use super::delivery::Delivery;
 use super::interest::{InterestTable, MAX_SHARDS};
 use super::queue::{HighWater, Inbound, ShardQueue};
 use super::shard::Shard;
 use super::shard_cell::ShardCell;
 use crate::broker::Sink;
-use crate::event::{ChannelName, Event};
-use crate::telemetry::{FanoutSpan, Metrics};
+use crate::event::{ChannelName, Event, Namespaces};
+use crate::telemetry::{Metrics, Tracing};
 
-/// What publishers share with the shards.
+/// State that publishers share with the shards.
 pub(in crate::hub) struct Dispatcher {
     pub(in crate::hub) queues: Box<[Arc<ShardQueue>]>,
     pub(in crate::hub) cells: Box<[ShardCell]>,
     pub(in crate::hub) routes: InterestTable,
     pub(in crate::hub) settings: ArcSwap<Settings>,
+    pub(in crate::hub) namespaces: Arc<ArcSwap<Namespaces>>,
     pub(in crate::hub) metrics: Arc<Metrics>,
+    pub(in crate::hub) tracing: Arc<Tracing>,
     /// How many connections each user has.
     pub(in crate::hub) per_user: Mutex<HashMap<Arc<str>, u32>>,
     started: Instant,
 }
 
 impl Dispatcher {
-    /// A dispatcher for so many shards, and the event queue of each.
+    /// A dispatcher for this many shards, and the event queue of each.
     ///
     /// # Errors
-    /// The operating system gives no more event queues.
+    ///
+    /// The operating system provides no more event queues.
     pub(in crate::hub) fn new(
         shards: usize,
         settings: Settings,
+        namespaces: Arc<ArcSwap<Namespaces>>,
         metrics: Arc<Metrics>,
+        tracing: Arc<Tracing>,
     ) -> io::Result<(Self, Vec<mio::Poll>)> {
         let shards = shards.clamp(1, MAX_SHARDS);
         let mut polls = Vec::with_capacity(shards);
@@ -56,7 +62,9 @@ impl Dispatcher {
             queues: queues.into(),
             routes: InterestTable::new(),
             settings: ArcSwap::from_pointee(settings),
+            namespaces,
             metrics,
+            tracing,
             per_user: Mutex::default(),
             started: Instant::now(),
         };
@@ -89,7 +97,7 @@ impl Dispatcher {
                 || (settings.confirmations > 0.0 && fastrand::f64() < settings.confirmations))
     }
 
-    /// How many connections a direct event addresses: those of its users, and those it names.
+    /// How many connections a direct event addresses: those of its users, and the named ones.
     fn count_addressed(&self, event: &Event) -> u64 {
         let Some(audience) = &event.audience else {
             return 0;
@@ -105,10 +113,8 @@ impl Dispatcher {
 }
 
 impl Sink for Dispatcher {
-    fn deliver(&self, event: Arc<Event>, mut span: Option<FanoutSpan>) -> u64 {
-        if let Some(span) = &mut span {
-            span.begin();
-        }
+    fn deliver(&self, event: Arc<Event>) -> u64 {
+        let span = self.tracing.begin_fanout(&event);
         let (shards, subscribers) = match &event.channel {
             Some(channel) => self.routes.find(channel),
             None => (u64::MAX, self.count_addressed(&event)),
@@ -133,13 +139,41 @@ impl Sink for Dispatcher {
             }
         }
         let deliveries = if delivery.event().is_for_roles() {
-            // The shard has to look at every connection.
+            // The shard must check every connection.
             u64::MAX
         } else {
             subscribers
         };
         self.defer_wake(asleep, deliveries);
         subscribers
+    }
+
+    fn lagged(&self, channel: Option<&ChannelName>) {
+        let shards = match channel {
+            Some(channel) => self.routes.find(channel).0,
+            None => u64::MAX,
+        };
+        if shards == 0 {
+            return;
+        }
+        let keeps_history =
+            |channel: &ChannelName| self.namespaces.load().of(channel).history.size > 0;
+        if !channel.is_some_and(keeps_history) {
+            // No offset shows what is missing.
+            self.metrics.events_may_be_lost();
+            tracing::warn!(
+                channel = channel.map(tracing::field::display),
+                "events of channels without history may have been lost on their way here"
+            );
+        }
+        if channel.is_none_or(keeps_history) {
+            for (index, queue) in self.queues.iter().enumerate() {
+                if shards & (1 << index) != 0 {
+                    let command = ShardCommand::CheckPositions(channel.cloned());
+                    queue.push(Inbound::Command(Box::new(command)));
+                }
+            }
+        }
     }
 
     fn is_followed(&self, channel: &ChannelName) -> bool {

@@ -2,7 +2,6 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
-use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -11,17 +10,17 @@ use super::sync::{AtomicU32, Mutex, OnceLock};
 use crate::event::{Event, TraceContext};
 use crate::telemetry::FanoutSpan;
 
-/// The dialects whose frames have a place of their own in every event: those that are spoken most
-/// are numbered first.
+/// The number of dialects whose frames have a slot of their own in every event. The most used
+/// dialects get the lowest numbers.
 pub(super) const NEAR: usize = 7;
 
-/// Places for the frames of all other dialects, made with the first such frame. Numbers of dialects
-/// follow one another, so that up to so many never meet in one place; of those that do, all but the
-/// first make their frames for themselves.
+/// Slots for the frames of all other dialects, allocated with the first such frame. Dialect numbers
+/// are consecutive, so up to this many never collide; of dialects that collide in a slot, all but
+/// the first encode frames for themselves.
 const FAR: u32 = 32;
 
-/// Names a dialect in one framing and one compression: whose frames are the same bytes for
-/// everyone. A number is never given twice, so that frames that are kept stay true when dialects
+/// Identifies a dialect with one framing and one compression, whose frames are the same bytes for
+/// every connection. A number is never reused, so that cached frames stay valid when dialects
 /// change while the server runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct DialectId(u32);
@@ -32,21 +31,21 @@ impl DialectId {
     /// Server-sent events.
     pub const SSE: DialectId = DialectId(1);
 
-    /// The dialect with this number. [`DialectIds`](super::DialectIds) gives them out.
+    /// The dialect with this number, which [`DialectIds`](super::DialectIds) assigns.
     #[must_use]
     pub const fn new(number: u32) -> Self {
         DialectId(number)
     }
 
-    /// Its number, as a place in a table.
+    /// Its number, as an index of a table.
     #[must_use]
     pub fn place(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)
     }
 }
 
-/// An event with its encoded frames. Each frame is made once, by the first shard that needs it, and
-/// shared by every connection of the dialect.
+/// An event with its encoded frames. Each frame is encoded once, by the first shard that needs it,
+/// and shared by every connection of the dialect.
 ///
 /// Every interested shard holds a reference; the span ends when the last one drops it.
 pub(super) struct Delivery {
@@ -54,35 +53,35 @@ pub(super) struct Delivery {
     near: [OnceLock<Bytes>; NEAR],
     far: OnceLock<Box<[OnceLock<FarFrame>]>>,
     verdicts: OnceLock<Box<[OnceLock<Verdict>]>>,
-    accepted: Instant,
     tally: Tally,
     span: Option<FanoutSpan>,
-    /// The frames that ask for a confirmation; `None` if the delivery is not sampled.
+    /// The frames with `confirm`; `None` if the delivery is not sampled.
     watched: Option<Box<Mutex<AskingFrames>>>,
 }
 
-/// A frame with the dialect that it was made for.
+/// A frame with its dialect.
 struct FarFrame {
     dialect: DialectId,
     bytes: Bytes,
 }
 
-/// The frames that ask for a confirmation, of the few dialects that those have who are asked;
-/// `None` for a dialect that has no words for it.
+/// The frames with `confirm`, for the few dialects of the sampled connections; `None` for a dialect
+/// that has no such form.
 type AskingFrames = Vec<(DialectId, Option<Bytes>)>;
 
-/// What a filter says of an event.
+/// The verdict of a filter on an event.
 pub(super) struct Verdict {
     filter: u64,
     /// `None` if a shard's budget does not suffice to decide.
     pub(super) passes: Option<bool>,
 }
 
-/// The verdicts that the shards share. Numbers of filters follow one another, so that up to so
-/// many filters never meet in one place; of those that do, all but the first ask for themselves.
+/// Slots for verdicts that the shards share. Filter numbers are consecutive, so up to this many
+/// filters never collide; of filters that collide in a slot, all but the first are evaluated by
+/// each shard.
 const VERDICTS: u64 = 64;
 
-/// What happened to an event, over all shards.
+/// The counts of an event over all shards.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     delivered: AtomicU32,
@@ -92,7 +91,7 @@ pub(super) struct Tally {
 }
 
 impl Delivery {
-    /// An event that goes out now, for so many subscriptions.
+    /// An event to be delivered now, to this many subscriptions.
     #[must_use]
     pub(super) fn new(event: Arc<Event>, subscribers: u64, span: Option<FanoutSpan>) -> Self {
         let tally = Tally::default();
@@ -100,13 +99,11 @@ impl Delivery {
             u32::try_from(subscribers).unwrap_or(u32::MAX),
             Ordering::Relaxed,
         );
-        let accepted = event.accepted;
         Delivery {
             event,
             near: std::array::from_fn(|_| OnceLock::new()),
             far: OnceLock::new(),
             verdicts: OnceLock::new(),
-            accepted,
             tally,
             span,
             watched: None,
@@ -124,10 +121,10 @@ impl Delivery {
         self.watched.is_some()
     }
 
-    /// The context of its `fanout`, where that is recorded.
+    /// The context of its `fanout` on this node, where that is recorded.
     #[must_use]
     pub(super) fn trace(&self) -> Option<&TraceContext> {
-        self.span.as_ref().and(self.event.trace.as_ref())
+        self.span.as_ref().map(FanoutSpan::context)
     }
 
     /// How many subscriptions its channel has, on all shards.
@@ -142,17 +139,11 @@ impl Delivery {
         &self.event
     }
 
-    /// The memory that it takes in a queue: the event, and one frame of it, which another shard
-    /// may have made already.
+    /// The memory that it uses in a queue: the event, and one frame of it, which another shard may
+    /// have encoded already.
     #[must_use]
     pub(super) fn weight(&self) -> usize {
         size_of::<Delivery>() + self.event.weight() + self.event.payload_len()
-    }
-
-    /// When its publish was accepted.
-    #[must_use]
-    pub(super) fn accepted(&self) -> Instant {
-        self.accepted
     }
 
     /// The frame for connections of this protocol.
@@ -182,8 +173,7 @@ impl Delivery {
         }
     }
 
-    /// The frame that asks for a confirmation; `None` if the dialect has none or the delivery is
-    /// not sampled.
+    /// The frame with `confirm`; `None` if the dialect has none or the delivery is not sampled.
     #[must_use]
     pub(super) fn frame_to_confirm(&self, protocol: &dyn Protocol) -> Option<Bytes> {
         let frames = self.watched.as_ref()?;
@@ -224,7 +214,7 @@ impl Delivery {
         }
     }
 
-    /// Adds what one shard did with it.
+    /// Adds one shard's counts.
     pub(super) fn count(&self, delivered: u32, filtered: u32, dropped: u32) {
         self.tally.delivered.fetch_add(delivered, Ordering::Relaxed);
         self.tally.filtered.fetch_add(filtered, Ordering::Relaxed);

@@ -1,23 +1,23 @@
-//! The register of dialects.
+//! Assigns dialect numbers.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::delivery::DialectId;
 
-/// Gives out the numbers of dialects, each once. The first few get the cheapest places in every
-/// event's table of frames, so whoever asks first should be who is spoken most.
+/// Assigns the numbers of dialects, each once. The first few get the cheapest slots in every
+/// event's table of frames, so the most used dialects should be registered first.
 #[derive(Debug)]
 pub struct DialectIds(AtomicU32);
 
 impl Default for DialectIds {
     fn default() -> Self {
-        // After those that have a number of their own.
+        // After the fixed numbers.
         DialectIds(AtomicU32::new(2))
     }
 }
 
 impl DialectIds {
-    /// A number that nobody has had.
+    /// A number that was never assigned before.
     #[must_use]
     pub fn claim(&self) -> DialectId {
         DialectId::new(self.0.fetch_add(1, Ordering::Relaxed))

@@ -15,7 +15,7 @@ use crate::maybe_ready::MaybeReady;
 
 /// The longest sleep before the connection is checked again for being open.
 const NAP: Duration = Duration::from_millis(250);
-/// The most that counting a replay may cost, in seconds' worth of a connection's budget.
+/// The most steps for counting a replay, in seconds of a connection's budget.
 const COUNTED_SECONDS: u64 = 5;
 
 impl Hub {
@@ -47,7 +47,9 @@ impl Hub {
     /// Evaluates a filter on events, as fast as the connection's budget allows. Returns the number
     /// of steps too.
     ///
-    /// # Errors `unavailable` where the connection is gone or the server stops.
+    /// # Errors
+    ///
+    /// `unavailable` if the connection no longer exists or the server stops.
     pub(in crate::hub) async fn evaluate(
         self: Arc<Self>,
         filter: Arc<EventFilter>,
@@ -83,7 +85,7 @@ impl Hub {
         Ok((verdicts, taken))
     }
 
-    /// The most steps that counting what a subscription is replayed may take.
+    /// The most steps for counting the events of a replay.
     pub(in crate::hub) fn steps_to_count(&self) -> u64 {
         match self.settings().filters.steps_per_second {
             0 => u64::MAX,
@@ -91,7 +93,7 @@ impl Hub {
         }
     }
 
-    /// Runs blocking work on a thread of its own for one turn.
+    /// Runs blocking work on a blocking thread, with a permit.
     async fn elsewhere<T: Send + 'static>(
         self: Arc<Self>,
         turn: Permit,

@@ -1,8 +1,8 @@
-//! Evaluation of filters off the shards, where it takes more than a shard's round allows.
+//! Evaluates filters off the shards, if they need more than a shard's round allows.
 //!
-//! Few evaluations run at once. Users take turns, and each evaluation yields after a slice. So
-//! however much the connections of one user ask for, another user waits for one slice at most, and
-//! shards and publishers wait for none. Compilations take turns of their own.
+//! Few evaluations run at once. Users take turns, and each evaluation yields after a slice. However
+//! much the connections of one user request, another user waits for one slice at most, and shards
+//! and publishers do not wait at all. Compilations have a queue of their own.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,35 +18,35 @@ use crate::telemetry::Metrics;
 
 /// Steps of one slice.
 const SLICE: u64 = 50_000;
-/// The steps of an event whose answer is known, or that needs no evaluation.
+/// The minimum steps per event, also if its verdict is cached or needs no evaluation.
 const LEAST: u64 = 4;
 /// Verdicts that took fewer steps are not cached: evaluating again is as cheap.
 const WORTH_KEEPING: u64 = 64;
 /// Cached verdicts, in each of two generations.
 const KEPT: usize = 16_384;
 
-/// What a filter says of an event.
+/// The verdict of a filter on an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// It passes.
     Passes,
-    /// It is kept back.
+    /// It does not pass.
     Kept,
-    /// The answer takes more steps than an evaluation may (`limits.filter_steps`).
+    /// The verdict needs more steps than an evaluation may use (`limits.filter_steps`).
     Costly,
 }
 
 /// Compiles and evaluates filters off the shards.
 pub(super) struct Evaluator {
     pub(super) store: Arc<FilterStore>,
-    /// The turns of evaluations.
+    /// The queue of evaluations.
     pub(super) evaluations: FairQueue,
-    /// The turns of compilations.
+    /// The queue of compilations.
     pub(super) compilations: FairQueue,
     known: Mutex<Known>,
 }
 
-/// Answers by expression and event, the newest in `young`.
+/// Verdicts by expression and event, the newest in `young`.
 #[derive(Default)]
 struct Known {
     young: HashMap<(u64, u128), Verdict>,

@@ -1,4 +1,4 @@
-//! Budgets of filter evaluation: of a connection over time, and of a shard in a round.
+//! Budgets of filter evaluation: of a connection over time, and of a shard per round.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::filter::expression::{Steps, Stop};
 use crate::filter::{EventFilter, EventView};
 use crate::telemetry::ShardMetrics;
 
-/// The steps that a shard takes in one round, for filters and replays: about a millisecond.
+/// The steps of a shard per round, for filters and replays: about a millisecond.
 const ROUND: u64 = 50_000;
 /// The most steps of one evaluation on a shard's thread; a longer one runs off the shard.
 const AT_ONCE: u64 = 5_000;
@@ -20,10 +20,10 @@ const AT_ONCE: u64 = 5_000;
 const PARSED_AT_ONCE: usize = 64 << 10;
 
 /// A connection's budget of steps, as a token bucket that holds one second's worth (virtual
-/// scheduling): what was taken moves the moment from which more may be taken.
+/// scheduling): taking steps moves the time at which more may be taken.
 #[derive(Debug)]
 pub(super) struct Meter {
-    /// The share whose turns its evaluations off the shard take.
+    /// The share in whose queue its evaluations off the shard wait.
     share: Share,
     /// In microseconds of [`Hub::clock_us`](super::Hub::clock_us).
     next: AtomicU64,
@@ -36,7 +36,7 @@ pub(super) struct Meter {
 #[derive(Debug, Default)]
 pub(super) struct MeterSlot {
     meter: Option<Arc<Meter>>,
-    /// Who is on the connection, until there is a meter.
+    /// The connection's identity, until there is a meter.
     identity: Option<Arc<Identity>>,
 }
 
@@ -46,7 +46,7 @@ impl MeterSlot {
         self.meter.as_ref()
     }
 
-    /// The meter; made where there is none.
+    /// The meter, created if there is none.
     pub(super) fn get_or_insert_default(&mut self) -> &Arc<Meter> {
         let identity = &mut self.identity;
         self.meter.get_or_insert_with(|| {
@@ -55,7 +55,7 @@ impl MeterSlot {
         })
     }
 
-    /// Notes for whom a meter would be made.
+    /// Records the identity for which a meter would be created.
     pub(super) fn is_for(&mut self, identity: Option<&Arc<Identity>>) {
         if self.meter.is_none() {
             self.identity = identity.cloned();
@@ -64,7 +64,7 @@ impl MeterSlot {
 }
 
 impl Meter {
-    /// One whose evaluations take turns of this share.
+    /// A meter whose evaluations wait in the queue of this share.
     pub(super) fn new(share: Share) -> Self {
         Meter {
             share,
@@ -73,12 +73,12 @@ impl Meter {
         }
     }
 
-    /// Whose turns its evaluations take.
+    /// The share in whose queue its evaluations wait.
     pub(super) fn share(&self) -> Share {
         self.share
     }
 
-    /// Notes that steps were taken.
+    /// Records that steps were taken.
     pub(super) fn charge(&self, now_us: u64, rate: u64, steps: u64) {
         if rate == 0 {
             return;
@@ -91,7 +91,7 @@ impl Meter {
         debug_assert!(charged.is_ok(), "the function always has an answer");
     }
 
-    /// How long to wait until more steps may be taken.
+    /// The time until more steps may be taken.
     pub(super) fn wait(&self, now_us: u64, rate: u64) -> Duration {
         if rate == 0 {
             return Duration::ZERO;
@@ -112,12 +112,12 @@ impl Meter {
 /// them.
 const OVERLAPS: u64 = 50_000;
 
-/// What is left of a shard's round. Once it is used up, filters are evaluated off the shard, and
-/// replays continue in the next round, after sockets and timers.
+/// The rest of a shard's budget for the round. Once it is used up, filters are evaluated off the
+/// shard, and replays continue in the next round, after sockets and timers.
 #[derive(Debug)]
 pub(super) struct Slice {
     left: Cell<u64>,
-    /// In each round.
+    /// The budget per round.
     whole: u64,
     /// The most steps of one evaluation.
     at_once: u64,
@@ -155,13 +155,13 @@ impl Slice {
         self.left.set(self.left.get().saturating_sub(steps));
     }
 
-    /// True if nothing is left.
+    /// True if the budget is used up.
     pub(super) fn is_used_up(&self) -> bool {
         self.left.get() == 0
     }
 }
 
-/// An evaluation on a shard's thread: whose budget it uses.
+/// An evaluation on a shard's thread, with the budgets that it uses.
 pub(super) struct EvalContext<'a> {
     pub(super) slice: &'a Slice,
     pub(super) meter: Option<&'a Meter>,
@@ -231,7 +231,7 @@ mod tests {
         meter.charge(now, rate, 500);
         assert_eq!(meter.wait(now, rate), Duration::from_millis(500));
         assert!(meter.wait(now + 500_000, rate).is_zero());
-        // What was not used is not kept for longer than a second.
+        // Unused steps are not saved for longer than a second.
         meter.charge(now + 60_000_000, rate, 1001);
         assert!(!meter.wait(now + 60_000_000, rate).is_zero());
         assert!(meter.wait(now, 0).is_zero(), "no limit");

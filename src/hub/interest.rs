@@ -13,7 +13,7 @@ use crate::event::{ChannelName, ChannelPattern};
 
 const STRIPES: usize = 64;
 
-/// The most shards: a set of them is one word.
+/// The most shards: a set of them is a 64-bit mask.
 pub(super) const MAX_SHARDS: usize = 64;
 
 /// The shards with subscribers of one channel or pattern, and the number of subscriptions.
@@ -21,7 +21,7 @@ pub(super) const MAX_SHARDS: usize = 64;
 pub struct Interest {
     shards: AtomicU64,
     subscriptions: AtomicU32,
-    /// Counted among the channels: set where no broker keeps it.
+    /// True if the channel counts towards the number of channels: set if no broker stores it.
     counted: AtomicBool,
 }
 
@@ -71,7 +71,7 @@ pub struct InterestTable {
 }
 
 impl InterestTable {
-    /// No interest in anything.
+    /// An empty table.
     #[must_use]
     pub fn new() -> Self {
         InterestTable {
@@ -119,7 +119,7 @@ impl InterestTable {
         (shards, subscriptions)
     }
 
-    /// Subscriptions to exactly this channel; `None` where there are none.
+    /// Subscriptions to exactly this channel; `None` if there are none.
     #[must_use]
     pub fn subscriptions(&self, channel: &ChannelName) -> Option<u64> {
         let stripe = self

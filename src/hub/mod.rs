@@ -69,11 +69,11 @@ pub use shard::{Client, ConnectionInfo, Link};
 /// How long accepted publishes may take to complete after the last connection has closed.
 const LAST_WORK: Duration = Duration::from_secs(1);
 
-/// For which roles each event type is meant; types that are not here are for everyone.
+/// The roles required by each event type; types that are not listed are for everyone.
 pub type TypeRoles = HashMap<EventType, Arc<[Arc<str>]>>;
 
 /// The hub of one process. Publishers reach the shards through its [`Sink`](crate::broker::Sink);
-/// connections live in the shards.
+/// connections are owned by the shards.
 pub struct Hub {
     dispatcher: Arc<Dispatcher>,
     broker: Arc<dyn Broker>,
@@ -85,9 +85,7 @@ pub struct Hub {
     evaluator: Evaluator,
     dialects: DialectIds,
     presence: Box<dyn PresenceStore>,
-    namespaces: Arc<ArcSwap<Namespaces>>,
     type_roles: ArcSwap<TypeRoles>,
-    tracing: Arc<Tracing>,
     runtime: tokio::runtime::Handle,
     tasks: TaskTracker,
     next_shard: AtomicUsize,
@@ -96,23 +94,24 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// Whether an identity is still valid.
+    /// Checks whether an identity is still valid.
     ///
     /// # Errors
+    ///
     /// `unauthenticated`.
     pub(in crate::hub) fn revalidate(&self, identity: &Identity) -> Result<()> {
         (self.revalidator)(identity)
     }
 
-    /// Where publishes go and history is.
+    /// The broker for publishes and history.
     #[must_use]
     pub fn broker(&self) -> &Arc<dyn Broker> {
         &self.broker
     }
 
-    /// Runs `work`, which may publish, and then wakes the shards once for all that it published, or
-    /// runs a shard that sleeps in the place of its thread where that is a few deliveries. Call it
-    /// where no lock is held. Nested calls are part of the outermost one.
+    /// Runs `work`, which may publish, and then wakes the shards once for all its publishes. If
+    /// they are only a few deliveries, it runs the round of a sleeping shard instead of waking its
+    /// thread. Call it without holding a lock. Nested calls are part of the outermost one.
     pub fn wake_after<T>(&self, work: impl FnOnce() -> T) -> T {
         self.dispatcher.wake_after(work)
     }
@@ -131,15 +130,15 @@ impl Hub {
     /// The current namespaces.
     #[must_use]
     pub fn namespaces(&self) -> arc_swap::Guard<Arc<Namespaces>> {
-        self.namespaces.load()
+        self.dispatcher.namespaces.load()
     }
 
     /// Replaces the namespaces.
     pub fn set_namespaces(&self, namespaces: Namespaces) {
-        self.namespaces.store(Arc::new(namespaces));
+        self.dispatcher.namespaces.store(Arc::new(namespaces));
     }
 
-    /// For which roles an event type is meant; `None` is everyone.
+    /// The roles required by an event type; `None` is everyone.
     #[must_use]
     pub fn type_roles(&self, event_type: &EventType) -> Option<Arc<[Arc<str>]>> {
         let roles = self.type_roles.load();
@@ -150,12 +149,12 @@ impl Hub {
         }
     }
 
-    /// The roles of all event types that are limited to some.
+    /// The required roles of all restricted event types.
     pub(in crate::hub) fn all_type_roles(&self) -> Arc<TypeRoles> {
         self.type_roles.load_full()
     }
 
-    /// Replaces the roles of event types.
+    /// Replaces the required roles of event types.
     pub fn set_type_roles(&self, roles: TypeRoles) {
         self.type_roles.store(Arc::new(roles));
     }
@@ -169,7 +168,7 @@ impl Hub {
     /// The tracer.
     #[must_use]
     pub fn tracing(&self) -> &Arc<Tracing> {
-        &self.tracing
+        &self.dispatcher.tracing
     }
 
     /// Which shards have subscribers of which channels.
@@ -186,7 +185,7 @@ impl Hub {
     /// the channels while it has subscribers.
     pub(in crate::hub) fn follow(&self, pattern: &ChannelPattern, shard: usize) -> Arc<Interest> {
         let route = self.dispatcher.routes.add(pattern, shard);
-        // After the route: an event that the broker hands on from now on must find the shard.
+        // After the route: an event that the broker delivers from now on must find the shard.
         self.broker.set_interest(pattern, true);
         if let ChannelPattern::Exact(channel) = pattern
             && self.namespaces().of(channel).history.size == 0
@@ -250,13 +249,13 @@ impl Hub {
         self.dispatcher.is_full()
     }
 
-    /// Which node of the cluster it is.
+    /// The hub's node in the cluster.
     #[must_use]
     pub fn node(&self) -> NodeId {
         self.node
     }
 
-    /// Who is in a channel.
+    /// The users in a channel.
     #[must_use]
     pub fn present(&self, channel: &ChannelName, limit: usize) -> Present {
         self.presence.of(channel, limit)
@@ -303,8 +302,8 @@ impl Hub {
         self.observer.closed(connection, end);
     }
 
-    /// Closes every connection as `departure` says, each with its own reconnect delay. Waits until
-    /// all are closed or the window has passed.
+    /// Closes every connection on the schedule of `departure`, each with its own reconnect delay.
+    /// Waits until all are closed or the window has passed.
     pub async fn drain(&self, departure: Departure, window: Duration) {
         let departure = Arc::new(departure);
         for index in 0..self.dispatcher.queues.len() {

@@ -12,11 +12,11 @@ use crate::telemetry::Transport;
 pub struct Seen<'a> {
     /// Its id.
     pub id: ConnectionId,
-    /// Where it comes from.
+    /// Its network address.
     pub address: SocketAddr,
-    /// How it is connected.
+    /// Its transport.
     pub transport: Transport,
-    /// Its identity; `None` until it has authenticated, where that is required.
+    /// Its identity; `None` until it has authenticated, if that is required.
     pub identity: Option<&'a Identity>,
 }
 
@@ -25,21 +25,21 @@ pub struct Seen<'a> {
 pub struct End<'a> {
     /// The close code.
     pub code: CloseCode,
-    /// Why.
+    /// The reason.
     pub reason: &'a str,
     /// Who ended it: `client`, `server`, or an operator's name.
     pub by: &'a str,
 }
 
-/// Hears of connections that come and go.
+/// Observes opened and closed connections.
 pub trait Observer: Send + Sync {
-    /// A connection has come.
+    /// A connection was opened.
     fn opened(&self, connection: Seen<'_>);
-    /// A connection has gone.
+    /// A connection was closed.
     fn closed(&self, connection: Seen<'_>, end: End<'_>);
 }
 
-/// Nobody is notified.
+/// No observer.
 impl Observer for () {
     fn opened(&self, _: Seen<'_>) {}
 

@@ -1,4 +1,4 @@
-//! Permits for connections: in all, of an address and of a user.
+//! Permits for connections: in total, per address and per user.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -10,17 +10,17 @@ use super::Hub;
 use crate::auth::rate_limit_key;
 use crate::error::{Error, Result};
 
-/// When a client that found no room should try again.
+/// When a client that was refused a permit should retry.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// A permit for one connection, given back unless a shard keeps it.
+/// A permit for one connection, released on drop unless a shard keeps it.
 pub struct ConnectionPermit {
     hub: Option<Arc<Hub>>,
     ip: IpAddr,
 }
 
 impl ConnectionPermit {
-    /// The connection has been taken in: its shard gives the place back.
+    /// The connection was registered: its shard releases the permit.
     pub(in crate::hub) fn keep(&mut self) {
         self.hub = None;
     }
@@ -38,7 +38,8 @@ impl Hub {
     /// Takes a permit for a connection from this address.
     ///
     /// # Errors
-    /// Which limit is reached.
+    ///
+    /// The limit that is reached.
     pub fn permit(self: &Arc<Self>, ip: IpAddr) -> Result<ConnectionPermit, PermitError> {
         let ip = rate_limit_key(ip);
         let mut per_ip = self.per_ip.lock().unwrap_or_else(PoisonError::into_inner);
@@ -51,10 +52,11 @@ impl Hub {
         })
     }
 
-    /// Whether [`Hub::permit`] would give a permit now; takes nothing.
+    /// Whether [`Hub::permit`] would return a permit now; takes none.
     ///
     /// # Errors
-    /// Which limit is reached.
+    ///
+    /// The limit that is reached.
     pub fn check_permits(&self, ip: IpAddr) -> Result<(), PermitError> {
         let ip = rate_limit_key(ip);
         let per_ip = self.per_ip.lock().unwrap_or_else(PoisonError::into_inner);
@@ -75,7 +77,7 @@ impl Hub {
         Err(full)
     }
 
-    /// How many connections there are, those included that are about to be taken in.
+    /// The number of connections, including those that are about to be registered.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
@@ -108,10 +110,11 @@ impl Hub {
         release(&mut per_user, user);
     }
 
-    /// Whether the user may have another connection. The shard counts the user at registration: this
-    /// check is for a rejection that can still be a status.
+    /// Whether the user may have another connection. The shard counts the user at registration:
+    /// this check is for a rejection that can still be an HTTP status.
     ///
     /// # Errors
+    ///
     /// [`PermitError::User`].
     pub fn check_user(&self, user: &str) -> Result<(), PermitError> {
         let per_user = self
@@ -153,7 +156,7 @@ impl PermitError {
         }
     }
 
-    /// What the client is told: `resource_exhausted`, and when to try again.
+    /// The client's error: `resource_exhausted`, with a retry time.
     #[must_use]
     pub fn error(self) -> Error {
         let text = match self {

@@ -126,7 +126,7 @@ pub struct PipeReader {
     id: ConnectionId,
 }
 
-/// What comes out of a pipe.
+/// An item read from a pipe.
 #[derive(Debug)]
 pub enum Piped {
     /// Bytes of one message.

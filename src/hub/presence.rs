@@ -1,4 +1,4 @@
-//! Who is in which channel, over all shards.
+//! The users in each channel, over all shards.
 
 use std::collections::hash_map::{Entry, RandomState};
 use std::collections::{BTreeMap, HashMap};
@@ -14,8 +14,9 @@ const STRIPES: usize = 16;
 
 type Users = HashMap<Arc<str>, u32>;
 
-/// Who is in which channel, as far as this node's connections go. It is asked only for channels of
-/// namespaces with presence, when a connection joins or leaves, never for an event.
+/// The users in each channel, as far as this node's connections are concerned. It is called only
+/// for channels of namespaces with presence, when a connection subscribes or unsubscribes, never
+/// for an event.
 pub trait PresenceStore: Send + Sync {
     /// Adds a connection of a user; true if it is the user's first in the channel.
     fn join(&self, channel: &ChannelName, user: &Arc<str>) -> bool;
@@ -23,16 +24,16 @@ pub trait PresenceStore: Send + Sync {
     /// Removes a connection of a user; true if it was the user's last in the channel.
     fn leave(&self, channel: &ChannelName, user: &Arc<str>) -> bool;
 
-    /// Who is in a channel: the first `limit` users by name.
+    /// The users in a channel: the first `limit` by name.
     fn of(&self, channel: &ChannelName, limit: usize) -> Present;
 
-    /// Renews the leases of this node's entries, in a store that other nodes read too: what is not
-    /// renewed ends, so a node that dies leaves nobody behind. Called about once a second; never
-    /// waits.
+    /// Renews the leases of this node's entries, in a store that other nodes read too: an entry
+    /// that is not renewed expires, so the entries of a dead node disappear. Called about once a
+    /// second; never waits.
     fn renew(&self);
 }
 
-/// The users of each channel with how many connections each has there, in memory.
+/// The users of each channel with their numbers of connections there, in memory.
 #[derive(Debug)]
 pub struct LocalPresence {
     stripes: [Mutex<HashMap<ChannelName, Users>>; STRIPES],
@@ -42,14 +43,14 @@ pub struct LocalPresence {
 /// The users of one channel.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Present {
-    /// Users by name with their connections; at most as many as asked for.
+    /// Users by name with their connections; at most the requested number.
     pub users: Vec<(Arc<str>, u32)>,
-    /// How many users there are in all.
+    /// The total number of users.
     pub total: u64,
 }
 
 impl Present {
-    /// The users of several nodes together: the first `limit` by name.
+    /// Merges the users of several nodes: the first `limit` by name.
     #[must_use]
     pub fn merged(parts: impl Iterator<Item = Present>, limit: usize) -> Self {
         let mut parts = parts.peekable();
@@ -58,7 +59,7 @@ impl Present {
             return first;
         }
         let mut all: BTreeMap<Arc<str>, u32> = first.users.into_iter().collect();
-        // Users beyond a node's own page are only counted, once for each node that has them.
+        // Users beyond a node's own page are only counted, once for each node.
         let count = |users: usize| u64::try_from(users).unwrap_or(u64::MAX);
         let unnamed = |total: u64, named: usize| total.saturating_sub(count(named));
         let mut beyond = unnamed(first.total, all.len());
@@ -78,7 +79,7 @@ impl Present {
 }
 
 impl LocalPresence {
-    /// Nobody anywhere.
+    /// An empty store.
     #[must_use]
     pub fn new() -> Self {
         LocalPresence {
@@ -144,7 +145,7 @@ impl PresenceStore for LocalPresence {
         Present { users, total }
     }
 
-    /// Nobody else reads it, and it ends with the process.
+    /// No other node reads it, and it ends with the process.
     fn renew(&self) {}
 }
 

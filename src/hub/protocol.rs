@@ -21,23 +21,23 @@ pub trait Protocol: Send + Sync {
     /// An event, ready for the socket or stream.
     fn event(&self, event: &Event) -> Bytes;
 
-    /// The same event with the question to confirm its arrival; `None` where the codec has no form for
-    /// that. The clients' answers go to [`ConnCtx::confirm`].
+    /// The same event with `confirm`; `None` if the codec has no form for that. The clients'
+    /// answers are passed to [`ConnCtx::confirm`].
     fn event_to_confirm(&self, event: &Event) -> Option<Bytes> {
         let _ = event;
         None
     }
 
-    /// Whether frames of several events may be joined in one piece of memory: the client must be able to
-    /// tell them apart by their content.
+    /// Whether frames of several events may be joined in one buffer: the client must be able to
+    /// separate them by their content.
     fn frames_join(&self) -> bool {
         true
     }
 
-    /// A notice; `None` where the codec has no form for it.
+    /// A notice; `None` if the codec has no form for it.
     fn notice(&self, notice: &Notice<'_>) -> Option<Bytes>;
 
-    /// What is sent after an interval without traffic from the client.
+    /// The bytes sent after an interval without traffic from the client.
     fn heartbeat(&self, now: Timestamp) -> Bytes;
 
     /// The last bytes of a connection.
@@ -48,26 +48,26 @@ pub trait Protocol: Send + Sync {
     fn received(&self, cx: &mut ConnCtx<'_>, input: &mut [u8]) -> usize;
 }
 
-/// Something that the hub notifies one connection of.
+/// A notice of the hub to one connection.
 #[derive(Debug)]
 pub enum Notice<'a> {
-    /// Events that the connection will not get.
+    /// Events that will not be delivered to the connection.
     Gap {
         /// The channel.
         channel: &'a str,
-        /// The first offset that is missing.
+        /// The first missing offset.
         from: u64,
-        /// The last offset that is missing.
+        /// The last missing offset.
         to: u64,
-        /// Why.
+        /// The reason.
         reason: &'static str,
     },
-    /// The channel has a new epoch: what the connection missed is unknown, and positions from before are
-    /// void.
+    /// The channel has a new epoch: it is unknown what the connection missed, and earlier positions
+    /// are invalid.
     Renumbered {
         /// The channel.
         channel: &'a str,
-        /// Where live delivery goes on.
+        /// The position after which live delivery continues.
         position: Position,
     },
     /// A user joined or left a channel.
@@ -81,23 +81,23 @@ pub enum Notice<'a> {
     },
     /// The token will expire.
     TokenExpiring {
-        /// When.
+        /// When it expires.
         expires_at: Timestamp,
     },
-    /// The server closes: reconnect after a while.
+    /// The server closes: reconnect after a delay.
     Reconnect {
-        /// After how long, in milliseconds.
+        /// The delay in milliseconds.
         after_ms: u64,
-        /// Why.
+        /// The reason.
         reason: &'static str,
     },
-    /// A failure that is not the answer to a request.
+    /// A failure that is not the reply to a request.
     Failure(&'a Error),
     /// The server has ended a subscription.
     Unsubscribed {
         /// The channel.
         channel: &'a str,
-        /// Why.
+        /// The reason.
         error: &'a Error,
     },
 }
@@ -107,11 +107,11 @@ pub enum Notice<'a> {
 pub struct Joined {
     /// The channel as requested.
     pub channel: String,
-    /// Where live delivery starts; `None` where the channel keeps no history.
+    /// Where live delivery starts; `None` if the channel keeps no history.
     pub position: Option<Position>,
     /// Whether every event after the requested position follows.
     pub recovered: bool,
-    /// How many events are replayed.
+    /// The number of replayed events.
     pub replayed: u64,
 }
 
@@ -120,6 +120,6 @@ pub struct Joined {
 pub struct Refused {
     /// The channel as requested.
     pub channel: String,
-    /// Why.
+    /// The reason.
     pub error: Error,
 }

@@ -1,4 +1,4 @@
-//! The queue through which everything reaches a shard.
+//! The queue through which events and commands reach a shard.
 
 use std::io;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ pub(super) enum Inbound {
 }
 
 impl Inbound {
-    /// The bytes that it keeps in memory. What a command holds is bounded by its sender.
+    /// The memory that it uses, in bytes. The memory of a command is bounded by its sender.
     fn weight(&self) -> usize {
         match self {
             Inbound::Event(delivery) => delivery.weight(),
@@ -26,7 +26,7 @@ impl Inbound {
     }
 }
 
-/// The high-water marks of a queue: publishers wait from there on.
+/// The high-water marks of a queue, above which publishers wait.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct HighWater {
     /// Events and commands.
@@ -43,7 +43,7 @@ impl HighWater {
     };
 }
 
-/// The bytes of events that may wait for a shard: a term of the server's worst case of memory.
+/// The most bytes of events queued for a shard: a term of the server's memory bound.
 pub const INBOX_BYTES: usize = 32 * 1024 * 1024;
 
 /// One shard's queue. A push takes no lock, and wakes the shard at most once however much is pushed
@@ -51,7 +51,7 @@ pub const INBOX_BYTES: usize = 32 * 1024 * 1024;
 pub(super) struct ShardQueue {
     queue: SegQueue<Inbound>,
     len: AtomicUsize,
-    /// The bytes of the events that wait.
+    /// The bytes of the queued events.
     bytes: AtomicUsize,
     /// True while the entries have an owner: a round of the shard will drain them, or the pusher
     /// that changed this from false to true is about to wake the shard.
@@ -62,7 +62,7 @@ pub(super) struct ShardQueue {
 }
 
 impl ShardQueue {
-    /// An empty queue that wakes the shard through `waker`, and is full from `high_water` on.
+    /// An empty queue that wakes the shard through `waker`, and is full above `high_water`.
     #[must_use]
     pub(super) fn new(waker: Waker, high_water: HighWater) -> Self {
         ShardQueue {
@@ -94,7 +94,7 @@ impl ShardQueue {
         !self.awake.swap(true, Ordering::SeqCst)
     }
 
-    /// Wakes the shard's thread: its present poll returns, or else its next one.
+    /// Wakes the shard's thread: its current or its next poll returns.
     pub(super) fn wake(&self) {
         if let Err(error) = self.waker.wake() {
             log_wake_failure(&error);

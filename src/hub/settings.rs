@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::filter::FilterLimits;
 
-/// The hub's limits and times; every shard uses new ones from its next round on.
+/// The hub's limits and times; every shard applies new ones from its next round on.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The most connections.
@@ -15,26 +15,27 @@ pub struct Settings {
     pub connections_per_ip: usize,
     /// The most subscriptions of one connection.
     pub subscriptions_per_connection: usize,
-    /// What may wait for one connection, in bytes.
+    /// The most bytes queued for one connection.
     pub outbox_bytes: usize,
-    /// What filters may cost.
+    /// The limits of filters.
     pub filters: FilterLimits,
-    /// Messages a second that a client may send on average; 0 is no limit.
+    /// The average rate of messages per second that a client may send; 0 is no limit.
     pub messages_per_second: u32,
-    /// Messages that a client may send at once.
+    /// The burst of messages that a client may send.
     pub messages_burst: u32,
-    /// How often the server says something to a silent client.
+    /// The interval of heartbeats to a silent client.
     pub heartbeat_interval: Duration,
-    /// After what silence it gives a client up.
+    /// The silence after which a client is closed.
     pub heartbeat_timeout: Duration,
-    /// How long a client may take to show a token.
+    /// How long a client may take to present a token.
     pub auth_deadline: Duration,
-    /// The share of events outside of recorded traces whose arrival clients are asked to confirm.
+    /// The share of events outside of recorded traces for which clients are asked to confirm the
+    /// delivery.
     pub confirmations: f64,
     /// The most connections of one event that get a span of their own or are asked to confirm.
     pub connections_per_event: usize,
-    /// Whether many sends go out in one system call by `io_uring`, where the system allows it.
-    /// Looked at when a shard starts.
+    /// Whether many sends are batched into one system call by `io_uring`, where the system allows
+    /// it. Read when a shard starts.
     pub io_uring: bool,
 }
 

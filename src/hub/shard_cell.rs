@@ -3,12 +3,12 @@
 //! A shard works in rounds. Its thread locks the cell for each round and unlocks it before it
 //! polls. A publisher that finds the shard asleep may lock the cell and run a small round in place
 //! of the thread. That saves the wake-up: two system calls and two context switches, which cost
-//! more than the write itself where an event has one subscriber.
+//! more than the write itself if an event has one subscriber.
 //!
-//! No wake-up is lost: a pusher that finds the shard asleep owes it a wake-up
-//! ([`ShardQueue::push_deferred`]), and settles it here, by a round that leaves no work or by
-//! waking the thread. An entry pushed during that round finds the shard asleep again, so its pusher
-//! owes the next wake-up.
+//! No wake-up is lost: a pusher that finds the shard asleep must wake it
+//! ([`ShardQueue::push_deferred`]), and does so here, by a round that leaves no work or by waking
+//! the thread. An entry pushed during that round finds the shard asleep again, so its pusher must
+//! do the next wake-up.
 
 use std::sync::atomic::Ordering;
 
@@ -16,14 +16,14 @@ use super::queue::ShardQueue;
 use super::shard::Shard;
 use super::sync::{AtomicU64, Mutex};
 
-/// The least time between two rounds, in microseconds, for a publisher to run the second one. Under
+/// The shortest time between two rounds, in microseconds, for a publisher to run the second one. At
 /// a higher rate the thread runs it: it batches the events that arrive while it wakes, and writes
 /// several with one call.
 const MIN_INTERVAL_US: u64 = 200;
 /// No round has run yet.
 const NEVER: u64 = u64::MAX;
 
-/// What a publisher's round has left for the thread.
+/// The work that a publisher's round left for the thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Remaining {
     /// No work: the thread stays asleep.
@@ -35,7 +35,7 @@ pub(super) enum Remaining {
 /// Holds one shard for its own thread and for publishers.
 pub(super) struct ShardCell {
     /// `None` before the shard's thread has started, and after it has ended. A panic in a round
-    /// aborts the process; the poisoned lock keeps everyone out until then.
+    /// aborts the process; the poisoned lock blocks all other rounds until then.
     shard: Mutex<Option<Shard>>,
     /// When the last round started, in microseconds.
     round: AtomicU64,

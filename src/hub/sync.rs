@@ -1,7 +1,7 @@
-//! What the parts that threads share are made of.
+//! The synchronisation primitives of the parts that threads share.
 //!
-//! Those parts name it from here, so that `tests/systematic` can compile the same files over
-//! stand-ins that try every order in which threads can meet.
+//! Those parts import them from here, so that `tests/systematic` can compile the same files with
+//! loom's types, which explore thread interleavings.
 
 pub(super) use std::collections::hash_map::RandomState;
 pub(super) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize};

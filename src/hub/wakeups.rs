@@ -11,20 +11,20 @@ use super::deliver::Dispatcher;
 use super::end_the_process;
 use crate::hub::shard::{SMALL_ROUND_SUBSCRIBERS, Shard};
 
-/// How publishes of this thread wake shards.
+/// How publishes on this thread wake shards.
 #[derive(Clone, Copy)]
 enum WakeScope {
     /// A sleeping shard is woken at once.
     Outside,
     /// Within `Hub::wake_after`.
-    Owing(Owed),
+    Deferring(DeferredWakes),
     /// In a shard's round: no other round is run.
     InRound,
 }
 
 /// Deferred wake-ups.
 #[derive(Clone, Copy)]
-struct Owed {
+struct DeferredWakes {
     dispatcher: *const Dispatcher,
     /// The shards that were asleep, as a bit set.
     shards: u64,
@@ -36,20 +36,20 @@ thread_local! {
     static SCOPE: Cell<WakeScope> = const { Cell::new(WakeScope::Outside) };
 }
 
-/// Marks the calling thread as a shard's thread, for as long as it lives.
+/// Marks the calling thread as a shard's thread for its lifetime.
 pub(in crate::hub) fn enter_shard_thread() {
     SCOPE.set(WakeScope::InRound);
 }
 
 impl Dispatcher {
-    /// Runs `work`, then wakes the shards once for all that it published, or runs a sleeping shard
-    /// in the place of its thread where that is a few deliveries. A panic of `work` wakes as well.
-    /// The caller holds no lock. Nested calls are part of the outermost one.
+    /// Runs `work`, then wakes the shards once for all its publishes. If they are only a few
+    /// deliveries, it runs the round of a sleeping shard instead of waking its thread. A panic of
+    /// `work` wakes as well. The caller holds no lock. Nested calls are part of the outermost one.
     pub(in crate::hub) fn wake_after<T>(&self, work: impl FnOnce() -> T) -> T {
         if !matches!(SCOPE.get(), WakeScope::Outside) {
             return work();
         }
-        SCOPE.set(WakeScope::Owing(Owed {
+        SCOPE.set(WakeScope::Deferring(DeferredWakes {
             dispatcher: self,
             shards: 0,
             deliveries: 0,
@@ -60,26 +60,26 @@ impl Dispatcher {
         done
     }
 
-    /// Records that an event with so many deliveries was pushed and that these shards, a bit set,
+    /// Records that an event with this many deliveries was pushed and that these shards, a bit set,
     /// were asleep.
     pub(in crate::hub) fn defer_wake(&self, shards: u64, deliveries: u64) {
-        let WakeScope::Owing(owed) = SCOPE.get() else {
+        let WakeScope::Deferring(deferred) = SCOPE.get() else {
             return self.wake(shards);
         };
-        if !std::ptr::eq(owed.dispatcher, self) {
+        if !std::ptr::eq(deferred.dispatcher, self) {
             return self.wake(shards);
         }
-        let mut owed = Owed {
-            shards: owed.shards | shards,
-            deliveries: owed.deliveries.saturating_add(deliveries.max(1)),
-            ..owed
+        let mut deferred = DeferredWakes {
+            shards: deferred.shards | shards,
+            deliveries: deferred.deliveries.saturating_add(deliveries.max(1)),
+            ..deferred
         };
-        if owed.deliveries > u64::from(SMALL_ROUND_SUBSCRIBERS) {
+        if deferred.deliveries > u64::from(SMALL_ROUND_SUBSCRIBERS) {
             // Too many for a small round: wake the threads while more events are published.
-            self.wake(owed.shards);
-            owed.shards = 0;
+            self.wake(deferred.shards);
+            deferred.shards = 0;
         }
-        SCOPE.set(WakeScope::Owing(owed));
+        SCOPE.set(WakeScope::Deferring(deferred));
     }
 
     fn wake(&self, shards: u64) {
@@ -111,17 +111,17 @@ struct FlushWakesOnDrop<'d>(&'d Dispatcher);
 
 impl Drop for FlushWakesOnDrop<'_> {
     fn drop(&mut self) {
-        let WakeScope::Owing(owed) = SCOPE.replace(WakeScope::Outside) else {
+        let WakeScope::Deferring(deferred) = SCOPE.replace(WakeScope::Outside) else {
             return;
         };
-        if owed.shards == 0 {
+        if deferred.shards == 0 {
             return;
         }
         if std::thread::panicking() {
-            return self.0.wake(owed.shards);
+            return self.0.wake(deferred.shards);
         }
         SCOPE.set(WakeScope::InRound);
-        self.0.run_or_wake(owed.shards);
+        self.0.run_or_wake(deferred.shards);
         SCOPE.set(WakeScope::Outside);
     }
 }
@@ -138,8 +138,8 @@ mod tests {
     use super::*;
     use crate::broker::{Bounds, Memory, Sink};
     use crate::event::{
-        Audience, ChannelName, ChannelPattern, Draft, Event, EventType, Headers, Namespace,
-        Namespaces, Payload, Timestamp,
+        AcceptedAt, Audience, ChannelName, ChannelPattern, Draft, Event, EventType, Headers,
+        Namespace, Namespaces, Payload, Timestamp,
     };
     use crate::hub::command::{Reply, ShardCommand};
     use crate::hub::queue::Inbound;
@@ -147,14 +147,14 @@ mod tests {
     use crate::hub::{Hub, HubParts, Settings};
     use crate::telemetry::{Metrics, TextFormat, Tracing};
 
-    /// One shard whose thread sleeps for ever.
+    /// One shard whose thread never wakes.
     struct World {
         hub: Arc<Hub>,
         poll: Poll,
         metrics: Arc<Metrics>,
     }
 
-    /// A shard with so many subscriptions to the channel.
+    /// A shard with this many subscriptions to the channel.
     fn world(subscriptions: usize) -> World {
         let metrics = Metrics::new("wake_ups");
         let namespaces = Namespaces::new([Namespace::named("room")]);
@@ -213,11 +213,11 @@ mod tests {
                 source: None,
                 time: now,
                 trace: None,
-                accepted: std::time::Instant::now(),
+                accepted: AcceptedAt::now(),
             };
             self.hub
                 .dispatcher
-                .deliver(Arc::new(Event::new(draft, None)), None);
+                .deliver(Arc::new(Event::new(draft, None)));
         }
 
         fn woken(&mut self) -> bool {
@@ -373,8 +373,8 @@ mod tests {
         let mut world = world(1);
         let (reply, mut answer) = Reply::channel();
         let question = Inbound::Command(Box::new(ShardCommand::IsEmpty { reply }));
-        let owed = world.hub.dispatcher.queues[0].push_deferred(question);
-        assert!(owed);
+        let deferred = world.hub.dispatcher.queues[0].push_deferred(question);
+        assert!(deferred);
         world.hub.dispatcher.run_or_wake(1);
         assert!(world.woken(), "commands are for the thread");
         world.publish();

@@ -1,7 +1,6 @@
 //! Property: whatever a publish accepts is readable for filters, the catalog and every codec.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
@@ -11,7 +10,7 @@ use serde_json::Value;
 use super::{Definition, Encoder as _, EventWords, JsonCodec, ProtobufCodec};
 use crate::catalog::{Catalog, KnownType, Mode, Schema};
 use crate::event::strict_json::{self, properties::odd_json};
-use crate::event::{ChannelName, Draft, Event, EventType, Headers, Payload, Timestamp};
+use crate::event::{AcceptedAt, ChannelName, Draft, Event, EventType, Headers, Payload, Timestamp};
 use crate::filter::expression::Steps;
 use crate::filter::{EventFilter, EventView};
 use crate::proto;
@@ -30,12 +29,12 @@ fn event(payload: Payload) -> Event {
         source: None,
         time: now,
         trace: None,
-        accepted: Instant::now(),
+        accepted: AcceptedAt::now(),
     };
     Event::new(draft, None)
 }
 
-/// A catalog whose only schema takes anything that can be read.
+/// A catalog whose only schema accepts every readable value.
 fn catalog() -> Catalog {
     let known = KnownType {
         name: EventType::new("a.b").unwrap(),
@@ -55,7 +54,7 @@ fn filter(source: &str) -> Arc<EventFilter> {
     EventFilter::new([], Some(source)).unwrap().unwrap()
 }
 
-/// The data within an event of a dialect, as it stands there.
+/// The data within an encoded event of a dialect, as text.
 fn data_in(text: &[u8]) -> String {
     let members = strict_json::members(text).unwrap();
     members["data"].get().to_owned()

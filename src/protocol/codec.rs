@@ -13,10 +13,10 @@ use crate::hub::ConnCtx;
 /// Decodes what clients send. One value serves all connections of its codec, so it holds no state of
 /// any.
 pub trait Decoder: Send + Sync {
-    /// Decodes a message: what its reply refers to, and the command or what is wrong with it.
+    /// Decodes a message: the context of its reply, and the command or the error.
     fn decode(&self, incoming: &Incoming<'_>) -> (ReplyTo, Result<ClientCommand, DecodeError>);
 
-    /// What a reply refers to, for a message that is not decoded further.
+    /// The context of the reply, for a message that is not decoded further.
     fn reply_to(&self, incoming: &Incoming<'_>) -> ReplyTo;
 }
 
@@ -34,14 +34,14 @@ pub trait Encoder: Send + Sync {
     /// so it must not differ between them.
     fn encode_event(&self, out: &mut BytesMut, event: &Event);
 
-    /// Appends the same event with the question to confirm its arrival; false, and nothing appended,
-    /// where the codec has no form for that.
+    /// Appends the same event with `confirm`; false, with nothing appended, if the codec has no
+    /// form for that.
     fn encode_event_to_confirm(&self, out: &mut BytesMut, event: &Event) -> bool {
         let _ = (out, event);
         false
     }
 
-    /// About how many bytes [`Encoder::encode_event`] appends.
+    /// The approximate number of bytes that [`Encoder::encode_event`] appends.
     fn event_size(&self, event: &Event) -> usize;
 
     /// Whether payloads are bytes, not text.
@@ -53,7 +53,7 @@ pub trait Encoder: Send + Sync {
 /// A payload without framing.
 #[derive(Debug, Clone, Copy)]
 pub struct Encoded<'m> {
-    /// The message's name, for transports that carry names beside payloads.
+    /// The message's name, for transports that send names separately from payloads.
     pub name: &'m str,
     /// The payload: UTF-8 unless [`Encoder::is_binary`].
     pub body: &'m [u8],
@@ -65,9 +65,9 @@ pub struct Encoded<'m> {
 /// Both directions of one codec.
 #[derive(Clone)]
 pub struct Codec {
-    /// For what clients send.
+    /// Decodes client messages.
     pub decoder: Arc<dyn Decoder>,
-    /// For what the server sends.
+    /// Encodes server messages.
     pub encoder: Arc<dyn Encoder>,
 }
 
@@ -83,7 +83,7 @@ impl Codec {
     }
 }
 
-/// Puts a payload into a transport's frame; frames may follow one another in one piece of memory.
+/// Wraps a payload in a transport's frame; consecutive frames may share one buffer.
 type Framing = dyn Fn(&Encoded<'_>) -> Bytes + Send + Sync;
 
 /// An encoder with the framing of a transport.
@@ -111,14 +111,14 @@ impl MessageWriter {
         self.encoder.encode(reply_to, message, &mut send);
     }
 
-    /// The frames of a message that is no reply; `None` where the codec has no form for it.
+    /// The frames of a message that is not a reply; `None` if the codec has no form for it.
     #[must_use]
     pub fn frames(&self, message: &ServerMessage<'_>) -> Option<Bytes> {
         frames(&*self.encoder, &*self.framing, message)
     }
 }
 
-/// The frames of a message that is no reply; `None` where the codec has no form for it.
+/// The frames of a message that is not a reply; `None` if the codec has no form for it.
 #[must_use]
 pub fn frames(
     encoder: &dyn Encoder,

@@ -1,9 +1,10 @@
-//! What clients and server say to each other, whatever carries it.
+//! The messages between clients and server, independent of the transport.
 //!
-//! A [`Decoder`] turns bytes into a [`ClientCommand`], an [`Encoder`] a [`ServerMessage`] into bytes,
-//! both free of any framing. `json/` and `protobuf/` implement the two, `custom/` holds the dialects of
-//! the configuration, which are JSON too, and [`registry`] finds a codec by its name. A transport adds
-//! its framing ([`MessageWriter`]). What commands do is the same for all of them: [`handle`].
+//! A [`Decoder`] turns bytes into a [`ClientCommand`], an [`Encoder`] a [`ServerMessage`] into
+//! bytes, both free of any framing. `json/` and `protobuf/` implement the two, `custom/` has the
+//! dialects of the configuration, which are JSON too, and [`registry`] finds a codec by its name. A
+//! transport adds its framing ([`MessageWriter`]). The execution of commands is the same for all of
+//! them: [`handle`].
 
 #[cfg(test)]
 mod agreement;
@@ -31,11 +32,12 @@ pub use request::{DecodeError, GivenId, Incoming, ReplyTo, RequestId};
 pub use request_ctx::{handle, reject, send_welcome};
 pub use server_message::{ServerMessage, error_members};
 
-/// For `fuzz/`: takes any bytes as a client's message, in JSON, in JSON of a custom dialect, and in
-/// protobuf.
+/// For `fuzz/`: decodes arbitrary bytes as a client's message, in JSON, in JSON of a custom
+/// dialect, and in protobuf.
 ///
 /// # Panics
-/// Where a reply is no JSON.
+///
+/// If a reply is not JSON.
 #[cfg(feature = "fuzzing")]
 pub fn read_messages(bytes: &[u8]) {
     drop(ProtobufCodec.decode(&Incoming::Binary(bytes)));

@@ -1,5 +1,5 @@
-//! The codecs by name: the built-in ones, those of the configuration, and the WebSocket subprotocols
-//! that ask for one.
+//! The codecs by name: the built-in ones, those of the configuration, and the WebSocket
+//! subprotocols that select one.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ pub const PROTO: &str = "tidings.v1.proto";
 /// Every message is sent back unchanged.
 pub const ECHO: &str = "echo";
 
-/// The names that are always there; a `[[dialect]]` has another one.
+/// The names of the built-in codecs, which a `[[dialect]]` can't have.
 pub const BUILT_IN: [&str; 4] = [TIDINGS, CLOUD_EVENTS, PROTO, ECHO];
 
 /// Subprotocols with the names of their codecs.
@@ -36,7 +36,7 @@ pub fn choose(offered: &[String]) -> Option<&'static str> {
         .find_map(|name| known().find(|known| known == name))
 }
 
-/// The name of the codec that a subprotocol asks for.
+/// The name of the codec that a subprotocol selects.
 #[must_use]
 pub fn name_of(subprotocol: &str) -> Option<&'static str> {
     let mut known = SUBPROTOCOLS.iter();

@@ -1,4 +1,4 @@
-//! A client's message, and what a reply to it refers to.
+//! A client's message, and the context of its reply.
 
 use serde_json::value::RawValue;
 
@@ -7,11 +7,11 @@ use crate::error::Error;
 /// A client's message, without its framing.
 #[derive(Debug, Clone, Copy)]
 pub enum Incoming<'a> {
-    /// A text message: its type stands in it.
+    /// A text message, which contains its type.
     Text(&'a str),
     /// A binary message.
     Binary(&'a [u8]),
-    /// A message whose name the transport carries beside its argument, as Socket.IO does.
+    /// A message whose name the transport carries separately from its argument, as Socket.IO does.
     Named {
         /// The name.
         name: &'a str,
@@ -22,10 +22,10 @@ pub enum Incoming<'a> {
     },
 }
 
-/// How the client recognises the reply.
+/// How the client identifies the reply.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub enum RequestId {
-    /// Not at all.
+    /// It does not.
     #[default]
     None,
     /// By its own `id`, which is echoed.
@@ -34,7 +34,7 @@ pub enum RequestId {
     Token(u64),
 }
 
-/// An `id` that a client gave a request.
+/// The `id` that a client gave to a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GivenId {
     /// A string.
@@ -43,7 +43,7 @@ pub enum GivenId {
     Number(Box<str>),
 }
 
-/// What a reply refers to.
+/// The context of a reply.
 #[derive(Debug, Clone, Default)]
 pub struct ReplyTo {
     /// The request's id.
@@ -53,7 +53,7 @@ pub struct ReplyTo {
 }
 
 impl ReplyTo {
-    /// What the transport itself knows of a message.
+    /// The part of the context that the transport provides.
     #[must_use]
     pub fn of_transport(incoming: &Incoming<'_>) -> Self {
         let mut reply_to = ReplyTo::default();
@@ -67,10 +67,10 @@ impl ReplyTo {
     }
 }
 
-/// A message that is no valid command.
+/// A message that is not a valid command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DecodeError {
-    /// What is wrong with it.
+    /// The error.
     pub error: Error,
     /// Whether an unauthenticated client gets `unauthenticated` in place of this error.
     pub guarded: bool,

@@ -10,8 +10,8 @@ use crate::event::Timestamp;
 use crate::hub::ConnCtx;
 use crate::session::{Services, Session};
 
-/// Decodes a client's message and runs the command. A refused message is answered with `error`, and
-/// the connection stays open. Each message counts against the client's rate.
+/// Decodes a client's message and executes the command. A refused message is answered with `error`,
+/// and the connection stays open. Each message counts against the client's rate limit.
 pub fn handle(
     services: &Arc<Services>,
     decoder: &dyn Decoder,
@@ -21,7 +21,7 @@ pub fn handle(
 ) {
     let (reply_to, command) = match cx.take_message() {
         Ok(()) => decoder.decode(incoming),
-        // A refusal for the rate echoes the id, too.
+        // A refusal because of the rate limit echoes the id, too.
         Err(error) => (decoder.reply_to(incoming), Err(error.into())),
     };
     let req = RequestCtx {
@@ -91,7 +91,8 @@ impl RequestCtx {
     /// The client's session.
     ///
     /// # Errors
-    /// `unauthenticated` where the client has not authenticated yet.
+    ///
+    /// `unauthenticated` if the client has not authenticated yet.
     pub(super) fn session(&self, cx: &ConnCtx<'_>) -> Result<Session> {
         let identity = cx
             .identity()
@@ -109,10 +110,13 @@ impl RequestCtx {
             return;
         };
         let mut request = session.auto_subscribe();
-        // A channel that the client follows already keeps its filter.
+        // A channel to which the client is already subscribed keeps its filter.
         request
             .joins
             .retain(|join| cx.filter_of(&join.pattern).is_none());
-        cx.join(request, |_, _, _| {});
+        let services = Arc::clone(&self.services);
+        cx.join(request, move |cx, joined, refused| {
+            services.note_subscribed(cx.identity(), cx.id(), &joined, &refused);
+        });
     }
 }

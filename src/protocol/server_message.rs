@@ -1,7 +1,8 @@
-//! Everything that the server sends, before a codec encodes it.
+//! All messages of the server, before a codec encodes them.
 //!
 //! A new reply is a variant here with its name and its members, and its protobuf in
-//! `protobuf/encode.rs`. For the names see [`RESERVED_EVENT_TYPES`](crate::event::RESERVED_EVENT_TYPES).
+//! `protobuf/encode.rs`. For the names see
+//! [`RESERVED_EVENT_TYPES`](crate::event::RESERVED_EVENT_TYPES).
 
 use serde_json::{Map, Value, json};
 
@@ -26,7 +27,7 @@ pub enum ServerMessage<'a> {
         heartbeat_interval_ms: u64,
         /// The silence after which the server closes, in milliseconds.
         heartbeat_timeout_ms: u64,
-        /// Now.
+        /// The current time.
         now: Timestamp,
     },
     /// The token is valid.
@@ -44,7 +45,7 @@ pub enum ServerMessage<'a> {
     Unsubscribed {
         /// Channels.
         channels: &'a [String],
-        /// Event types that `global` was narrowed to.
+        /// Event types to which `global` was restricted.
         event_types: &'a [String],
     },
     /// An event was published to one channel.
@@ -71,22 +72,22 @@ pub enum ServerMessage<'a> {
     Heartbeat(Timestamp),
     /// An event.
     Event(&'a Event),
-    /// Events that the connection will not get.
+    /// Events that will not be delivered to the connection.
     Gap {
         /// The channel.
         channel: &'a str,
-        /// The first offset that is missing.
+        /// The first missing offset.
         from: u64,
-        /// The last offset that is missing.
+        /// The last missing offset.
         to: u64,
-        /// Why.
+        /// The reason.
         reason: &'static str,
     },
-    /// The channel has a new epoch: positions from before are void.
+    /// The channel has a new epoch: earlier positions are invalid.
     EpochChanged {
         /// The channel.
         channel: &'a str,
-        /// Where live delivery goes on.
+        /// The position after which live delivery continues.
         position: Position,
     },
     /// A user joined a channel.
@@ -105,21 +106,21 @@ pub enum ServerMessage<'a> {
     },
     /// The token will expire.
     TokenExpiring {
-        /// When.
+        /// When it expires.
         expires_at: Timestamp,
     },
-    /// The server closes: reconnect after a while.
+    /// The server closes: reconnect after a delay.
     Reconnect {
-        /// After how long, in milliseconds.
+        /// The delay in milliseconds.
         after_ms: u64,
-        /// Why.
+        /// The reason.
         reason: &'static str,
     },
     /// The server has ended a subscription.
     SubscriptionEnded {
         /// The channel.
         channel: &'a str,
-        /// Why.
+        /// The reason.
         error: &'a Error,
     },
 }
@@ -162,7 +163,7 @@ impl<'a> From<&Notice<'a>> for ServerMessage<'a> {
 }
 
 impl ServerMessage<'_> {
-    /// Every name of [`ServerMessage::name`] but those of events.
+    /// Every value of [`ServerMessage::name`] except event types.
     pub const NAMES: [&'static str; 16] = [
         "connection_established",
         "authenticated",
@@ -182,7 +183,7 @@ impl ServerMessage<'_> {
         "reconnect",
     ];
 
-    /// Its name in the dialect `tidings`; of an event, its type.
+    /// Its name in the dialect `tidings`; for an event, its type.
     #[must_use]
     pub fn name(&self) -> &str {
         match self {
@@ -208,8 +209,8 @@ impl ServerMessage<'_> {
         }
     }
 
-    /// Its members in JSON. Events, and those of a page of history, are not here: each codec has its
-    /// own form for them.
+    /// Its members in JSON. Events, and those of a page of history, are not included: each codec
+    /// has its own form for them.
     #[must_use]
     pub fn members(&self, reply_to: &ReplyTo) -> Map<String, Value> {
         let body = match self {
@@ -370,7 +371,7 @@ mod tests {
     use crate::event::EventType;
 
     #[test]
-    fn unsolicited_messages_have_names_that_no_event_has() {
+    fn unsolicited_message_names_are_reserved() {
         let error = Error::denied("no");
         let (channel, user) = ("a", "ann");
         let now = Timestamp::from_micros(0);
@@ -418,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn every_name_is_in_the_list() {
+    fn every_message_name_is_listed() {
         let error = Error::denied("no");
         let now = Timestamp::now();
         let notice = Notice::Presence {

@@ -1,23 +1,20 @@
 //! Builds the running parts from a configuration.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
 use super::StartError;
 use super::described::{asyncapi_settings, catalog};
 use super::observer::LoggingObserver;
+use super::stores::{self, Stores};
 use crate::audit::Audit;
-use crate::auth::{AuthEvent, LocalRevocations, NamespaceRules, Policy, Revocations, Verifier};
-use crate::broker::{
-    Bounds, Broker, Disk, DiskSettings, Durability, Memory, OnDamage, Sink, set_aside,
-};
+use crate::auth::{AuthEvent, NamespaceRules, Policy, Verifier};
 use crate::cluster::Local;
 use crate::config::{
-    self, Config, DialectConfig, DialectProtocol, Documents, ForwardedHeader, InternalAuth,
-    OtlpProtocol, Storage,
+    Config, DialectConfig, DialectProtocol, Documents, ForwardedHeader, InternalAuth, OtlpProtocol,
 };
-use crate::event::{Namespaces, NodeId};
+use crate::event::NodeId;
 use crate::filter::FilterLimits;
 use crate::hub::{Hub, HubParts, LocalPresence, Settings};
 use crate::lifecycle::Lifecycle;
@@ -47,10 +44,12 @@ pub struct Assembled {
     pub(super) internal_hosts: Arc<ArcSwap<Vec<String>>>,
     health: HealthHandle,
     dev: bool,
+    /// The largest event that the engine takes, if there is one.
+    most_event_bytes: Option<usize>,
 }
 
 /// Builds the parts.
-pub(super) fn assemble(
+pub(super) async fn assemble(
     config: &Config,
     dev: bool,
     lifecycle: Arc<Lifecycle>,
@@ -71,7 +70,13 @@ pub(super) fn assemble(
         Arc::clone(&tracing),
     )
     .map_err(StartError::at("server.shards"))?;
-    let (broker, revocations) = stores(config, namespaces, builder.sink(), &metrics)?;
+    let Stores {
+        broker,
+        revocations,
+        most_event_bytes,
+    } = stores::open(config, namespaces, builder.sink(), &metrics, &tracing).await?;
+    let lowered = lowered(config, most_event_bytes);
+    let config = lowered.as_ref().unwrap_or(config);
     let audit = match &config.audit.file {
         None => Audit::off(&metrics),
         Some(path) => Audit::open(path, &metrics).map_err(StartError::at("audit.file"))?,
@@ -138,6 +143,7 @@ pub(super) fn assemble(
         internal_hosts: Arc::new(ArcSwap::from_pointee(config.internal.allowed_hosts.clone())),
         health,
         dev,
+        most_event_bytes,
     })
 }
 
@@ -165,6 +171,8 @@ impl Assembled {
 
     /// Applies the settings that can change while connections stay open.
     pub(super) fn reload(&self, config: &Config) -> Result<(), StartError> {
+        let lowered = lowered(config, self.most_event_bytes);
+        let config = lowered.as_ref().unwrap_or(config);
         // Everything that can fail comes first, so that an invalid file changes nothing.
         let policy = policy(config, self.dev)?;
         let catalog = catalog(config)?;
@@ -192,72 +200,13 @@ impl Assembled {
     }
 }
 
-/// A store, and the register of revocations beside it.
-type Stores = (Arc<dyn Broker>, Arc<dyn Revocations>);
-
-/// The store that the configuration selects, and the register of revocations beside it.
-fn stores(
-    config: &Config,
-    namespaces: Arc<ArcSwap<Namespaces>>,
-    sink: Weak<dyn Sink>,
-    metrics: &Arc<Metrics>,
-) -> Result<Stores, StartError> {
-    let metrics = Arc::clone(metrics);
-    let bounds = Bounds {
-        channels: config.limits.channels,
-        memory_bytes: config.history.most_memory(),
-        keys: config.limits.idempotency_keys,
-        keys_per_publisher: config.limits.idempotency_keys_per_publisher,
-    };
-    Ok(match config.history.storage {
-        Storage::Memory => {
-            set_store_aside(config);
-            let memory = Memory::new(namespaces, sink, metrics, bounds);
-            (Arc::new(memory), Arc::new(LocalRevocations))
-        }
-        Storage::Disk => {
-            let settings = DiskSettings {
-                path: config.history.path.clone(),
-                durability: match config.history.durability {
-                    config::Durability::Fsync => Durability::Fsync,
-                    config::Durability::Async => Durability::Async,
-                },
-                on_damage: match config.history.on_damage {
-                    config::OnDamage::Refuse => OnDamage::Refuse,
-                    config::OnDamage::NewEpoch => OnDamage::NewEpoch,
-                },
-                cache_bytes: config.history.cache_bytes,
-                disk_bytes: config.history.disk_bytes,
-                bounds,
-            };
-            let disk = Disk::open(namespaces, sink, metrics, settings);
-            let disk = Arc::new(disk.map_err(StartError::new)?);
-            let broker: Arc<dyn Broker> = Arc::<Disk>::clone(&disk);
-            (broker, disk)
-        }
-        Storage::Nats => {
-            return Err(StartError::new(
-                "history.storage: nats is not in this build",
-            ));
-        }
-    })
-}
-
-/// A store on disk that exists but is not used misses all events from now on.
-fn set_store_aside(config: &Config) {
-    let path = &config.history.path;
-    match set_aside(path) {
-        Ok(false) => {}
-        Ok(true) => tracing::info!(
-            path = %path.display(),
-            "history.path holds a store that is not used: its channels will have new epochs"
-        ),
-        Err(error) => tracing::warn!(
-            path = %path.display(),
-            %error,
-            "history.path holds a store that is not used, and can't be marked: remove it"
-        ),
-    }
+/// The configuration with `limits.event_bytes` lowered to what the engine takes; `None` if that is
+/// enough.
+fn lowered(config: &Config, most: Option<usize>) -> Option<Config> {
+    let most = most.filter(|most| config.limits.event_bytes > *most)?;
+    let mut lowered = config.clone();
+    lowered.limits.event_bytes = most;
+    Some(lowered)
 }
 
 pub(super) fn policy(config: &Config, dev: bool) -> Result<Policy, StartError> {

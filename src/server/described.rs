@@ -15,6 +15,7 @@ use crate::transport::http::AsyncApiSettings;
 pub fn catalog(config: &Config) -> Result<Catalog, StartError> {
     let mode = match config.catalog.mode {
         CatalogMode::Open => Mode::Open,
+        CatalogMode::Known => Mode::Known,
         CatalogMode::Strict => Mode::Strict,
     };
     let known = config.event_type.iter().map(known_type);
@@ -55,8 +56,8 @@ fn known_type(kind: &EventTypeConfig) -> Result<KnownType, StartError> {
 /// The codec of each endpoint.
 #[must_use]
 pub fn asyncapi_settings(config: &Config) -> AsyncApiSettings {
-    let spoken = &config.websocket.dialect;
-    let declared = config.dialect.iter().find(|own| own.name == *spoken);
+    let name = &config.websocket.dialect;
+    let declared = config.dialect.iter().find(|own| own.name == *name);
     let socket_io = config
         .dialect
         .iter()
@@ -64,7 +65,7 @@ pub fn asyncapi_settings(config: &Config) -> AsyncApiSettings {
         .flat_map(|own| own.paths.iter().map(|path| (path.clone(), argument(own))));
     AsyncApiSettings {
         path: config.websocket.path.clone(),
-        dialect: spoken.clone(),
+        dialect: name.clone(),
         words: Arc::new(declared.map(DialectConfig::definition).unwrap_or_default()),
         socket_io: socket_io.collect(),
     }

@@ -61,7 +61,8 @@ impl Descriptors {
 }
 
 /// The number of descriptors that the configured limits may use.
-fn needed(config: &Config) -> u64 {
+#[must_use]
+pub fn needed(config: &Config) -> u64 {
     let sockets = config
         .limits
         .connections

@@ -11,6 +11,7 @@ mod public;
 mod rehearsal;
 mod serve;
 mod socket_limiter;
+mod stores;
 mod tls;
 
 use std::io::{self, Write};
@@ -38,11 +39,12 @@ use crate::telemetry::Stalled;
 
 pub use assemble::Assembled;
 pub use described::{asyncapi_settings, catalog};
+pub use descriptors::needed as needed_descriptors;
 pub use rehearsal::rehearse;
 
 /// The accept backlog. The kernel may use less. Beyond it, a client's SYN is dropped and retried
 /// after a second or more; many clients arrive at once when another server has failed.
-const BACKLOG: u32 = 4096;
+pub const BACKLOG: u32 = 4096;
 /// The interval of the sweep of expired data.
 const SWEEP: Duration = Duration::from_secs(1);
 /// How late a sweep must be to count as a stall.
@@ -131,7 +133,7 @@ impl Server {
                 .map_err(StartError::at("internal.listen"))?,
         };
         let tls = tls::Listeners::load(config)?;
-        let assembled = Arc::new(assemble::assemble(config, dev, Arc::clone(&lifecycle))?);
+        let assembled = Arc::new(assemble::assemble(config, dev, Arc::clone(&lifecycle)).await?);
         // Before anything is accepted: a revoked token must never be taken for a good one.
         let revocations = assembled.services.verifier.load_revocations();
         revocations.await.map_err(StartError::new)?;

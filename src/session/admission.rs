@@ -27,15 +27,15 @@ use crate::hub::{ConnectionPermit, PermitError};
 use crate::net::origin;
 use crate::telemetry::Transport;
 
-/// What a transport knows of a request that would become a connection.
+/// A request for a connection, as its transport received it.
 pub struct AdmissionRequest<'a> {
     /// The transport.
     pub transport: Transport,
     /// The client's address.
     pub address: SocketAddr,
-    /// Which origins may connect; `None` where the listener has checked that already.
+    /// Which origins may connect; `None` if the listener has checked that already.
     pub origin: Option<OriginRule<'a>>,
-    /// What the client shows of its identity.
+    /// The client's credentials.
     pub credentials: Credentials<'a>,
     /// When the client must be authenticated.
     pub authentication: Authentication,
@@ -52,7 +52,7 @@ pub struct OriginRule<'a> {
     pub allowed: &'a [String],
 }
 
-/// What a client shows of its identity.
+/// A client's credentials.
 pub enum Credentials<'a> {
     /// A token, none, or a header that can't be read.
     Token(Result<Option<&'a str>, AuthFailure>),
@@ -80,7 +80,7 @@ pub struct Admitted {
 }
 
 impl Admitted {
-    /// The identity: `None` until the client authenticates, an error where a wrong token is reported
+    /// The identity: `None` until the client authenticates, an error if a wrong token is reported
     /// on the open connection ([`Authentication::InBand`]).
     pub fn identity(&self) -> &Result<Option<Arc<Identity>>> {
         &self.identity
@@ -212,7 +212,7 @@ impl Services {
         Err(Rejection::new(RejectReason::Draining, error))
     }
 
-    /// Verifies the token. Without one the client is anonymous, where that is allowed.
+    /// Verifies the token. Without one the client is anonymous, if that is allowed.
     async fn authenticate(
         &self,
         token: Result<Option<&str>, AuthFailure>,

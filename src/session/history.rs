@@ -136,7 +136,7 @@ impl Session {
     /// The users in a channel.
     ///
     /// # Errors
-    /// `permission_denied` without the right to subscribe, `failed_precondition` where the namespace has
+    /// `permission_denied` without the right to subscribe, `failed_precondition` if the namespace has
     /// no presence.
     pub fn presence(&self, channel: &ChannelName) -> MaybeReady<Present> {
         if let Err(error) = self.may_subscribe(channel) {

@@ -1,4 +1,4 @@
-//! What a client may do: the only interface of the transports to hub and broker.
+//! The operations of clients: the only interface of the transports to hub and broker.
 //!
 //! `admission` decides which requests become connections, `open` hands them to a shard. A
 //! [`Session`] holds an identity and checks every right. It can't be made without an identity, so no
@@ -31,7 +31,7 @@ use crate::catalog::Catalog;
 use crate::cluster::Cluster;
 use crate::error::{Code, Error, Result};
 use crate::event::{ChannelName, ChannelPattern, ConnectionId};
-use crate::hub::{Hub, Refused, Revalidator};
+use crate::hub::{Hub, Joined, Refused, Revalidator};
 use crate::lifecycle::Lifecycle;
 use crate::telemetry::{Metrics, Tracing, Transport};
 
@@ -90,7 +90,7 @@ pub struct Services {
     pub verifier: Arc<Verifier>,
     /// The rules.
     pub policy: ArcSwap<Policy>,
-    /// The known event types.
+    /// The declared event types.
     pub catalog: ArcSwap<Catalog>,
     /// Limits on requests.
     pub limits: ArcSwap<RequestLimits>,
@@ -98,7 +98,7 @@ pub struct Services {
     pub metrics: Arc<Metrics>,
     /// The tracer.
     pub tracing: Arc<Tracing>,
-    /// The rate limit on publishes; `None` where there is none.
+    /// The rate limit on publishes; `None` if there is none.
     publish_rate: ArcSwap<Option<Rate>>,
     /// The rate limit on new channels.
     channel_rate: ArcSwap<Option<Rate>>,
@@ -113,7 +113,7 @@ pub struct Services {
     refusals: RefusalLog,
 }
 
-/// What [`Services`] are made of.
+/// The parts of [`Services`].
 pub struct ServiceParts {
     /// The hub.
     pub hub: Arc<Hub>,
@@ -125,7 +125,7 @@ pub struct ServiceParts {
     pub verifier: Arc<Verifier>,
     /// The rules.
     pub policy: Policy,
-    /// The known event types.
+    /// The declared event types.
     pub catalog: Catalog,
     /// Limits on requests.
     pub limits: RequestLimits,
@@ -236,13 +236,28 @@ impl Services {
         })
     }
 
-    /// Audits refused subscriptions.
-    pub fn note_refused(
+    /// Audits the granted and the refused subscriptions of a request.
+    pub fn note_subscribed(
         &self,
         identity: Option<&Arc<Identity>>,
         connection: ConnectionId,
+        joined: &[Joined],
         refused: &[Refused],
     ) {
+        if !self.audit.is_on() {
+            return;
+        }
+        for Joined { channel, .. } in joined {
+            let mut record = Record {
+                connection: Some(connection),
+                channel: Some(channel),
+                ..Record::default()
+            };
+            if let Some(identity) = identity {
+                record = about(identity, record);
+            }
+            self.audit.note(What::Subscribe, &record);
+        }
         for Refused { channel, error } in refused {
             let mut record = Record {
                 connection: Some(connection),
@@ -297,7 +312,12 @@ impl Services {
         self.check_tokens();
     }
 
+    /// Counts a publish against the identity's rate. Services have no such limit: theirs is the
+    /// traffic that the limit on users protects.
     fn take_publish(&self, who: &Identity) -> Result<()> {
+        if who.is_service() {
+            return Ok(());
+        }
         let taken = take(&self.publish_rate, who);
         taken.map_err(|wait| {
             self.metrics.rate_limited("publishes");

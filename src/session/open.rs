@@ -16,16 +16,16 @@ use crate::hub::{
     Shareable,
 };
 
-/// What a transport supplies for a new connection.
+/// A new connection, as its transport supplies it.
 pub struct NewConnection {
     /// How the shard reaches the client.
     pub link: Link,
-    /// What the hub calls for it.
+    /// The hub's protocol for it.
     pub protocol: Arc<dyn Protocol>,
-    /// The answer to the upgrade request, where nobody has sent it yet: it leaves with the first
+    /// The answer to the upgrade request, if it was not sent yet: it is sent with the first
     /// message.
     pub answer: Bytes,
-    /// Bytes that came behind the request.
+    /// Bytes received after the request.
     pub early: Vec<u8>,
     /// Runs on the shard once the connection is registered.
     pub on_open: Box<dyn FnOnce(&mut ConnCtx<'_>) + Send>,
@@ -59,7 +59,7 @@ pub fn open(hub: &Hub, admitted: Admitted, connection: NewConnection) {
         answer: connection.answer,
         early: connection.early,
         nonce: ConnectionId::new_nonce(hub.node()),
-        greeting: connection.on_open,
+        on_open: connection.on_open,
     });
 }
 
@@ -143,7 +143,7 @@ pub async fn open_subscribed<T: Send + 'static>(
             };
             cx.join(request, move |cx, joined, refused| {
                 drop(span);
-                shared.note_refused(cx.identity(), cx.id(), &refused);
+                shared.note_subscribed(cx.identity(), cx.id(), &joined, &refused);
                 match first(cx, &joined, &refused) {
                     Ok((message, with)) => {
                         for refused in &refused {

@@ -1,7 +1,6 @@
 //! Publishing.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use uuid::Uuid;
 
@@ -10,8 +9,8 @@ use crate::audit::{Record, What};
 use crate::broker::{Receipt, Share};
 use crate::error::{Error, Result};
 use crate::event::{
-    Audience, ChannelName, Draft, EventType, Headers, IdempotencyKey, Payload, Timestamp,
-    TraceContext,
+    AcceptedAt, Audience, ChannelName, Draft, EventType, Headers, IdempotencyKey, Payload,
+    Timestamp, TraceContext,
 };
 use crate::maybe_ready::MaybeReady;
 use crate::telemetry::{FanoutSpan, Span};
@@ -71,7 +70,7 @@ struct Traced {
     draft: Draft,
     /// Ends when the broker has answered.
     publish: Span,
-    /// The context that the event carries; `None` where the trace is not recorded.
+    /// The span whose context the event carries; `None` where the trace is not recorded.
     fanout: Option<FanoutSpan>,
 }
 
@@ -122,20 +121,32 @@ impl Session {
         let share = Share::of_identity(Some(&self.identity));
         let mut channels = Vec::with_capacity(drafts.len());
         let mut receipts = Vec::with_capacity(drafts.len());
-        let mut spans = Vec::new();
+        let tracing = &self.services.tracing;
+        let (mut spans, mut fanouts) = (Vec::new(), Vec::new());
         for (at, traced) in drafts.into_iter().enumerate() {
-            channels.push(traced.draft.channel.clone());
-            receipts.push(
-                self.services
-                    .broker
-                    .publish_for(share, traced.draft, traced.fanout),
-            );
-            if traced.publish.is_recording() {
-                spans.push((at, traced.publish));
+            let Traced {
+                mut draft,
+                publish,
+                fanout,
+            } = traced;
+            if let Some(fanout) = fanout {
+                match tracing.register(fanout) {
+                    Some(fanout) => fanouts.push(fanout),
+                    None => draft.trace = publish.context(),
+                }
+            }
+            channels.push(draft.channel.clone());
+            receipts.push(self.services.broker.publish_for(share, draft));
+            if publish.is_recording() {
+                spans.push((at, publish));
             }
         }
-        MaybeReady::all(receipts).then(|receipts| {
+        let tracing = Arc::clone(tracing);
+        MaybeReady::all(receipts).then(move |receipts| {
             let receipts = receipts?;
+            for fanout in fanouts {
+                tracing.unregister(fanout);
+            }
             end(spans, &receipts);
             let published = published(channels, receipts)?;
             if let Some((session, event_type)) = noted {
@@ -145,7 +156,7 @@ impl Session {
         })
     }
 
-    /// What the audit log needs; nothing where publishes are not audited.
+    /// What the audit log needs; nothing if publishes are not audited.
     fn noted(&self, drafts: &[Traced]) -> Option<(Session, EventType)> {
         let services = &self.services;
         if !services.audit.is_on() || !services.limits.load().audit_publishes {
@@ -195,7 +206,7 @@ impl Session {
     }
 
     fn check(&self, publish: Publish) -> Result<Vec<Traced>> {
-        let accepted = Instant::now();
+        let accepted = AcceptedAt::now();
         let now = Timestamp::now();
         self.check_sizes(&publish)?;
         let Publish {

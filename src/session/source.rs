@@ -36,7 +36,7 @@ impl From<String> for Source {
 }
 
 impl Source {
-    /// The text; empty where there is none.
+    /// The text; empty if there is none.
     pub(super) fn text(&self) -> &str {
         match self {
             Source::Own => "",
@@ -47,8 +47,8 @@ impl Source {
     /// The source and the headers of an event of this publisher.
     ///
     /// # Errors
-    /// `permission_denied` for the field `source`, where the publisher is no service; `invalid_argument`
-    /// for the field `headers`, where they are full.
+    /// `permission_denied` for the field `source`, if the publisher is no service; `invalid_argument`
+    /// for the field `headers`, if they are full.
     pub(super) fn of(
         self,
         publisher: &Identity,

@@ -9,7 +9,7 @@ use crate::filter::EventFilter;
 use crate::hub::{Join, JoinRequest, Refused};
 use crate::maybe_ready::MaybeReady;
 
-/// How many names a request may list even where fewer subscriptions are allowed: each costs the
+/// How many names a request may list even if fewer subscriptions are allowed: each costs the
 /// evaluation of a rule and an entry in the reply, also if it is refused.
 const MAX_LISTED: usize = 256;
 

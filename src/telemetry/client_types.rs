@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn common_types_are_shown_whatever_others_invent() {
+    fn common_client_types_survive_flood() {
         let types = ClientTypes::default();
         for n in 0..150 {
             types.add(Some(&format!("junk{n:03}")));

@@ -88,10 +88,10 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
     }
 
     pub(super) fn ignore(&self, name: &str, expected: &str) {
-        let told = format!("{name}: {expected}");
+        let warning = format!("{name}: {expected}");
         let mut ignored = self.ignored.borrow_mut();
-        if !ignored.contains(&told) {
-            ignored.push(told);
+        if !ignored.contains(&warning) {
+            ignored.push(warning);
         }
     }
 

@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn declared_types_have_their_label_after_a_flood_of_invented_ones() {
+    fn declared_types_keep_label_after_flood() {
         let types = EventTypes::new(10);
         types.declare(["order.paid"].into_iter());
         flood(&types, "junk");
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn an_invented_type_gives_its_label_up_and_no_count_is_lost() {
+    fn idle_type_releases_label_without_losing_count() {
         let types = EventTypes::new(10);
         flood(&types, "junk");
         types.count("real");
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_type_that_is_no_longer_declared_counts_among_the_others() {
+    fn undeclared_type_counts_as_other() {
         let types = EventTypes::new(1);
         types.declare(["a", "b", "other"].into_iter());
         for name in ["a", "b", "other"] {
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_of_many_threads_are_exact_beside_turnovers() {
+    fn concurrent_counts_are_exact_during_turnover() {
         let types = EventTypes::new(10);
         std::thread::scope(|scope| {
             for _ in 0..4 {

@@ -110,7 +110,7 @@ impl SpanProcessor for Queue {
 }
 
 /// Tells the thread to stop. `Some` is the deadline.
-pub(super) type Told = watch::Receiver<Option<Instant>>;
+pub(super) type StopSignal = watch::Receiver<Option<Instant>>;
 
 /// A task that runs on the thread beside the export of spans, until it is told to stop.
 pub(super) type Beside = Pin<Box<dyn Future<Output = ()>>>;
@@ -134,7 +134,7 @@ impl Exporting {
     pub(super) fn start<E: SpanExporter + 'static>(
         batching: Batching,
         metrics: Arc<Metrics>,
-        build: impl FnOnce(Told) -> Result<(E, Beside), String> + Send + 'static,
+        build: impl FnOnce(StopSignal) -> Result<(E, Beside), String> + Send + 'static,
     ) -> Result<(Queue, Exporting), String> {
         let queue = Arc::new(Waiting {
             spans: ArrayQueue::new(batching.queue),
@@ -143,7 +143,7 @@ impl Exporting {
             full_batch: Notify::new(),
             metrics,
         });
-        let (stop, told) = watch::channel(None);
+        let (stop, stopping) = watch::channel(None);
         let (alive, done) = watch::channel(());
         let (ready, answer) = std::sync::mpsc::sync_channel(1);
         let thread = {
@@ -160,11 +160,11 @@ impl Exporting {
                         Err(error) => return drop(ready.send(Err(error.to_string()))),
                     };
                     runtime.block_on(async move {
-                        match build(told.clone()) {
+                        match build(stopping.clone()) {
                             Ok((exporter, beside)) => {
                                 drop(ready.send(Ok(())));
                                 tokio::join!(
-                                    run(&waiting, &exporter, batching.delay, told),
+                                    run(&waiting, &exporter, batching.delay, stopping),
                                     beside
                                 );
                             }
@@ -213,7 +213,7 @@ async fn run<E: SpanExporter>(
     waiting: &Waiting,
     exporter: &E,
     delay: Duration,
-    mut stopping: Told,
+    mut stopping: StopSignal,
 ) {
     let mut failing = false;
     loop {
@@ -264,7 +264,7 @@ fn next_batch(waiting: &Waiting) -> Option<Vec<SpanData>> {
 }
 
 /// Resolves at the deadline for stopping, or never before stopping is requested.
-pub(super) async fn deadline(mut stopping: Told) {
+pub(super) async fn deadline(mut stopping: StopSignal) {
     // An error means that all senders are gone: then there is no deadline.
     let asked = stopping.wait_for(Option::is_some).await.map(|until| *until);
     if let Ok(Some(until)) = asked {

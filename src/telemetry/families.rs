@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use super::cluster::ClusterMetrics;
 use super::exemplars::{Exemplar, Exemplars};
 use super::histogram::HistogramSnapshot;
 use super::history::Evicted;
@@ -127,6 +128,9 @@ pub(super) fn read(metrics: &Metrics) -> Vec<Family> {
     families.extend(history(metrics));
     families.extend(filters(metrics));
     families.extend(store(metrics));
+    if metrics.cluster().is_configured() {
+        families.extend(cluster(metrics.cluster()));
+    }
     families.extend(troubles(metrics));
     families.extend(keys(metrics));
     families.extend(process_itself(metrics));
@@ -161,23 +165,23 @@ fn clients(metrics: &Metrics) -> [Family; 10] {
         ),
         gauges(
             "tidings_clients",
-            "Connected clients by the type that they gave",
+            "Connected clients by the type with which they registered",
             "client_type",
             by_type,
         ),
         gauge(
             "tidings_polling_sessions",
-            "Socket.IO clients that poll, or have yet to learn that they are gone",
+            "Socket.IO clients that poll, and ended sessions whose client is not yet informed",
             float(metrics.polling_sessions.level()),
         ),
         counter(
             "tidings_transport_upgrades",
-            "Socket.IO clients that went from polling to a WebSocket",
+            "Socket.IO clients that upgraded from polling to a WebSocket",
             metrics.transport_upgrades.get(),
         ),
         gauge(
             "tidings_connections_peak",
-            "The most connected clients at any moment",
+            "Highest number of connected clients at the same time",
             float(metrics.connections_peak.level()),
         ),
         counter(
@@ -203,7 +207,7 @@ fn clients(metrics: &Metrics) -> [Family; 10] {
         ),
         counters(
             "tidings_recoveries",
-            "Resumed subscriptions, by whether nothing was missed",
+            "Resumed subscriptions, by whether every missed event was replayed",
             "recovered",
             recoveries,
         ),
@@ -215,23 +219,23 @@ fn filters(metrics: &Metrics) -> [Family; 3] {
     [
         counter(
             "tidings_filter_evaluations",
-            "Times that a filter was asked about an event: once for all its subscriptions",
+            "Evaluations of a filter for an event: one for all subscriptions with it",
             sums.filter_evaluations,
         ),
         counter(
             "tidings_filter_steps",
-            "Steps that filters took: a measure of the CPU time that they cost",
+            "Steps that filters took: a measure of their CPU time",
             sums.filter_steps,
         ),
         counter(
             "tidings_filters_deferred",
-            "Times that a shard had no time for a filter, so that its subscription went on elsewhere",
+            "Times that a shard had no budget for a filter, so that another thread evaluated it",
             metrics.filters_deferred.get(),
         ),
     ]
 }
 
-fn events(metrics: &Metrics) -> [Family; 15] {
+fn events(metrics: &Metrics) -> [Family; 16] {
     let sums = metrics.deliveries();
     let published = metrics.published.all();
     let delivered = Transport::ALL
@@ -250,7 +254,7 @@ fn events(metrics: &Metrics) -> [Family; 15] {
         ),
         counters(
             "tidings_events_delivered",
-            "Events handed to connections",
+            "Events delivered to connections",
             "transport",
             delivered,
         ),
@@ -267,12 +271,12 @@ fn events(metrics: &Metrics) -> [Family; 15] {
         ),
         counter(
             "tidings_events_filtered",
-            "Events kept from subscribers by filters, roles or audiences",
+            "Events not sent to subscribers because of filters, roles or audiences",
             sums.filtered,
         ),
         counter(
             "tidings_events_conflated",
-            "Events that gave way to newer ones of the same key",
+            "Events replaced by newer ones with the same key",
             metrics.conflated.get(),
         ),
         counter(
@@ -283,28 +287,28 @@ fn events(metrics: &Metrics) -> [Family; 15] {
         counter("tidings_sent_bytes", "Bytes to clients", sums.bytes_out),
         counter(
             "tidings_helped_rounds",
-            "Times that a publisher handed events out itself, as the shard's thread slept",
+            "Times that a publisher delivered events itself because the shard's thread slept",
             sums.helped,
         ),
         gauge(
             "tidings_outbox_bytes",
-            "Bytes that wait for slow connections",
+            "Bytes queued for slow connections",
             float(outbox),
         ),
         histogram(
             "tidings_delivery_latency_seconds",
-            "From the accepted publish to the bytes handed to the socket",
+            "From the accepted publish until the bytes are handed to the socket",
             sums.latency,
         )
         .with(&metrics.delivery_exemplars),
         histogram(
             "tidings_publish_commit_seconds",
-            "From the publish to its place in the channel, durable if asked",
+            "From the publish until the event has its offset, durable if required",
             metrics.publish_commit.snapshot(),
         ),
         histogram(
             "tidings_end_to_end_latency_seconds",
-            "From the accepted publish until a page's handler had returned, where pages confirm",
+            "From the accepted publish until a page's handler has returned, where pages confirm",
             metrics.end_to_end.snapshot(),
         )
         .with(&metrics.end_to_end_exemplars),
@@ -315,9 +319,14 @@ fn events(metrics: &Metrics) -> [Family; 15] {
         ),
         counters(
             "tidings_confirmations",
-            "What pages said of events that arrived, by what became of it",
+            "Confirmations of deliveries that pages sent, by outcome",
             "outcome",
             Confirmation::ALL.map(|c| (c.as_str(), c.pick(&metrics.confirmations).get())),
+        ),
+        counter(
+            "tidings_cluster_lost",
+            "Times that events without history may have been lost between nodes",
+            metrics.lost_reports.get(),
         ),
     ]
 }
@@ -331,12 +340,12 @@ fn history(metrics: &Metrics) -> [Family; 2] {
     [
         gauge(
             "tidings_history_memory_bytes",
-            "Memory that channels and their history take, for history in memory",
+            "Memory used by channels and their events, for history in memory",
             float(history.bytes.level()),
         ),
         counters(
             "tidings_history_evicted",
-            "Events that history in memory let go of, by reason",
+            "Events that history in memory evicted, by reason",
             "reason",
             evicted,
         ),
@@ -357,7 +366,7 @@ fn store(metrics: &Metrics) -> [Family; 6] {
         ),
         counter(
             "tidings_store_failures",
-            "Times that the store could not write any more",
+            "Times that the store became unable to write",
             store.failures.get(),
         ),
         counter(
@@ -394,12 +403,7 @@ fn troubles(metrics: &Metrics) -> [Family; 12] {
         .into_iter()
         .zip(metrics.reloads.iter().map(Counter::get));
     [
-        counters(
-            "tidings_errors",
-            "Errors that clients were told",
-            "code",
-            errors,
-        ),
+        counters("tidings_errors", "Errors sent to clients", "code", errors),
         counters(
             "tidings_auth_failures",
             "Tokens and certificates refused",
@@ -408,7 +412,7 @@ fn troubles(metrics: &Metrics) -> [Family; 12] {
         ),
         counter(
             "tidings_rate_limited",
-            "Requests refused because they came too fast",
+            "Requests refused because they exceeded a rate limit",
             metrics.rate_limited.get(),
         ),
         counters(
@@ -424,7 +428,7 @@ fn troubles(metrics: &Metrics) -> [Family; 12] {
         ),
         counter(
             "tidings_telemetry_dropped",
-            "Spans that could not be exported, or that the collector threw away",
+            "Spans that could not be exported, or that the collector rejected",
             metrics.telemetry_dropped.get(),
         ),
         counter(
@@ -434,24 +438,24 @@ fn troubles(metrics: &Metrics) -> [Family; 12] {
         ),
         counter(
             "tidings_accept_errors",
-            "Connections for which the operating system gave no socket",
+            "Connections for which the operating system provided no socket",
             metrics.accept_errors.get(),
         ),
         counters(
             "tidings_reloads",
-            "Times that the configuration was read again, by what became of it",
+            "Reloads of the configuration, by outcome",
             "outcome",
             reloads,
         ),
         counters(
             "tidings_stalls",
-            "Times that a part of the server stood still for a second or more",
+            "Times that a part of the server did not run for a second or more",
             "part",
             Stalled::ALL.map(|part| (part.as_str(), part.pick(&metrics.stalls).get())),
         ),
         gauge(
             "tidings_revocations",
-            "Tokens and users whose revocation is kept",
+            "Revocations of tokens and users that are kept",
             float(metrics.revocations.level()),
         ),
         gauge(
@@ -462,12 +466,67 @@ fn troubles(metrics: &Metrics) -> [Family; 12] {
     ]
 }
 
+fn cluster(cluster: &ClusterMetrics) -> [Family; 10] {
+    [
+        gauge(
+            "tidings_cluster_up",
+            "Whether the engine answered the last probe",
+            float(cluster.up.level()),
+        ),
+        gauge(
+            "tidings_cluster_nodes",
+            "Live nodes, this one included",
+            float(cluster.nodes.level()),
+        ),
+        gauge(
+            "tidings_cluster_channels",
+            "Channels whose state this node holds",
+            float(cluster.channels.level()),
+        ),
+        gauge(
+            "tidings_cluster_queue_bytes",
+            "Bytes of events that wait to be appended to the engine",
+            float(cluster.queue_bytes.level()),
+        ),
+        counter(
+            "tidings_cluster_events_received",
+            "Events that came from the engine",
+            cluster.received.get(),
+        ),
+        counter(
+            "tidings_cluster_events_sent",
+            "Events that went to the engine",
+            cluster.sent.get(),
+        ),
+        counter(
+            "tidings_cluster_holes_filled",
+            "Missing parts of channels that were read from their logs",
+            cluster.holes.get(),
+        ),
+        counter(
+            "tidings_cluster_late",
+            "Lost last events of channels, found by comparing positions",
+            cluster.late.get(),
+        ),
+        counter(
+            "tidings_cluster_conflicts",
+            "Appends that another node's append preceded",
+            cluster.conflicts.get(),
+        ),
+        histogram(
+            "tidings_cluster_round_trip_seconds",
+            "Time that the engine took to answer a probe",
+            cluster.round_trip.snapshot(),
+        ),
+    ]
+}
+
 fn keys(metrics: &Metrics) -> [Family; 2] {
     let keys = &metrics.keys;
     [
         counters(
             "tidings_jwks_fetches",
-            "Fetches of the JWK set behind auth.jwks_url, by what became of them",
+            "Fetches of the JWK set behind auth.jwks_url, by outcome",
             "outcome",
             [
                 ("fetched", keys.fetched.get()),
@@ -476,7 +535,7 @@ fn keys(metrics: &Metrics) -> [Family; 2] {
         ),
         counter(
             "tidings_tokens_not_judged",
-            "Tokens neither taken nor refused, as their key could not be fetched",
+            "Tokens neither accepted nor refused because their key could not be fetched",
             keys.not_judged.get(),
         ),
     ]
@@ -491,7 +550,7 @@ fn process_itself(metrics: &Metrics) -> Vec<Family> {
     let mut families = vec![
         gauges(
             "tidings_build_info",
-            "The version that runs; always 1",
+            "The running version; always 1",
             "version",
             version,
         ),

@@ -9,9 +9,10 @@ use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator, SdkTracer};
 use uuid::Uuid;
 
+use super::open_fanouts::OpenFanout;
 use super::span::{Span, to_sdk};
 use super::spans::{Parent, Tracing, message};
-use crate::event::{ChannelName, TraceContext};
+use crate::event::{ChannelName, Event, TraceContext};
 
 /// The most links of a group commit's span.
 const MAX_LINKS: usize = 128;
@@ -36,9 +37,10 @@ impl IdGenerator for Ids {
     }
 }
 
-/// The spans of one event on its way to its subscribers: `commit` until it has a position, then
-/// `fanout`, which every delivering thread updates and which ends when the last one drops it. The
-/// event carries the context of `fanout` from the start.
+/// The spans of one event on its way to its subscribers on this node: `commit` until it has a
+/// position, then `fanout`, which every delivering thread updates and which ends when the last one
+/// drops it. The event carries the context of its publisher's `fanout` from the start. On another
+/// node, `fanout` is a child of that one.
 #[derive(Debug)]
 pub struct FanoutSpan(Box<EventTrace>);
 
@@ -95,17 +97,110 @@ impl Tracing {
             dropped: AtomicU64::new(0),
         })))
     }
+
+    /// Keeps the span of a publish until [`Tracing::begin_fanout`]. `None` if there is no space or
+    /// tracing is off: the span ends, and the event must carry another context.
+    #[must_use]
+    pub fn register(&self, span: FanoutSpan) -> Option<OpenFanout> {
+        self.on.as_ref()?.open.insert(span)
+    }
+
+    /// The broker has answered the publish. If it did not deliver the event, its span ends.
+    pub fn unregister(&self, span: OpenFanout) {
+        if let Some(on) = &self.on {
+            drop(on.open.remove(span));
+        }
+    }
+
+    /// An event is delivered on this node: `fanout` starts. It is the registered one if the event
+    /// was published here, and else a child of what the event carries. `None` if it will not be
+    /// recorded.
+    #[must_use]
+    pub fn begin_fanout(&self, event: &Event) -> Option<FanoutSpan> {
+        let carried = event.trace.as_ref().filter(|trace| trace.sampled)?;
+        let on = self.on.as_ref()?;
+        match on.open.take(carried) {
+            Some(mut span) => {
+                span.begin();
+                Some(span)
+            }
+            None => self.fanout_of_another_node(event, carried),
+        }
+    }
+
+    #[cold]
+    fn fanout_of_another_node(&self, event: &Event, carried: &TraceContext) -> Option<FanoutSpan> {
+        let fanout = self.start(SpanKind::Internal, Parent::Remote(Some(carried)), || {
+            let attributes = message("send", "fanout", event.channel.as_ref(), event.id);
+            ("fanout".into(), attributes)
+        });
+        let context = fanout.context().filter(|_| fanout.is_recording())?;
+        Some(FanoutSpan(Box::new(EventTrace {
+            commit: Span::none(),
+            planned: None,
+            fanout,
+            context,
+            subscribers: AtomicU64::new(0),
+            delivered: AtomicU64::new(0),
+            filtered: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+        })))
+    }
+
+    /// A group commit: a span `commit batch` in the trace of the first of these events that is
+    /// traced, linked to the `commit` of each. `events` is the number of events with those that are
+    /// not traced. Nothing if fewer than two events are written, or if none of them is traced.
+    #[must_use]
+    pub fn commit_batch<'e>(
+        &self,
+        traces: impl Iterator<Item = &'e TraceContext>,
+        events: usize,
+    ) -> Span {
+        let Some(on) = self.on.as_ref().filter(|_| events > 1) else {
+            return Span::none();
+        };
+        let commit_of = |span: &mut FanoutSpan| span.0.commit.context();
+        let mut commits = traces.filter(|trace| trace.sampled).filter_map(|trace| {
+            let commit = on.open.with(trace, commit_of)??;
+            Some((trace, commit))
+        });
+        let Some(first) = commits.next() else {
+            return Span::none();
+        };
+        let parent = &first.1;
+        let context = Context::new().with_remote_span_context(to_sdk(parent, false));
+        let count = KeyValue::new(
+            "messaging.batch.message_count",
+            i64::try_from(events).unwrap_or(i64::MAX),
+        );
+        let builder = on
+            .tracer
+            .span_builder("commit batch")
+            .with_kind(SpanKind::Internal)
+            .with_attributes([KeyValue::new("messaging.system", "tidings"), count]);
+        let span = on.tracer.build_with_context(builder, &context);
+        let mut batch = Span::started(span, false, parent.state.clone());
+        let own = batch.context();
+        let linked = std::iter::once(&first).cloned();
+        for (trace, commit) in linked.chain(commits).take(MAX_LINKS) {
+            batch.link(&commit);
+            if let Some(own) = &own {
+                on.open.with(trace, |span| span.0.commit.link(own));
+            }
+        }
+        batch
+    }
 }
 
 impl FanoutSpan {
-    /// The context that the event carries.
+    /// The context of `fanout`, which an event that is published on this node carries.
     #[must_use]
     pub fn context(&self) -> &TraceContext {
         &self.0.context
     }
 
     /// The event has a position: `commit` ends, and `fanout` starts.
-    pub fn begin(&mut self) {
+    fn begin(&mut self) {
         let way = &mut *self.0;
         let Some(planned) = way.planned.take() else {
             return;
@@ -157,40 +252,4 @@ impl Drop for EventTrace {
             }
         }
     }
-}
-
-/// A group commit: a span `commit batch` in the trace of the first event, linked to the `commit` of
-/// each. `events` includes untraced ones. Nothing if fewer than two events are written, or if none
-/// of them is traced.
-#[must_use]
-pub fn commit_together<'s>(spans: impl Iterator<Item = &'s mut FanoutSpan>, events: usize) -> Span {
-    let mut waiting: Vec<&mut FanoutSpan> = spans.filter(|s| s.0.planned.is_some()).collect();
-    let first = waiting.first().and_then(|first| {
-        let tracer = first.0.planned.as_ref()?.tracer.clone();
-        Some((tracer, first.0.commit.context()?))
-    });
-    let (2.., Some((tracer, parent))) = (events, first) else {
-        return Span::none();
-    };
-    let context = Context::new().with_remote_span_context(to_sdk(&parent, false));
-    let count = KeyValue::new(
-        "messaging.batch.message_count",
-        i64::try_from(events).unwrap_or(i64::MAX),
-    );
-    let builder = tracer
-        .span_builder("commit batch")
-        .with_kind(SpanKind::Internal)
-        .with_attributes([KeyValue::new("messaging.system", "tidings"), count]);
-    let span = tracer.build_with_context(builder, &context);
-    let mut batch = Span::started(span, false, parent.state);
-    let own = batch.context();
-    for one in waiting.iter_mut().take(MAX_LINKS) {
-        if let Some(commit) = one.0.commit.context_ref() {
-            batch.link(commit);
-        }
-        if let Some(own) = &own {
-            one.0.commit.link(own);
-        }
-    }
-    batch
 }

@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fine_bounds_run_from_a_microsecond_to_a_minute_in_steps_of_at_most_a_tenth() {
+    fn fine_bounds_grow_by_at_most_ten_percent() {
         assert_eq!(FINE.first(), Some(&1_000));
         assert_eq!(FINE.last(), Some(&60_000_000_000));
         for pair in FINE.windows(2) {
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn every_exported_bound_is_a_fine_bound_and_at_most_half_above_the_one_before() {
+    fn exported_bounds_are_fine_bounds() {
         for bound in EXPORTED {
             assert!(FINE.contains(&bound), "{bound}");
         }
@@ -265,14 +265,14 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_histogram_answers_zero() {
+    fn empty_histogram_returns_zero() {
         let empty = HistogramSnapshot::default();
         assert_eq!(empty.percentile(99.0), Duration::ZERO);
         assert_eq!((empty.count(), empty.max()), (0, Duration::ZERO));
     }
 
     #[test]
-    fn a_weighted_record_counts_as_that_many_single_ones() {
+    fn weighted_record_equals_repeated_records() {
         let (weighted, single) = (Histogram::default(), Histogram::default());
         weighted.record_many(Duration::from_millis(3), 1_000);
         weighted.record_many(Duration::from_secs(100), 0);
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_longer_than_a_minute_is_answered_with_the_longest() {
+    fn percentile_above_a_minute_is_the_maximum() {
         let snapshot = histogram_of(&[90_000_000_000, 61_000_000_000]);
         assert_eq!(snapshot.percentile(50.0), Duration::from_secs(90));
         assert_eq!(
@@ -292,7 +292,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn percentiles_are_within_a_tenth_of_the_exact_ones(
+        fn percentiles_are_within_ten_percent(
             mut nanos in prop::collection::vec(prop_oneof![1_000..10_000_000_u64, 1_000..60_000_000_000_u64], 1..300),
             percent in 0.0..=100.0_f64,
         ) {
@@ -305,7 +305,7 @@ mod tests {
         }
 
         #[test]
-        fn exported_buckets_hold_exactly_the_observations_up_to_their_bound(
+        fn exported_buckets_are_exact(
             nanos in prop::collection::vec(prop_oneof![0..20_000_000_000_u64, prop::sample::select(EXPORTED.to_vec())], 0..300),
         ) {
             let snapshot = histogram_of(&nanos);
@@ -322,7 +322,7 @@ mod tests {
         }
 
         #[test]
-        fn merging_is_the_same_as_recording_into_one(
+        fn merged_histograms_equal_one(
             left in prop::collection::vec(0..70_000_000_000_u64, 0..50),
             right in prop::collection::vec(0..70_000_000_000_u64, 0..50),
         ) {

@@ -115,7 +115,7 @@ mod tests {
     const FORGED: &str = "x\n2026-01-01T00:00:00Z ERROR forged\r\u{1b}[31m";
 
     #[test]
-    fn clients_text_cannot_forge_a_line_of_text() {
+    fn client_text_cannot_forge_a_log_line() {
         let text = logged(
             Format::Text,
             || tracing::info!(name = ?FORGED, "registered"),
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_json_line_is_one_object_whatever_is_in_it() {
+    fn json_line_is_always_one_object() {
         let text = logged(Format::Json, || tracing::info!(name = FORGED, "registered"));
         assert_eq!(text.lines().count(), 1, "{text:?}");
         let line: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -141,12 +141,12 @@ mod tests {
     }
 
     #[test]
-    fn lines_below_info_are_left_out() {
+    fn lines_below_info_are_omitted() {
         assert_eq!(logged(Format::Text, || tracing::debug!("detail")), "");
     }
 
     #[test]
-    fn a_line_carries_the_trace_id_of_its_span_and_none_without_a_trace() {
+    fn line_has_trace_id_only_with_a_trace() {
         let id = super::super::TraceId(0xabc);
         let text = logged(Format::Json, || {
             tracing::info!(trace_id = Some(tracing::field::display(id)), "x");
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_format_is_refused_by_the_name_of_its_key() {
+    fn unknown_log_format_error_names_key() {
         let error = "xml".parse::<Format>().unwrap_err();
         assert_eq!(
             error.to_string(),

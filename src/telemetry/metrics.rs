@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::client_types::ClientTypes;
+use super::cluster::ClusterMetrics;
 use super::event_types::EventTypes;
 use super::exemplars::Exemplars;
 use super::histogram::Histogram;
@@ -14,7 +15,7 @@ use super::names::{Counter, Gauge, Names};
 use super::shard::{Deliveries, ShardMetrics};
 use super::store::StoreMetrics;
 use crate::error::Code;
-use crate::event::{EventType, TraceContext};
+use crate::event::{AcceptedAt, EventType, TraceContext};
 
 /// The most undeclared event types that are counted by name.
 const MAX_EVENT_TYPES: usize = 1000;
@@ -68,6 +69,7 @@ pub struct Metrics {
     pub(super) accept_errors: Counter,
     pub(super) reloads: [Counter; 2],
     pub(super) stalls: [Counter; 2],
+    pub(super) lost_reports: Counter,
     pub(super) revocations: Gauge,
     pub(super) keys: KeyMetrics,
     pub(super) idempotency_keys: Gauge,
@@ -78,6 +80,7 @@ pub struct Metrics {
     pub(super) confirmations_asked: Counter,
     pub(super) confirmations: [Counter; 3],
     pub(super) store: StoreMetrics,
+    pub(super) cluster: ClusterMetrics,
     pub(super) history: HistoryMetrics,
     /// For threads other than shards.
     shared: ShardMetrics,
@@ -122,6 +125,7 @@ impl Metrics {
             accept_errors: Counter::default(),
             reloads: Default::default(),
             stalls: Default::default(),
+            lost_reports: Counter::default(),
             revocations: Gauge::default(),
             keys: KeyMetrics::default(),
             idempotency_keys: Gauge::default(),
@@ -132,6 +136,7 @@ impl Metrics {
             confirmations_asked: Counter::default(),
             confirmations: Default::default(),
             store: StoreMetrics::default(),
+            cluster: ClusterMetrics::default(),
             history: HistoryMetrics::default(),
             shared: ShardMetrics::default(),
             shards: RwLock::default(),
@@ -335,8 +340,15 @@ impl Metrics {
 
     /// An event took this long to get its position, including durability if its channel requires
     /// that.
-    pub fn publish_commit(&self, took: Duration) {
-        self.publish_commit.record(took);
+    pub fn publish_commit(&self, accepted: AcceptedAt) {
+        if let Some(took) = accepted.elapsed() {
+            self.publish_commit.record(took);
+        }
+    }
+
+    /// Events of channels without history may have been lost between nodes.
+    pub fn events_may_be_lost(&self) {
+        self.lost_reports.add(1);
     }
 
     /// This many deliveries took this long from the accepted publish to the socket.
@@ -370,6 +382,11 @@ impl Metrics {
 
     /// Metrics of the store on disk.
     #[must_use]
+    pub fn cluster(&self) -> &ClusterMetrics {
+        &self.cluster
+    }
+
+    /// Metrics of the store on disk.
     pub fn store(&self) -> &StoreMetrics {
         &self.store
     }

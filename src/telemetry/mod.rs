@@ -6,6 +6,7 @@
 
 mod arrival;
 mod client_types;
+mod cluster;
 mod environment;
 mod event_types;
 mod exemplars;
@@ -19,6 +20,7 @@ mod labels;
 pub mod logs;
 mod metrics;
 mod names;
+mod open_fanouts;
 mod otlp;
 mod otlp_http;
 mod otlp_metrics;
@@ -33,13 +35,15 @@ mod stats;
 mod store;
 
 pub use arrival::{Arrival, Delivered};
+pub use cluster::ClusterMetrics;
 pub use exporter::SPAN_BYTES;
-pub use fanout::{FanoutSpan, commit_together};
+pub use fanout::FanoutSpan;
 pub use histogram::{Histogram, HistogramSnapshot};
 pub use history::{Evicted, HistoryMetrics};
 pub use labels::{Confirmation, DropReason, Stalled, Transport};
 pub use metrics::Metrics;
 pub use names::{Counter, Gauge};
+pub use open_fanouts::{OPEN_SPAN_BYTES, OpenFanout};
 pub use otlp::{TracingError, TracingSettings};
 pub use prometheus::TextFormat;
 pub use shard::ShardMetrics;

@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn many_threads_with_new_names_never_pass_the_limit() {
+    fn concurrent_names_stay_within_limit() {
         let names: Names<Counter> = Names::new(10);
         std::thread::scope(|scope| {
             for _ in 0..4 {

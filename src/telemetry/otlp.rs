@@ -17,7 +17,7 @@ use tonic::codec::CompressionEncoding;
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 
 use super::environment::{Environment, Protocol, Signal, Target, ratio};
-use super::exporter::{Beside, Exporting, Told};
+use super::exporter::{Beside, Exporting, StopSignal};
 use super::fanout::Ids;
 use super::metrics::Metrics;
 use super::otlp_http::{HttpExporter, Post};
@@ -122,11 +122,11 @@ impl Tracing {
         let place = target.place.clone();
         let build = {
             let resource = resource.clone();
-            move |told: Told| {
+            move |stopping: StopSignal| {
                 let mut exporter = build_exporter(target, headers, timeout, rejections)?;
                 exporter.set_resource(&resource);
                 let beside: Beside = match beside {
-                    Some(plan) => Box::pin(plan.build()?.run(told)),
+                    Some(plan) => Box::pin(plan.build()?.run(stopping)),
                     None => Box::pin(async {}),
                 };
                 Ok((exporter, beside))

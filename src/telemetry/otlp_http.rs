@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_an_answer_over_http_rejects_is_counted_within_reason() {
+    async fn rejected_spans_are_counted_up_to_batch_size() {
         for (status, body, dropped) in [
             (200, rejects(5), 5),
             (200, rejects(0), 0),
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn only_failures_that_pass_are_repeated() {
+    async fn only_transient_failures_are_retried() {
         for (status, requests) in [(200, 1), (400, 1), (404, 1), (503, 4), (429, 4)] {
             let (exporter, says, _) = exporter(status, Vec::new(), false);
             drop(exporter.export(Vec::new()).await);
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_sent_is_compressed_where_asked_for() {
+    async fn request_is_compressed_if_configured() {
         let message = ExportTraceServiceResponse::decode(&*rejects(7)).unwrap();
         for gzip in [true, false] {
             let (exporter, says, _) = exporter(200, Vec::new(), gzip);

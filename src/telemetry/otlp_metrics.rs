@@ -55,18 +55,18 @@ struct Failure {
 impl MetricsExport {
     /// Exports at each interval, and once more when told to stop. Gives up if the collector does
     /// not support metrics.
-    pub(super) async fn run(mut self, mut told: watch::Receiver<Option<Instant>>) {
+    pub(super) async fn run(mut self, mut stopping: watch::Receiver<Option<Instant>>) {
         let mut failing = false;
         loop {
             let stop = tokio::select! {
                 () = tokio::time::sleep(self.interval) => false,
-                _ = told.changed() => true,
+                _ = stopping.changed() => true,
             };
             let request = request(&self.metrics, &self.resource, SystemTime::now());
             let limit = self.timeout;
             let sent = tokio::select! {
                 sent = tokio::time::timeout(limit, self.send(request)) => sent,
-                () = deadline(told.clone()) => return,
+                () = deadline(stopping.clone()) => return,
             };
             let timed_out = || Failure {
                 problem: "no answer in time".to_owned(),
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn counters_and_gauges_are_sent_under_their_prometheus_names() {
+    fn metrics_are_exported_with_otlp_names() {
         let metrics = Metrics::new("n");
         metrics.connection_opened(Transport::Sse);
         metrics.shard(0).delivered(Transport::Sse, 5);
@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn prometheus_keeps_every_metric_under_the_name_that_it_has_at_home() {
+    fn prometheus_keeps_metric_names_over_otlp() {
         let metrics = Metrics::new("n");
         let home = metrics.text(crate::telemetry::TextFormat::Prometheus);
         let rules = [
@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn a_histogram_has_one_more_bucket_than_bounds_and_counts_everything() {
+    fn histogram_has_one_more_bucket_than_bounds() {
         let metrics = Metrics::new("n");
         metrics.delivery_latency(Duration::from_secs(20), 2);
         metrics.delivery_latency(Duration::from_millis(1), 3);
@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn an_exemplar_names_its_trace() {
+    fn exemplar_has_trace_id() {
         let metrics = Metrics::new("n");
         let header = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
         let trace = crate::event::TraceContext::parse(header, "").unwrap();

@@ -40,8 +40,8 @@ pub(super) struct Rejections {
 
 impl Rejections {
     pub(super) fn count(&self, answer: &ExportTraceServiceResponse) {
-        let said = answer.partial_success.as_ref().map(|p| p.rejected_spans);
-        let rejected = said.and_then(|count| u64::try_from(count).ok());
+        let reported = answer.partial_success.as_ref().map(|p| p.rejected_spans);
+        let rejected = reported.and_then(|count| u64::try_from(count).ok());
         let rejected = rejected.unwrap_or(0).min(self.most);
         if rejected > 0 {
             self.metrics.telemetry_dropped(rejected);
@@ -193,7 +193,7 @@ mod tests {
     use tonic_types::ErrorDetails;
 
     #[test]
-    fn a_full_collector_is_asked_again_only_where_it_says_when() {
+    fn full_collector_is_retried_only_with_delay() {
         assert!(passes(&Status::unavailable("")));
         assert!(!passes(&Status::unimplemented("")));
         assert!(!passes(&Status::resource_exhausted("")));
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn repeats_wait_at_least_as_long_as_asked_and_at_most_half_longer() {
+    fn retry_delay_has_bounded_jitter() {
         let mut chances = fastrand::Rng::with_seed(7);
         let waits: Vec<_> = (0..100)
             .map(|_| spread_out(FIRST_WAIT, chances.f64()))
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_collector_that_turns_everything_away_is_asked_four_times_at_growing_distances() {
+    async fn refusing_collector_is_tried_four_times() {
         let asked = ErrorDetails::with_retry_info(Some(Duration::from_secs(1)));
         let asked = Status::with_error_details(Code::ResourceExhausted, "", asked);
         // 100 + 200 + 400 ms of our own, or three times the collector's delay.
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_a_repeat_can_not_mend_is_not_repeated() {
+    async fn permanent_failure_is_not_retried() {
         let mut count = 0;
         let done: Result<(), Status> = repeated(|| {
             count += 1;
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn the_words_of_a_collector_stay_out_of_the_log() {
+    fn collector_message_is_not_logged() {
         assert_eq!(reason(&Status::internal("Bearer s3cret")), "Internal");
     }
 }

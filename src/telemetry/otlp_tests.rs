@@ -165,14 +165,14 @@ fn read(pairs: &'static [(&'static str, &'static str)]) -> (String, Vec<String>)
 
 #[test]
 fn a_variable_that_cannot_be_used_is_told_and_counts_as_not_set() {
-    let (usual, told) = read(&[]);
-    assert_eq!(told, Vec::<String>::new());
+    let (usual, warnings) = read(&[]);
+    assert_eq!(warnings, Vec::<String>::new());
     macro_rules! ignored {
         ($($name:literal = $value:literal),* $(,)?) => {$(
-            let (found, told) = read(&[($name, $value)]);
+            let (found, warnings) = read(&[($name, $value)]);
             assert_eq!(found, usual, "{}", $name);
-            assert_eq!(told.len(), 1, "{told:?}");
-            assert!(told[0].starts_with(concat!($name, ": ")), "{told:?}");
+            assert_eq!(warnings.len(), 1, "{warnings:?}");
+            assert!(warnings[0].starts_with(concat!($name, ": ")), "{warnings:?}");
         )*};
     }
     ignored! {
@@ -197,8 +197,8 @@ fn a_variable_that_cannot_be_used_is_told_and_counts_as_not_set() {
         "OTEL_RESOURCE_ATTRIBUTES" = "nonsense,=x",
         "OTEL_PROPAGATORS" = "tracecontext,b3",
     }
-    let (_, told) = read(&[("OTEL_EXPORTER_OTLP_HEADERS", "s3cret")]);
-    assert!(!told[0].contains("s3cret"));
+    let (_, warnings) = read(&[("OTEL_EXPORTER_OTLP_HEADERS", "s3cret")]);
+    assert!(!warnings[0].contains("s3cret"));
     for pairs in [
         [("OTEL_SDK_DISABLED", "False")].as_slice(),
         &[("OTEL_TRACES_EXPORTER", "otlp")],
@@ -328,7 +328,7 @@ fn value() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn no_value_of_any_variable_stops_the_start(
+    fn no_variable_prevents_the_start(
         values in proptest::collection::hash_map(proptest::sample::select(&VARIABLES[..]), value(), 0..12),
         endpoint in prop_oneof![Just(""), Just("http://127.0.0.1:1")],
         http in any::<bool>(),

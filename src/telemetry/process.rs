@@ -56,20 +56,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_name_of_a_process_cannot_shift_the_fields() {
+    fn process_name_cannot_shift_fields() {
         let stat = "7 (a) R 1 (x) S 1 7 7 0 -1 4194304 100 0 0 0 250 50 0 0 20 0 4 0 9 1 1";
         assert_eq!(cpu(stat), Some(Duration::from_secs(3)));
     }
 
     #[test]
-    fn resident_memory_is_told_in_bytes() {
+    fn resident_memory_is_in_bytes() {
         assert_eq!(resident("Name:\tx\nVmRSS:\t    2048 kB\n"), Some(2 << 20));
         assert_eq!(resident("Name:\tx\n"), None);
     }
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn linux_tells_all_three() {
+    fn linux_reports_all_values() {
         let usage = usage();
         assert!(
             usage.resident_bytes.is_some_and(|bytes| bytes > 1 << 20),

@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn every_promised_metric_is_there_from_the_start_under_its_name() {
+    fn documented_metrics_exist_from_the_start() {
         let text = Metrics::new("n").text(TextFormat::Prometheus);
         for (name, kind) in [
             ("tidings_connections", "gauge"),
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn what_happened_stands_in_the_text() {
+    fn recorded_values_are_in_the_text() {
         let text = busy().text(TextFormat::Prometheus);
         let series = parse(&text);
         for (name, value) in [
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_and_labels_are_written_as_both_formats_read_them() {
+    fn numbers_and_labels_are_valid_in_both_formats() {
         for (number, text) in [
             (10.0, "10.0"),
             (0.000_05, "0.00005"),
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn both_formats_hold_the_same_series() {
+    fn both_formats_have_the_same_series() {
         let metrics = busy();
         let (classic, open) = (
             metrics.text(TextFormat::Prometheus),
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn every_line_of_the_classic_text_belongs_to_a_described_metric() {
+    fn every_text_line_has_a_described_metric() {
         let text = busy().text(TextFormat::Prometheus);
         let described: HashSet<&str> = text
             .lines()
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn a_latency_leads_to_its_trace_in_openmetrics_only() {
+    fn exemplars_are_only_in_openmetrics() {
         let metrics = busy();
         let header = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
         let trace = crate::event::TraceContext::parse(header, "").unwrap();
@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn openmetrics_is_given_to_those_who_name_it() {
+    fn openmetrics_requires_accept_header() {
         let accept =
             "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3";
         assert_eq!(TextFormat::accepted(Some(accept)), TextFormat::OpenMetrics);

@@ -9,6 +9,7 @@ use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
 use uuid::Uuid;
 
 use super::exporter::Exporting;
+use super::open_fanouts::OpenFanouts;
 use super::span::{Span, to_sdk};
 use crate::event::{ChannelName, ConnectionId, EventType, TraceContext};
 
@@ -36,6 +37,8 @@ pub(super) struct On {
     /// The ratio of deliveries that get their own span, 0–1.
     delivery_spans: f64,
     exporting: Exporting,
+    /// The spans of events that are published and not delivered yet.
+    pub(super) open: OpenFanouts,
 }
 
 impl Tracing {
@@ -62,6 +65,7 @@ impl Tracing {
                 parent_based,
                 delivery_spans,
                 exporting,
+                open: OpenFanouts::new(),
             }),
         }
     }

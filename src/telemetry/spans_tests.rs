@@ -13,10 +13,13 @@ use super::exporter::{Batching, Beside, Exporting};
 use super::fanout::Ids;
 use super::*;
 use crate::error::Error;
-use crate::event::{ChannelName, ConnectionId, EventType, TraceContext};
+use crate::event::{
+    AcceptedAt, ChannelName, ConnectionId, Draft, Event, EventType, Headers, Payload, Timestamp,
+    TraceContext,
+};
 
 #[derive(Debug, Clone, Default)]
-struct Kept(Arc<Mutex<Vec<SpanData>>>);
+pub(super) struct Kept(Arc<Mutex<Vec<SpanData>>>);
 
 impl SpanExporter for Kept {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
@@ -70,6 +73,11 @@ fn sampling(sampler: Sampler) -> (Tracing, Kept) {
     )
 }
 
+/// Records every trace.
+pub(super) fn always_on() -> (Tracing, Kept) {
+    sampling(Sampler::AlwaysOn)
+}
+
 /// All ended spans, in order.
 fn ended(tracing: &Tracing, kept: &Kept) -> Vec<SpanData> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -94,7 +102,7 @@ fn text(span: &SpanData, key: &str) -> String {
         .into_owned()
 }
 
-fn parent(sampled: bool) -> TraceContext {
+pub(super) fn parent(sampled: bool) -> TraceContext {
     let flags = if sampled { "01" } else { "00" };
     let header = format!("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-{flags}");
     TraceContext::parse(&header, "vendor=1").unwrap()
@@ -114,11 +122,14 @@ fn publish_and_receive() -> ([SpanData; 6], TraceContext) {
 
     let mut rpc = tracing.rpc("tidings.v1.EventService", "Publish", Some(&parent(true)));
     let publish = tracing.publish(Some(&channel), &event_type, id, rpc.context_ref());
-    let mut fanout = tracing
+    let fanout = tracing
         .fanout(Some(&channel), id, publish.context_ref())
         .unwrap();
     let carried = fanout.context().clone();
-    fanout.begin();
+    let open = tracing.register(fanout).unwrap();
+    let fanout = tracing.begin_fanout(&event(Some(channel.clone()), id, &carried));
+    let fanout = fanout.unwrap();
+    tracing.unregister(open);
     fanout.add(2, 1, 1, 0);
     let what = Delivered {
         channel: Some(&channel),
@@ -191,17 +202,95 @@ fn a_publish_is_one_trace_from_the_callers_span_to_the_page() {
     );
 }
 
+/// An event that carries this context.
+fn event(channel: Option<ChannelName>, id: Uuid, trace: &TraceContext) -> Event {
+    let draft = Draft {
+        id,
+        channel,
+        event_type: EventType::new("project.updated").unwrap(),
+        payload: Payload::new("1".into(), "").unwrap(),
+        headers: Headers::default(),
+        key: None,
+        idempotency_key: None,
+        audience: None,
+        source: None,
+        time: Timestamp::now(),
+        trace: Some(trace.clone()),
+        accepted: AcceptedAt::now(),
+    };
+    Event::new(draft, None)
+}
+
+#[test]
+fn event_of_another_node_gets_a_fanout_below_the_publishers() {
+    let (here, kept_here) = always_on();
+    let (there, kept_there) = always_on();
+    let id = Uuid::from_u128(7);
+    let fanout = here.fanout(None, id, Some(&parent(true))).unwrap();
+    let published = event(None, id, fanout.context());
+    let open = here.register(fanout).unwrap();
+    here.begin_fanout(&published).unwrap().finish(1, 1, 0, 0);
+    here.unregister(open);
+    let remote = there.begin_fanout(&published).unwrap();
+    assert_eq!(
+        remote.context().trace_id,
+        published.trace.as_ref().unwrap().trace_id
+    );
+    remote.finish(2, 2, 0, 0);
+    let here = ended(&here, &kept_here);
+    let local = here.iter().find(|span| span.name == "fanout").unwrap();
+    let [remote] = &ended(&there, &kept_there)[..] else {
+        panic!("one span on each node");
+    };
+    assert_eq!(remote.name, "fanout");
+    assert_eq!(remote.parent_span_id, local.span_context.span_id());
+    assert!(remote.parent_span_is_remote);
+    assert_eq!(attribute(remote, "tidings.delivered"), Some(&Value::I64(2)));
+    assert_eq!(text(remote, "messaging.message.id"), id.to_string());
+}
+
+#[test]
+fn unsampled_event_has_no_fanout() {
+    let (tracing, kept) = always_on();
+    let unsampled = event(None, Uuid::nil(), &parent(false));
+    assert!(tracing.begin_fanout(&unsampled).is_none());
+    assert!(
+        Tracing::off()
+            .begin_fanout(&event(None, Uuid::nil(), &parent(true)))
+            .is_none()
+    );
+    assert!(ended(&tracing, &kept).is_empty());
+}
+
+#[test]
+fn publish_that_was_not_delivered_leaves_no_span_open() {
+    let (tracing, kept) = always_on();
+    let fanout = tracing
+        .fanout(None, Uuid::nil(), Some(&parent(true)))
+        .unwrap();
+    let open = tracing.register(fanout).unwrap();
+    tracing.unregister(open);
+    let names: Vec<_> = ended(&tracing, &kept).into_iter().map(|s| s.name).collect();
+    assert_eq!(names, ["commit"]);
+}
+
 #[test]
 fn what_is_written_together_is_linked() {
-    let (tracing, kept) = sampling(Sampler::AlwaysOn);
-    let mut traced: Vec<FanoutSpan> = (0..3)
-        .map(|n| tracing.fanout(None, Uuid::from_u128(n), Some(&parent(true))))
-        .map(Option::unwrap)
+    let (tracing, kept) = always_on();
+    let events: Vec<Event> = (0..3)
+        .map(|n| {
+            let fanout = tracing.fanout(None, Uuid::from_u128(n), Some(&parent(true)));
+            let fanout = fanout.unwrap();
+            let published = event(None, Uuid::from_u128(n), fanout.context());
+            tracing.register(fanout).unwrap();
+            published
+        })
         .collect();
-    drop(commit_together(traced.iter_mut().take(1), 1));
-    drop(commit_together(traced.iter_mut(), 5));
-    traced.iter_mut().for_each(FanoutSpan::begin);
-    drop(traced);
+    let traces = || events.iter().filter_map(|event| event.trace.as_ref());
+    drop(tracing.commit_batch(traces().take(1), 1));
+    drop(tracing.commit_batch(traces(), 5));
+    let begun = events.iter().map(|event| tracing.begin_fanout(event));
+    drop(begun.collect::<Vec<_>>());
     let spans = ended(&tracing, &kept);
     let (batch, rest) = spans.split_first().unwrap();
     let commits = &rest[..3];

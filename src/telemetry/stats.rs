@@ -185,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn everything_returns_to_zero_when_all_have_left_whatever_the_threads() {
+    fn gauges_return_to_zero_after_disconnects() {
         let metrics = Metrics::new("test");
         std::thread::scope(|scope| {
             for transport in Transport::ALL {

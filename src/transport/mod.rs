@@ -1,4 +1,4 @@
-//! The transports: each decodes, asks the session or the admin, and encodes. None knows another.
+//! The transports: each decodes, calls the session or the admin, and encodes. None knows another.
 
 pub mod grpc;
 pub mod http;

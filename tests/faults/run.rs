@@ -23,7 +23,7 @@ use crate::subscriber::Subscriber;
 use crate::world::World;
 use crate::{schedule, stream};
 
-/// How long all clients may take to catch up at the end.
+/// How long all clients may take to reach their positions at the end.
 const TIMEOUT: Duration = Duration::from_mins(1);
 /// How many channels each client subscribes to.
 const CHANNELS_EACH: usize = 3;

@@ -123,6 +123,7 @@ fn handle(
             subscriber.gap(names[&gap.channel], gap.from, gap.to, &gap.reason);
             true
         }
+        Some(Message::Heartbeat(_)) => true,
         None => {
             world.wrong(&subscriber.name, "an empty message".into());
             true

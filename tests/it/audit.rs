@@ -48,6 +48,13 @@ async fn connects_and_disconnects_are_audited() {
     assert_eq!(line["roles"], json!(["editor"]));
     assert!(line["address"].as_str().unwrap().starts_with("127.0.0.1:"));
     assert!(line["time"].as_str().unwrap().ends_with('Z'), "{line}");
+    alice.subscribe("room:1").await;
+    for channel in ["user:alice", "room:1"] {
+        let granted = json!({
+            "event": "subscribe", "user": "alice", "channel": channel, "connection": alice.id(),
+        });
+        noted(&server, granted).await;
+    }
 
     let admin = Token::new("olga").roles(&["admin"]).sign();
     let path = format!("/api/v1/connections/{}?reason=enough", alice.id());

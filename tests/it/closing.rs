@@ -282,8 +282,8 @@ async fn draining_sends_goaway_to_grpc_connections() {
     let server = Server::start(lame_duck("0s", "60s")).await;
     let mut lingers = server.raw_ws(&Token::new("alice")).await;
     let mut old = Http2::connect(&server.internal).await;
-    let mut follower = server.publisher("service").await;
-    let mut stream = follower.follow(&["room:1"]).await;
+    let mut subscriber = server.publisher("service").await;
+    let mut stream = subscriber.follow(&["room:1"]).await;
     server.signal("TERM");
     assert_eq!(lingers.close_code().await, 1012);
     loop {

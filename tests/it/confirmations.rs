@@ -14,7 +14,7 @@ async fn all_asked() -> Server {
     Server::start(config).await
 }
 
-async fn follower(server: &Server, user: &str, channel: &str) -> Ws {
+async fn subscriber(server: &Server, user: &str, channel: &str) -> Ws {
     let mut ws = server.ws().token(user, &[]).connect().await;
     ws.subscribe(channel).await;
     ws
@@ -38,7 +38,7 @@ async fn counts(server: &Server, series: &str, count: u64) {
 #[tokio::test]
 async fn confirmation_latency_ignores_client_clock_skew() {
     let server = all_asked().await;
-    let mut alice = follower(&server, "alice", "room:1").await;
+    let mut alice = subscriber(&server, "alice", "room:1").await;
     let mut service = server.publisher("service").await;
     service.publish("room:1", "a.b", json!({"n": 1})).await;
     let event = alice.expect_event("a.b").await;
@@ -57,8 +57,8 @@ async fn confirmation_latency_ignores_client_clock_skew() {
 #[tokio::test]
 async fn only_receiver_confirms_event_and_once() {
     let server = all_asked().await;
-    let mut alice = follower(&server, "alice", "room:1").await;
-    let mut mallory = follower(&server, "mallory", "room:2").await;
+    let mut alice = subscriber(&server, "alice", "room:1").await;
+    let mut mallory = subscriber(&server, "mallory", "room:2").await;
     let mut service = server.publisher("service").await;
     service.publish("room:1", "a.b", json!({})).await;
     let event = alice.expect_event("a.b").await;
@@ -86,7 +86,7 @@ async fn only_receiver_confirms_event_and_once() {
 #[tokio::test]
 async fn impossible_confirmation_times_are_ignored() {
     let server = all_asked().await;
-    let mut alice = follower(&server, "alice", "room:1").await;
+    let mut alice = subscriber(&server, "alice", "room:1").await;
     let mut service = server.publisher("service").await;
     for (n, handled) in (1..).zip(["2000-01-01T00:00:00Z", "2099-01-01T00:00:00Z"]) {
         service.publish("room:1", "a.b", json!({})).await;
@@ -102,7 +102,7 @@ async fn impossible_confirmation_times_are_ignored() {
 #[tokio::test]
 async fn malformed_confirmation_is_refused() {
     let server = all_asked().await;
-    let mut alice = follower(&server, "alice", "room:1").await;
+    let mut alice = subscriber(&server, "alice", "room:1").await;
     let good = json!({"id": "01980000-0000-7000-8000-000000000000", "channel": "room:1"});
     for (name, value) in [
         ("id", json!("none")),
@@ -124,7 +124,7 @@ async fn malformed_confirmation_is_refused() {
 #[tokio::test]
 async fn confirmations_are_off_by_default() {
     let server = Server::start(Config::rooms()).await;
-    let mut alice = follower(&server, "alice", "room:1").await;
+    let mut alice = subscriber(&server, "alice", "room:1").await;
     let mut service = server.publisher("service").await;
     service.publish("room:1", "a.b", json!({})).await;
     assert_eq!(alice.expect_event("a.b").await.get("confirm"), None);
@@ -148,7 +148,7 @@ async fn confirmations_are_sampled() {
     let server = Server::start(config).await;
     let mut many = Vec::new();
     for n in 0..10 {
-        many.push(follower(&server, &format!("user{n}"), "room:1").await);
+        many.push(subscriber(&server, &format!("user{n}"), "room:1").await);
     }
     let mut service = server.publisher("service").await;
     service.count("room:1", "count.up", 1..=20).await;
@@ -169,7 +169,7 @@ async fn confirmation_appears_in_trace() {
     let collector = Collector::start().await;
     let config = collector.of(Config::rooms().set("telemetry.delivery_spans", "0.0"));
     let server = Server::start(config).await;
-    let mut alice = follower(&server, "alice", "room:1").await;
+    let mut alice = subscriber(&server, "alice", "room:1").await;
     let mut service = server.publisher("service").await;
     service.publish("room:1", "a.b", json!({})).await;
     let event = alice.expect_event("a.b").await;

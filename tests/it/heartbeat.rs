@@ -72,6 +72,19 @@ async fn heartbeat_response_keeps_connection_open() {
 }
 
 #[tokio::test]
+async fn idle_grpc_stream_carries_heartbeats_and_stays_open() {
+    let server = quick_server().await;
+    let mut service = server.publisher("service").await;
+    let mut stream = service.follow(&["room:1"]).await;
+    // Longer than the timeout, which does not apply to a client that can't answer.
+    for _ in 0..4 {
+        stream.heartbeat().await;
+    }
+    service.count("room:1", "count.up", 1..=1).await;
+    assert_eq!(stream.numbers(1).await, [1]);
+}
+
+#[tokio::test]
 async fn client_ping_is_answered_with_its_payload() {
     let server = quick_server().await;
     let mut client = server.raw_ws(&Token::new("alice")).await;

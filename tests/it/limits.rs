@@ -105,10 +105,10 @@ async fn publisher_over_rate_gets_retry_after() {
         .set("limits.publishes_per_second", "1")
         .set("limits.publishes_burst", "2");
     let server = Server::start(config).await;
-    let mut service = server.publisher("service").await;
+    let mut user = server.publisher_as(&Token::new("eve")).await;
     let mut refused = None;
     for _ in 0..5 {
-        if let Err(status) = service.try_send(event("room:1", "a.b", json!({}))).await {
+        if let Err(status) = user.try_send(event("room:1", "a.b", json!({}))).await {
             refused = Some(status);
         }
     }
@@ -119,13 +119,16 @@ async fn publisher_over_rate_gets_retry_after() {
         .expect("RetryInfo")
         .retry_delay;
     assert!(retry.is_some_and(|delay| !delay.is_zero()), "{retry:?}");
-    // Another identity has its own rate limit.
-    let other = Token::new("another-backend").roles(&["service"]);
+    // Another user has its own rate limit, and a service has none.
     server
-        .publisher_as(&other)
+        .publisher_as(&Token::new("ann"))
         .await
         .publish("room:1", "a.b", json!({}))
         .await;
+    let mut service = server.publisher("service").await;
+    for _ in 0..20 {
+        service.publish("room:1", "a.b", json!({})).await;
+    }
 }
 
 #[tokio::test]

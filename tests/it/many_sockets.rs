@@ -10,7 +10,7 @@ const SOCKETS: usize = 40;
 const IDLER: usize = 8;
 const EVENTS: u64 = 160;
 
-async fn follower(server: &Server, index: usize) -> Ws {
+async fn subscriber(server: &Server, index: usize) -> Ws {
     // Some subscribe to the same events twice. Services may do so.
     let two_ways = index % IDLER == 3;
     let roles: &[&str] = if two_ways { &["service"] } else { &[] };
@@ -71,7 +71,7 @@ async fn every_socket_receives_every_event_intact() {
         let server = Server::start(config).await;
         let mut all = Vec::new();
         for index in 0..SOCKETS {
-            all.push(follower(&server, index).await);
+            all.push(subscriber(&server, index).await);
         }
         let mut service = server.publisher("service").await;
         let (idle, busy): (Vec<_>, Vec<_>) = all

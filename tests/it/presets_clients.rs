@@ -51,7 +51,8 @@ async fn football_page_receives_progress_and_errors() {
         .publish("global", "system_error", json!({"error": "gone"}))
         .await;
     let seen = page.expect("processing_progress").await;
-    assert_eq!(members(&seen), ["data", "timestamp", "type"], "{seen}");
+    let expected = ["data", "position", "timestamp", "type"];
+    assert_eq!(members(&seen), expected, "{seen}");
     assert_eq!(seen["data"], progress);
     assert_eq!(page.expect("system_error").await["data"]["error"], "gone");
     assert!(page.unread().all(|m| m["type"] == "subscribed"));
@@ -132,7 +133,9 @@ async fn spc_screen_receives_subscribed_characteristics() {
         .publish("characteristic:1", "sample", sample(1))
         .await;
     let seen = screen.expect("sample").await;
-    assert_eq!(seen, json!({"type": "sample", "payload": sample(1)}));
+    let position = &seen["position"];
+    let expected = json!({"type": "sample", "payload": sample(1), "position": position});
+    assert_eq!(seen, expected);
     screen
         .send(json!({"type": "unsubscribe", "characteristic_ids": [1]}))
         .await;
@@ -177,7 +180,7 @@ async fn photo_client_registers_and_gets_flat_events() {
     let seen = phone.expect("job_progress").await;
     assert_eq!(
         members(&seen),
-        ["job_id", "progress", "timestamp", "type"],
+        ["job_id", "position", "progress", "timestamp", "type"],
         "{seen}"
     );
     assert_eq!(

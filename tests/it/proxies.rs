@@ -65,13 +65,13 @@ async fn limits_apply_to_client_behind_proxy() {
         let builder = server.ws().token("alice", &[]);
         builder.header(X_FORWARDED_FOR, from).upgrade()
     };
-    let _one = ask("203.0.113.1").await.expect("let in");
-    let _two = ask("203.0.113.2").await.expect("let in");
+    let _one = ask("203.0.113.1").await.expect("admitted");
+    let _two = ask("203.0.113.2").await.expect("admitted");
     assert_eq!(ask("203.0.113.1").await.map(drop), Err(429));
     // A client with a /64 does not get 2^64 connections.
-    let _six = ask("2001:db8::1").await.expect("let in");
+    let _six = ask("2001:db8::1").await.expect("admitted");
     assert_eq!(ask("2001:db8::2").await.map(drop), Err(429));
-    let _other = ask("2001:db8:0:1::1").await.expect("let in");
+    let _other = ask("2001:db8:0:1::1").await.expect("admitted");
 }
 
 #[tokio::test]

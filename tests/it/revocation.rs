@@ -285,9 +285,9 @@ async fn damaged_store_never_brings_a_revoked_token_back_silently() {
     let name = bytes.windows(5).rposition(|five| five == b"alice").unwrap();
     bytes[name] ^= 1;
     std::fs::write(&journal, bytes).unwrap();
-    let (status, said) = Server::refuses_in(dir.path(), on_disk()).await;
-    assert!(!status.success(), "{said}");
-    assert!(said.contains("the store is damaged"), "{said}");
+    let (status, output) = Server::refuses_in(dir.path(), on_disk()).await;
+    assert!(!status.success(), "{output}");
+    assert!(output.contains("the store is damaged"), "{output}");
     let config = on_disk().set("history.on_damage", r#""new_epoch""#);
     let server = Server::start_in(dir, config).await;
     let log = server.log();

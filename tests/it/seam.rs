@@ -57,7 +57,7 @@ async fn subscribing_under_load_delivers_each_event_once() {
         });
     }
     for _ in 0..4 {
-        let mut follower = service.clone();
+        let mut subscriber = service.clone();
         let since = Some(tidings::proto::Position {
             epoch: epoch.clone(),
             offset: 0,
@@ -72,7 +72,7 @@ async fn subscribing_under_load_delivers_each_event_once() {
                 subscriptions: vec![subscription],
                 ..SubscribeRequest::default()
             };
-            let mut stream = follower.subscribe(request).await;
+            let mut stream = subscriber.subscribe(request).await;
             assert!(stream.subscribed.channels[0].recovered);
             for offset in 1..=EVENTS {
                 assert_eq!(stream.event().await.position.unwrap().offset, offset);

@@ -37,7 +37,7 @@ system({ preset: "devplatform", address: "localhost:8000", connection: "socket" 
       await at.publish("project:123", "project.updated", changed);
       assert.deepEqual(await page.called("console.log", (text) => text === "Project updated:"), ["Project updated:", changed]);
       const event = await page.hears("project.updated");
-      assert.deepEqual(Object.keys(event).sort(), ["data", "timestamp", "type"]);
+      assert.deepEqual(Object.keys(event).sort(), ["data", "position", "timestamp", "type"]);
       assert.equal((await page.types()).filter((name) => name === "project.updated").length, 1);
       // A page that polls may be closed without a word, and then it is missed only when it is silent.
       await page.evaluate(() => void socket.disconnect());

@@ -14,7 +14,7 @@ system({ preset: "photo", address: "localhost:5100", connection: "ws" }, (at) =>
     await at.publish("sessions", "session_updated", { session_id: "session-3", progress_percent: 25 });
     assert.deepEqual(await page.called("updateSessionCard"), ["session-3", 25]);
     assert.deepEqual(await page.calls("updateProgressBar"), [["job-7", 45.5]]);
-    const [[{ type, timestamp, ...shown }]] = await page.calls("addPhotoToGallery");
+    const [[{ type, timestamp, position, ...shown }]] = await page.calls("addPhotoToGallery");
     assert.deepEqual([type, shown], ["photo_imported", photo]);
     assert.ok(Date.parse(timestamp));
     assert.ok(!(await page.types()).includes("queue_status"));
@@ -28,7 +28,7 @@ system({ preset: "photo", address: "localhost:5100", connection: "ws" }, (at) =>
     for (const { name, namespace, example } of types) {
       await at.publish(namespace, name, example);
       if (["jobs", "photos", "sessions"].includes(namespace)) {
-        const { type, timestamp, ...event } = await page.hears(name);
+        const { type, timestamp, position, ...event } = await page.hears(name);
         assert.deepEqual([type, event], [name, example]);
         assert.ok(Date.parse(timestamp));
       }

@@ -63,10 +63,10 @@ system({ preset: "robotics", address: "localhost:8000", connection: "socket" }, 
     assert.equal(types.length, 8);
     for (const { name, namespace, example } of types) {
       await at.publish(namespace === "session" ? "session:session-1" : "global", name, example);
-      const { timestamp, ...event } = await page.hears(name);
+      const { timestamp, position, ...event } = await page.hears(name);
       assert.deepEqual(event, example);
       assert.ok(Date.parse(timestamp));
     }
-    await at.refuses("global", "alert", { severity: "loud", title: "?" }, /severity/);
+    await at.refuses("global", "notification", { notification_type: "loud" }, /notification_type/);
   });
 });

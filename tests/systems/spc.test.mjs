@@ -15,7 +15,9 @@ system({ preset: "spc", address: "localhost:8000", connection: "ws" }, (at) => {
     await page.called("console.log", (_, { characteristic_id }) => characteristic_id === 3);
     assert.deepEqual(await page.calls(), [1, 2, 3].map((id) => ["console.log", "New sample:", sample(id)]));
     const [, first] = await page.heard();
-    assert.deepEqual(first, { type: "sample", payload: sample(1) });
+    const { position, ...envelope } = first;
+    assert.deepEqual(envelope, { type: "sample", payload: sample(1) });
+    assert.equal(position.channel, "characteristic:1");
   });
 
   it("is answered when it pings every 30 seconds", async () => {
@@ -33,7 +35,9 @@ system({ preset: "spc", address: "localhost:8000", connection: "ws" }, (at) => {
     assert.deepEqual(types.map(({ name }) => name).sort(), ["ack_update", "sample", "violation"]);
     for (const { name, example } of types) {
       await at.publish("characteristic:2", name, example);
-      assert.deepEqual(await page.hears(name), { type: name, payload: example });
+      const { position, ...envelope } = await page.hears(name);
+      assert.deepEqual(envelope, { type: name, payload: example });
+      assert.equal(position.channel, "characteristic:2");
     }
     await page.evaluate(() => ws.send(JSON.stringify({ type: "unsubscribe", characteristic_ids: [1] })));
     await page.hears("unsubscribed");

@@ -1,7 +1,7 @@
 import { Connection } from "./connection.js";
 import { TidingsError } from "./errors.js";
-import { Follower } from "./follower.js";
-import { Lanes } from "./lanes.js";
+import { Subscriber } from "./subscriber.js";
+import { ConnectionPool } from "./connection-pool.js";
 import { Stream } from "./stream.js";
 import type {
   AnyEvents,
@@ -25,54 +25,54 @@ import type {
   TypePattern,
 } from "./types.js";
 
-/** Follows the channels of a server, and keeps at it. */
+/** Subscribes to the channels of a server, and reconnects when necessary. */
 export class Client<Events = AnyEvents> {
   readonly #connection: Connection;
-  readonly #lanes: Lanes;
+  readonly #pool: ConnectionPool;
   readonly #session = random();
   #published = 0;
 
   constructor(url: string | URL, options: Options = {}) {
     this.#connection = new Connection(url, options);
     const open = () => {
-      const lane = new Connection(url, options, this.#connection.tokens);
-      lane.events.on("error", (error) => this.#connection.events.emit("error", error));
-      return lane;
+      const connection = new Connection(url, options, this.#connection.tokens);
+      connection.events.on("error", (error) => this.#connection.events.emit("error", error));
+      return connection;
     };
-    this.#lanes = new Lanes(this.#connection, open);
+    this.#pool = new ConnectionPool(this.#connection, open);
     this.#connection.events.on("state", ({ state }) => {
-      if (state === "closed") this.#lanes.close();
+      if (state === "closed") this.#pool.close();
     });
   }
 
-  /** @internal Where the token comes from, from the next connection on. */
+  /** @internal Sets the token source, from the next connection on. */
   useToken(source: Options["token"]): void {
     this.#connection.tokens.source = source;
   }
 
-  /** How the connection stands. */
+  /** The state of the connection. */
   get state(): State {
     return this.#connection.state;
   }
 
-  /** The last change of the state, with the reason where a connection was lost. The same object until the next change. */
+  /** The last change of the state, with the reason if a connection was lost. The same object until the next change. */
   get connection(): StateChange {
     return this.#connection.last;
   }
 
-  /** Listens; the answer ends that. */
+  /** Adds a listener; the returned function removes it. */
   on<Name extends keyof ClientEvents>(name: Name, listener: (value: ClientEvents[Name]) => void): () => void {
     return this.#connection.events.on(name, listener);
   }
 
-  /** Follows a channel: each event comes once and in order, over any number of connections. */
+  /** Subscribes to a channel: each event is delivered once and in order, over any number of connections. */
   subscribe<const Pattern extends TypePattern<Events> = keyof Events & string>(
     channel: string,
     options: SubscribeOptions<Pattern>,
     handler: (event: EventOf<Events, Pattern>) => unknown,
   ): Subscription;
   subscribe(channel: string, handler: (event: EventOf<Events>) => unknown): Subscription;
-  /** Follows a channel with `for await`. Events wait from now on, also before the loop begins. */
+  /** Subscribes to a channel with `for await`. Events are buffered from now on, also before the loop begins. */
   subscribe<const Pattern extends TypePattern<Events> = keyof Events & string>(
     channel: string,
     options?: StreamOptions<Pattern>,
@@ -82,7 +82,7 @@ export class Client<Events = AnyEvents> {
     return this.#subscribe(channel, rest[0] ?? {}, handler);
   }
 
-  /** Publishes an event; resolves when it has its place in the channel. */
+  /** Publishes an event; resolves when it has its offset in the channel. */
   async publish<Type extends keyof Events & string>(
     channel: string,
     type: Type,
@@ -101,7 +101,7 @@ export class Client<Events = AnyEvents> {
     return { id: event_id, epoch, offset, ...(duplicate && { duplicate }) };
   }
 
-  /** Reads back what was published in a channel. */
+  /** Reads the history of a channel. */
   async history(channel: string, options: HistoryOptions = {}): Promise<History<EventOf<Events>>> {
     const reply = await this.#connection.ask({ type: "history", channel, ...options });
     const { epoch, offset, events } = reply;
@@ -109,15 +109,15 @@ export class Client<Events = AnyEvents> {
     return { channel, epoch, offset, events };
   }
 
-  /** Who follows a channel. */
+  /** The users present in a channel. */
   async presence(channel: string): Promise<Presence> {
     const { users, total } = await this.#connection.ask({ type: "presence", channel });
     return { channel, users, total };
   }
 
-  /** The end: requests fail with `cancelled`, loops end. */
+  /** Closes the client: requests fail with `cancelled`, loops end. */
   close(): void {
-    this.#lanes.close();
+    this.#pool.close();
   }
 
   #subscribe(channel: string, options: StreamOptions, handler?: (event: any) => unknown): unknown {
@@ -131,7 +131,7 @@ export class Client<Events = AnyEvents> {
     const stream = handler
       ? undefined
       : new Stream(bufferLimit, overflow === "drop_oldest", { left: leave, gap: told.gap });
-    const follower: Follower = new Follower(options, {
+    const subscriber: Subscriber = new Subscriber(options, {
       ...told,
       event: (event) => (stream ? stream.push(event) : this.#connection.handle(event, handler!)),
       subscribed: (how) => {
@@ -148,7 +148,7 @@ export class Client<Events = AnyEvents> {
       channel,
       ready,
       get position() {
-        return follower.at && { ...follower.at };
+        return subscriber.at && { ...subscriber.at };
       },
       unsubscribe: () => {
         leave();
@@ -158,11 +158,11 @@ export class Client<Events = AnyEvents> {
       ...(stream && { [Symbol.asyncIterator]: () => stream }),
     };
     if (this.state === "closed") throw new TidingsError("cancelled", "the client is closed");
-    remove = this.#lanes.add(channel, follower);
+    remove = this.#pool.add(channel, subscriber);
     return subscription;
   }
 
-  /** Tells whoever listens: the subscription's own callbacks, and those of the client. */
+  /** Calls the listeners: the subscription's own callbacks, and those of the client. */
   #told(options: SubscribeOptions) {
     const { events, guard } = this.#connection;
     const stale = (why: Stale) => {
@@ -178,21 +178,21 @@ export class Client<Events = AnyEvents> {
       gap: (gap: Gap) => {
         guard(() => options.onGap?.(gap));
         events.emit("gap", gap);
-        // What was conflated is in the events that follow.
+        // The newer events that replaced the conflated ones follow.
         if (gap.reason !== "conflated") stale(gap);
       },
       presence: (change: any) => guard(() => options.onPresence?.(change)),
       ended: (error: Error) => {
         if (isCancelled(error)) return;
         guard(() => options.onError?.(error));
-        // The end of the client itself is told once.
+        // The close of the client itself is reported once.
         if (!options.onError && this.state !== "closed") events.emit("error", error);
       },
     };
   }
 }
 
-/** Connects to a server, such as `wss://events.example.com/ws`; in a page `/ws` will do. */
+/** Connects to a server, such as `wss://events.example.com/ws`; in a page `/ws` is enough. */
 export function connect<Events = AnyEvents>(url: string | URL, options?: Options): Client<Events> {
   return new Client<Events>(url, options);
 }
@@ -201,7 +201,7 @@ function isCancelled(error: Error): boolean {
   return error instanceof TidingsError && error.code === "cancelled";
 }
 
-/** Also where `crypto.randomUUID` is not: in pages that came over plain HTTP. */
+/** Works without `crypto.randomUUID`, which is missing in pages loaded over plain HTTP. */
 function random(): string {
   const bytes = crypto.getRandomValues(new Uint8Array(12));
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");

@@ -1,4 +1,4 @@
-/** Confirmations in a second: they share the connection's rate with the requests. */
+/** The most confirmations per second: they share the connection's rate limit with the requests. */
 const PER_SECOND = 10;
 
 /** Sends `receive` for events that ask for it, so that a trace ends where the page's handler ran. */
@@ -8,7 +8,7 @@ export class Confirmer {
 
   constructor(readonly send: (message: object) => void) {}
 
-  /** Hands an event on, and says when that was done. `handle` answers what is to be waited for. */
+  /** Delivers an event, and confirms it when it was handled. `handle` returns what to wait for. */
   around(event: any, handle: () => unknown): void {
     const received_at = new Date().toISOString();
     const done = handle();

@@ -11,28 +11,31 @@ import { Tokens } from "./token.js";
 import type { ClientEvents, Options, State, StateChange, TidingsEvent, WebSocketClass, WebSocketLike } from "./types.js";
 
 const SUBPROTOCOL = "tidings.v1.json";
-/** What the client itself calls the end of a connection, where the server does not. */
+/** The client's own names for the end of a connection, if the server gives none. */
 const LOST = 1006;
 const RESTART = 1012;
 const UNAUTHENTICATED = 4401;
 const TOO_BIG = 1009;
-/** Attempts in a row that bring no connection, before the next transport has its turn. */
+/** Failed attempts in a row after which the next transport is tried. */
 const TRIES = 2;
-/** Over HTTP a WebSocket is tried again after this long, in milliseconds; twice as long each time. */
+/** When using HTTP, a WebSocket is tried again after this long, in milliseconds; twice as long each time. */
 const PROBE_MS = 30_000;
 const LONGEST_PROBE_MS = 600_000;
-/** Come back later: the server is full, or can't judge the token now. */
+/** Retry later: the server is full, or can't judge the token now. */
 const FULL = 1013;
-/** With what the server would close for these; elsewhere a token comes before the connection. */
+/**
+ * The close code that the server would use for these errors; other transports authenticate before
+ * the connection is open.
+ */
 const CLOSE_FOR: Record<string, number> = { unauthenticated: UNAUTHENTICATED, resource_exhausted: FULL, unavailable: FULL };
 
-/** One connection after another, for as long as the client lives. */
+/** Maintains one connection at a time, for the lifetime of the client. */
 export class Connection {
   readonly events = new Emitter<ClientEvents>();
   readonly subscriptions: Subscriptions;
   last: StateChange = { state: "connecting" };
   readonly #url: string;
-  /** The transport that is used: a place in `#classes`. */
+  /** The current transport: an index of `#classes`. */
   #over = 0;
   #failed = 0;
   #stood = false;
@@ -43,20 +46,20 @@ export class Connection {
   readonly #confirmer = new Confirmer((message) => this.send(message));
   readonly #unwatch: () => void;
   #socket: WebSocketLike | undefined;
-  /** Connects, reconnects, or gives up on connecting. */
+  /** Connects, reconnects, or stops connecting. */
   #timer: ReturnType<typeof setTimeout> | undefined;
   #renewal: ReturnType<typeof setTimeout> | undefined;
-  /** Answers to `authenticate`, by id. */
+  /** Pending `authenticate` requests, by id. */
   #authenticating: { id: number; then: (error?: TidingsError) => void } | undefined;
   #attempt = 0;
   #since = 0;
   #advised: number | undefined;
   #notBefore = 0;
-  /** By how much the server's clock is ahead, in milliseconds. */
+  /** How far the server's clock is ahead, in milliseconds. */
   #skew = 0;
-  /** Promises of the handlers of the event that is being handed on. */
+  /** Promises of the handlers of the event that is being delivered. */
   #handled: Promise<unknown>[] = [];
-  /** The attempt to connect that counts; another one is over. */
+  /** The current attempt to connect; earlier ones are obsolete. */
   #current: object | undefined;
 
   constructor(
@@ -85,7 +88,7 @@ export class Connection {
       () => this.#lose(LOST, "the server is silent"),
     );
     this.#unwatch = watchPage({ online: () => this.#wake(), doubt: () => this.#alive.probe() });
-    // Rendered on a server, a page's address leads nowhere: nothing is begun.
+    // During server-side rendering a page's URL can't be resolved: nothing is started.
     if (this.#url) void this.#connect();
   }
 
@@ -93,20 +96,20 @@ export class Connection {
     return this.last.state;
   }
 
-  /** Asks the server something, now or when there is a connection. */
+  /** Sends a request, now or when there is a connection. */
   ask(message: object): Promise<any> {
     if (this.state === "closed") return Promise.reject(cancelled());
     if (!this.#url) return Promise.reject(new TidingsError("failed_precondition", "the address has no host, and there is no page here to take it from"));
     return this.#requests.ask(message);
   }
 
-  /** Runs a handler; what it throws is told as `error`. */
+  /** Runs a handler; an exception is emitted as `error`. */
   handle(event: TidingsEvent, handler: (event: any) => unknown): void {
     const done = this.guard(() => handler(event));
     if (done instanceof Promise) this.#handled.push(done.catch((thrown) => this.#report(thrown)));
   }
 
-  /** Runs a function of the application. */
+  /** Runs a callback of the application. */
   readonly guard = (run: () => unknown): unknown => {
     try {
       return run();
@@ -145,7 +148,7 @@ export class Connection {
       this.#socket = socket;
       socket.onmessage = ({ data }) => this.#read(data, token);
       socket.onclose = ({ code, reason }) => this.#lose(code, reason);
-      // What went wrong is not said to pages; the close follows.
+      // Pages get no details of the error; the close follows.
       socket.onerror = () => {};
     } catch (thrown) {
       this.#report(thrown);
@@ -153,14 +156,14 @@ export class Connection {
     }
   }
 
-  /** What to connect with, the best first. */
+  /** The transports, in order of preference. */
   #classes(): WebSocketClass[] {
     const { transports = ["websocket", "sse"] } = this.options;
     const found = this.options.WebSocket ?? (globalThis.WebSocket as WebSocketClass | undefined);
     return transports.flatMap((name) => (name === "sse" ? (typeof fetch === "function" ? [HttpSocket] : []) : found ? [found] : []));
   }
 
-  /** Over HTTP: finds out whether a WebSocket comes to stand by now, and if so goes over to it. */
+  /** When using HTTP: checks whether a WebSocket can be opened by now, and if so switches to it. */
   #tryBetter(wait = PROBE_MS): void {
     this.#probe = setTimeout(() => {
       const again = () => this.#tryBetter(Math.min(LONGEST_PROBE_MS, wait * 2));
@@ -196,7 +199,7 @@ export class Connection {
     } catch {
       return this.#lose(LOST, "the server sent something that is no JSON");
     }
-    this.#alive.heard();
+    this.#alive.received();
     this.#take(message, token);
   }
 
@@ -271,7 +274,7 @@ export class Connection {
     asked?.then();
   }
 
-  /** Brings a new token to the connection that stands. */
+  /** Sends a new token on the open connection. */
   async #renew(attempt = 0): Promise<void> {
     const socket = this.#socket;
     if (!this.tokens.canRenew) return;
@@ -288,7 +291,8 @@ export class Connection {
       this.#authenticate(token, (error) => {
         if (!error) return;
         if (error.code === "unauthenticated") this.tokens.refused();
-        // Somebody else's: this connection can't become theirs, but the next one will.
+        // The token is of another user: this connection can't change its user, but the next one
+        // will.
         if (error.code === "permission_denied") this.#report(error);
         else again(error);
       });
@@ -305,12 +309,12 @@ export class Connection {
     }
     if (this.#requests.answer(message) || this.subscriptions.take(message)) return;
     if (message.id !== undefined) return;
-    // Answers nothing: most often the reason of a close that follows.
+    // Not a reply: most often the reason of a close that follows.
     if (message.retry_after_ms !== undefined) this.#advised = message.retry_after_ms;
     if (message.code !== "unauthenticated") this.events.emit("error", errorOf(message));
   }
 
-  /** The server goes away; it closes the connection itself, unless something between is in the way. */
+  /** The server stops; it closes the connection itself, unless an intermediary prevents that. */
   #advise(after: number): void {
     this.#advised = after;
     clearTimeout(this.#timer);
@@ -320,7 +324,7 @@ export class Connection {
     }, after);
   }
 
-  /** This connection is over. */
+  /** This connection has ended. */
   #lose(code: number, reason: string): void {
     this.#detach()?.close();
     if (this.#stood) this.#over = 0;
@@ -352,13 +356,13 @@ export class Connection {
     this.#change({ state: "waiting", code, reason, delayMs });
   }
 
-  /** The network is back, or somebody looks at the page: now is better than later. */
+  /** The network is back, or the page became visible: retry now. */
   #wake(): void {
     if (this.state === "open") this.#alive.probe();
     else if (this.state === "waiting" && Date.now() >= this.#notBefore) void this.#connect();
   }
 
-  /** Lets go of the socket; what it still brings is not heard. */
+  /** Releases the socket; its remaining messages are ignored. */
   #detach(): WebSocketLike | undefined {
     clearTimeout(this.#timer);
     clearTimeout(this.#renewal);
@@ -388,7 +392,7 @@ export class Connection {
     if (!this.events.emit("error", asError(thrown))) console.error(thrown);
   }
 
-  /** Says something to the server; lost where there is no connection. */
+  /** Sends a message to the server; it is lost if there is no connection. */
   send(message: object): void {
     this.#socket?.send(JSON.stringify(message));
   }
@@ -398,7 +402,7 @@ function cancelled(): TidingsError {
   return new TidingsError("cancelled", "the client was closed");
 }
 
-/** The address as a WebSocket's; one without a host is of the page's. */
+/** The URL as a WebSocket's; one without a host is relative to the page. */
 function address(url: string | URL): string {
   const here = (globalThis as any).location?.href;
   if (here === undefined && !/^[a-z]+:/i.test(`${url}`)) return "";

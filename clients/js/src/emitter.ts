@@ -1,8 +1,8 @@
-/** Listeners by the name of what they hear. */
+/** Listeners by event name. */
 export class Emitter<Events> {
   readonly #listeners = new Map<keyof Events, Set<(value: any) => void>>();
 
-  /** Adds a listener; the answer takes it away. */
+  /** Adds a listener; the returned function removes it. */
   on<Name extends keyof Events>(name: Name, listener: (value: Events[Name]) => void): () => void {
     let listeners = this.#listeners.get(name);
     if (!listeners) this.#listeners.set(name, (listeners = new Set()));
@@ -10,7 +10,7 @@ export class Emitter<Events> {
     return () => void listeners.delete(listener);
   }
 
-  /** Tells the listeners; false if there are none. One that throws does not keep it from the others. */
+  /** Calls the listeners; false if there are none. One that throws does not affect the others. */
   emit<Name extends keyof Events>(name: Name, value: Events[Name]): boolean {
     const listeners = [...(this.#listeners.get(name) ?? [])];
     for (const listener of listeners) {

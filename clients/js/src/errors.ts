@@ -1,4 +1,4 @@
-/** What can go wrong, named as the server names it, which is as gRPC does. */
+/** The error codes, as the server and gRPC name them. */
 export type Code =
   | "invalid_argument"
   | "unauthenticated"
@@ -10,9 +10,9 @@ export type Code =
   | "out_of_range"
   | "unavailable"
   | "internal"
-  /** No answer came in time. Only the client says this. */
+  /** No response arrived in time. Only used by the client. */
   | "deadline_exceeded"
-  /** The client was closed. Only the client says this. */
+  /** The client was closed. Only used by the client. */
   | "cancelled";
 
 /** A refusal by the server, or a failure of the client. */
@@ -22,21 +22,21 @@ export class TidingsError extends Error {
   constructor(
     readonly code: Code,
     message: string,
-    /** What exactly is wrong, where the server says so: `field` and `expected`. */
+    /** Details of the error, if the server sends them: `field` and `expected`. */
     readonly details?: { field?: string; expected?: string },
-    /** Milliseconds after which trying again may help. */
+    /** Milliseconds after which a retry may succeed. */
     readonly retryAfterMs?: number,
   ) {
     super(message);
   }
 }
 
-/** The error in a message of the server. */
+/** The error of a server message. */
 export function errorOf(message: any): TidingsError {
   return new TidingsError(message.code, message.message, message.details, message.retry_after_ms);
 }
 
-/** Anything thrown, as an error. */
+/** Any thrown value as an error. */
 export function asError(thrown: unknown): Error {
   return thrown instanceof Error ? thrown : new Error(String(thrown));
 }

@@ -8,32 +8,32 @@ export interface FollowOptions<Pattern extends string = string> {
   eventTypes?: readonly Pattern[];
   /** A CEL expression. */
   filter?: string;
-  /** Begin with the newest so many events of each channel that names no `since`. */
+  /** Begin with the newest *n* events of each channel that has no `since`. */
   rewind?: number;
   onSubscribed?: (how: Subscribed) => void;
-  /** The state is to be loaded anew: `recovered: false`, or a `gap` other than `conflated`. */
+  /** The state must be reloaded: `recovered: false`, or a `gap` other than `conflated`. */
   onStale?: (why: Stale) => void;
   onGap?: (gap: Gap) => void;
-  /** One channel was refused or taken away. Where all are, the loop ends with the error. */
+  /** One channel was refused or ended by the server. If all are, the loop ends with the error. */
   onError?: (error: TidingsError, channel: string) => void;
 }
 
-/** A channel that is followed, and how far it is. */
+/** A subscribed channel, and its position. */
 interface Place {
   channel: string;
   at: Position | undefined;
   rewind: number;
-  /** It had a position, or stood before. */
+  /** It had a position, or was subscribed before. */
   resumes: boolean;
 }
 
-/** After these the same may be asked again. */
+/** Error codes after which the same request may be repeated. */
 const PASSING = new Set(["unavailable", "resource_exhausted", "internal", "cancelled", "deadline_exceeded"]);
 const LONGEST_MS = 30_000;
 
-/** Channels that are followed over gRPC: to be read in a loop, which holds the server back where it is slow. */
+/** Channels subscribed to over gRPC, read in a loop. A slow loop applies backpressure to the server. */
 export class Following<Event> implements AsyncIterableIterator<Event> {
-  /** Resolves when the subscriptions stand for the first time; rejects where all are refused. */
+  /** Resolves when the subscriptions are confirmed for the first time; rejects if all are refused. */
   readonly ready: Promise<void>;
   readonly #places = new Map<string, Place>();
   readonly #events: AsyncGenerator<Event, void, undefined>;
@@ -57,14 +57,14 @@ export class Following<Event> implements AsyncIterableIterator<Event> {
     this.ready = new Promise((resolve, reject) => (this.#settle = { resolve, reject }));
     this.ready.catch(() => {});
     this.#events = this.#run();
-    // The stream begins now, not with the first turn of the loop.
+    // The stream begins now, not with the first iteration of the loop.
     this.#first = this.#events.next();
     this.#first.catch(() => {});
   }
 
   #first: Promise<IteratorResult<Event, void>> | undefined;
 
-  /** The last position of a channel: what to give as `since` to go on from here. */
+  /** The last position of a channel: pass it as `since` to continue from here. */
   position(channel: string): Position | undefined {
     const at = this.#places.get(channel)?.at;
     return at && { ...at };
@@ -151,7 +151,8 @@ export class Following<Event> implements AsyncIterableIterator<Event> {
       if (!place) continue;
       const how: Subscribed = { channel, ...(position && { epoch: position.epoch, offset: position.offset }) };
       if (place.resumes) how.recovered = recovered;
-      // With `recovered` its own position still stands: the replayed events are yet to come.
+      // With `recovered` the client's own position stays valid: the replayed events are still to
+      // come.
       if (!recovered) place.at = position ? { epoch: position.epoch, offset: Math.max(0, position.offset - place.rewind) } : undefined;
       place.rewind = 0;
       place.resumes = true;

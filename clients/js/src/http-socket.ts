@@ -1,18 +1,18 @@
 import type { WebSocketLike } from "./types.js";
 
-/** What may stand in the address of one stream, in characters: servers and proxies take about 8,000. */
+/** The most characters of the channels in one stream's URL: servers and proxies accept about 8,000. */
 const QUERY = 5_000;
 const CODES: Record<number, string> = { 400: "invalid_argument", 401: "unauthenticated", 403: "permission_denied", 404: "not_found", 429: "resource_exhausted" };
 
-/** A stream of server-sent events, for channels that were subscribed to together. */
+/** A stream of server-sent events, for channels that were subscribed together. */
 interface Stream {
   channels: Set<string>;
   abort: AbortController;
 }
 
 /**
- * A socket over plain HTTP, for networks that let no WebSocket through: server-sent events bring
- * what comes, and requests are POSTs. To the connection above it looks like the server's socket.
+ * A socket over plain HTTP, for networks that block WebSockets: server-sent events carry the
+ * server's messages, and requests are POSTs. To the connection it looks like the server's socket.
  */
 export class HttpSocket implements WebSocketLike {
   onopen: WebSocketLike["onopen"] = null;
@@ -26,7 +26,7 @@ export class HttpSocket implements WebSocketLike {
 
   constructor(url: string) {
     this.#base = url.replace(/^ws/, "http").replace(/\/[^/]*$/, "");
-    void this.#greet();
+    void this.#welcome();
   }
 
   send(text: string): void {
@@ -58,11 +58,11 @@ export class HttpSocket implements WebSocketLike {
     return fetch(this.#base + path, { cache: "no-store", signal: this.#all.signal, ...init, headers });
   }
 
-  /** The server is there when it says so. */
-  async #greet(): Promise<void> {
+  /** The server is reachable once it responds. */
+  async #welcome(): Promise<void> {
     try {
       const { ok, status } = await this.#fetch("/readyz");
-      // Where a proxy lets only the streams through it says that it knows no such page.
+      // A proxy that forwards only the streams answers that it does not know this page.
       if (!ok && status !== 404 && status !== 403) return this.#end(status === 503 ? 1013 : 1006, `${status}`);
       this.#say({ type: "connection_established", heartbeat_interval_ms: 30_000, timestamp: new Date().toISOString() });
     } catch {
@@ -74,7 +74,7 @@ export class HttpSocket implements WebSocketLike {
     const { type, id } = message;
     switch (type) {
       case "authenticate":
-        // Judged with the first request that shows it.
+        // The token is verified with the first request that uses it.
         this.#token = message.token;
         return this.#say({ type: "authenticated", id, expires_at: expiryOf(message.token) });
       case "ping":
@@ -96,7 +96,7 @@ export class HttpSocket implements WebSocketLike {
     }
   }
 
-  /** The body of a good answer; a failure is told. */
+  /** The body of a successful response; an error is emitted. */
   async #reply(id: unknown, asked: Promise<Response>): Promise<any> {
     const response = await asked;
     if (response.ok) return response.json();
@@ -113,7 +113,7 @@ export class HttpSocket implements WebSocketLike {
     this.#say({ type: "published", id, event_id: reply.id, epoch, offset, ...(duplicate && { duplicate }) });
   }
 
-  /** History for everybody: the page's own is for services. A stream brings it and is left. */
+  /** History for every user: the page's own request is only for services. A stream delivers it and is closed. */
   async #history({ id, channel, limit = 100, since, reverse }: any): Promise<void> {
     const query = new URLSearchParams({ channel });
     if (since && !reverse) query.set("last_event_id", `${since.epoch}/${since.offset}`);
@@ -175,7 +175,7 @@ export class HttpSocket implements WebSocketLike {
     this.#streams.add(stream);
     const refuse = ({ code, message, retry_after_ms }: any) => {
       this.#streams.delete(stream);
-      // The token is judged here first.
+      // The token is verified here first.
       if (code === "unauthenticated") return this.#end(4401, message);
       const errors = channels.map((channel) => ({ channel, code, message, retry_after_ms }));
       this.#say({ type: "subscribed", id, channels: [], errors });
@@ -186,13 +186,13 @@ export class HttpSocket implements WebSocketLike {
         failed: refuse,
         message: (message) => {
           if (message.type === "close") return this.#end(message.code, message.reason);
-          // A new token needs a new stream: the close follows, and the client comes back with it.
+          // A new token needs a new stream: the close follows, and the client reconnects with it.
           if (message.type === "token_expiring") return;
           if (message.type === "subscribed" && !begun) {
             begun = true;
             return this.#say({ ...message, id });
           }
-          // Others of the stream may have been left since.
+          // Other channels of the stream may have been unsubscribed since.
           const mine = message.channel === undefined || stream.channels.has(message.channel) || [...stream.channels].some((name) => name.endsWith("*"));
           if (mine) this.#say(message);
         },
@@ -234,7 +234,7 @@ export class HttpSocket implements WebSocketLike {
   }
 }
 
-/** Names in parts of about so many characters. */
+/** Splits names into parts of about this many characters. */
 function parts(names: string[], size: number): string[][] {
   const found: string[][] = [];
   let left = 0;
@@ -262,7 +262,7 @@ async function errorOfResponse(response: Response): Promise<object> {
   };
 }
 
-/** When a token ends, as it says itself. */
+/** When a token expires, by its own claim. */
 function expiryOf(token: string): string | undefined {
   try {
     const { exp } = JSON.parse(atob(token.split(".")[1]!.replace(/-/g, "+").replace(/_/g, "/")));

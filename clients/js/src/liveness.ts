@@ -1,12 +1,12 @@
-/** How long an answer to a ping may take, in milliseconds; no longer than the server's interval. */
+/** How long the reply to a ping may take, in milliseconds; at most the server's interval. */
 const PONG_MS = 10_000;
-/** The same where the network is said to be gone, or the page was not looked at. */
+/** The same if the network was reported offline, or the page was hidden. */
 const QUICK_PONG_MS = 4_000;
 
 /**
- * Notices that the server is gone though the socket doesn't say so. The server speaks in every
- * interval in which it hears nothing; when it is silent for longer, it is asked, and what then
- * stays silent is dead.
+ * Detects that the server is gone although the socket doesn't report it. The server sends something
+ * in every interval in which it receives nothing. If it is silent for longer, the client sends a
+ * ping; without a reply the connection is dead.
  */
 export class Liveness {
   #timer: ReturnType<typeof setTimeout> | undefined;
@@ -22,11 +22,11 @@ export class Liveness {
     readonly dead: () => void,
   ) {}
 
-  /** The connection stands; the server is heard at least every `interval` milliseconds. */
+  /** The connection is open; the server sends something at least every `interval` milliseconds. */
   start(interval: number): void {
     this.#interval = interval * 1.25 + 1000;
     this.#pong = Math.min(PONG_MS, interval);
-    this.heard();
+    this.received();
     this.#watch();
   }
 
@@ -35,13 +35,13 @@ export class Liveness {
     this.#interval = 0;
   }
 
-  /** Something came. */
-  heard(): void {
+  /** A message arrived. */
+  received(): void {
     this.#last = Date.now();
     this.#count += 1;
   }
 
-  /** There is reason for doubt: asks at once. */
+  /** The connection is doubtful: sends a ping at once. */
   probe(): void {
     if (this.#interval) this.#ask(Math.min(QUICK_PONG_MS, this.#pong));
   }
@@ -65,7 +65,7 @@ export class Liveness {
     this.#due = Date.now() + wait;
     this.#timer = setTimeout(() => {
       if (this.#count !== asked) return this.#watch();
-      // A page that was blocked or asleep has the answer still before it: once more.
+      // A page that was blocked or asleep may still have the reply in its queue: wait once more.
       const late = Date.now() - this.#due > 1000;
       if (late && !this.#late) {
         this.#late = true;

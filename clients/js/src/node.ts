@@ -14,15 +14,15 @@ export type { FollowOptions, Following } from "./following.js";
 export type { EventOf, Gap, Position, Presence, Stale, TidingsEvent } from "./types.js";
 
 export interface NodeOptions {
-  /** A token, or a function that gets one: it is asked again when one is refused. */
+  /** A token, or a function that fetches one: it is called again when a token is refused. */
   token?: string | ((why: { refused: boolean }) => string | Promise<string>);
-  /** For `https:` addresses: a root certificate of one's own, and for mutual TLS key and certificate (PEM). */
+  /** For `https:` URLs: a custom root certificate, and for mutual TLS a key and a certificate (PEM). */
   tls?: { ca?: Uint8Array; key?: Uint8Array; cert?: Uint8Array };
-  /** Milliseconds that a call may take, with its retries; 30 000 unless told. */
+  /** Milliseconds that a call may take, including its retries; 30 000 by default. */
   timeoutMs?: number;
 }
 
-/** For whom an event is, besides or instead of those who follow a channel. */
+/** The receivers of an event, in addition to or instead of the subscribers of a channel. */
 export interface Audience {
   users?: string[];
   roles?: string[];
@@ -32,36 +32,36 @@ export interface Audience {
 
 export interface NodePublishOptions {
   headers?: Record<string, string>;
-  /** For conflation. */
+  /** The conflation key. */
   key?: string;
-  /** One is made up for events with a channel, so that a retry is not published twice. */
+  /** Generated for events with a channel, so that a retry is not published twice. */
   idempotencyKey?: string;
   audience?: Audience;
-  /** Who publishes, as subscribers see it. */
+  /** The publisher, as subscribers see it. */
   source?: string;
   /** When the event happened. */
   time?: Date;
-  /** Of a `Uint8Array` as data; `application/octet-stream` unless told. */
+  /** The media type of a `Uint8Array` as data; `application/octet-stream` by default. */
   contentType?: string;
 }
 
-/** An event to publish. A `Uint8Array` as data goes as it is, anything else as JSON. */
+/** An event to publish. A `Uint8Array` as data is sent as it is, anything else as JSON. */
 export interface Draft<Events = AnyEvents, Type extends keyof Events & string = keyof Events & string> extends NodePublishOptions {
-  /** A channel, several (at most 100), or none: then to the audience, or without one to `global`. */
+  /** A channel, several (at most 100), or none: then the event is sent to the audience, or without one to `global`. */
   channel?: string | string[];
   type: Type;
   data: Events[Type] | Uint8Array;
 }
 
-/** What became of an event. */
+/** The result of an event. */
 export interface Receipt {
-  /** The event's. */
+  /** The event's id. */
   id: string;
   /** One for each channel. */
   results: { channel: string; position?: Position; subscribers: number; duplicate: boolean }[];
 }
 
-/** What became of one event of a batch. */
+/** The result of one event of a batch. */
 export type BatchReceipt = (Receipt & { error?: undefined }) | { error: TidingsError };
 
 export interface PageOptions {
@@ -76,7 +76,7 @@ export interface ConnectionFilter extends PageOptions {
   clientType?: string;
 }
 
-/** A connection as operators see it. */
+/** A connection, as operators see it. */
 export interface ConnectionInfo {
   id: string;
   user: string;
@@ -113,13 +113,13 @@ export interface Stats {
   latencyMs: Record<"p50" | "p90" | "p99" | "max", number>;
 }
 
-/** A known kind of event. */
+/** A declared event type. */
 export interface EventType {
   name: string;
   namespace: string;
   description: string;
   roles: string[];
-  /** JSON Schema as JSON; empty without one. */
+  /** JSON Schema as text; empty if there is none. */
   schema: string;
   example: string;
 }
@@ -132,12 +132,12 @@ export interface Verdict {
 
 const LOADED = loader.fromJSON(schema as any, { longs: Number, defaults: true, oneofs: true, arrays: true, objects: true });
 const PACKAGE: any = grpc.loadPackageDefinition(LOADED);
-/** Events of one stream without an answer at one time: the server resets a stream that runs far ahead of it. */
+/** The most unanswered events of one stream: the server resets a stream that is too far ahead. */
 const STREAM_WINDOW = 128;
-/** The longest pause between two attempts of a call, in milliseconds. */
+/** The longest delay between two attempts of a call, in milliseconds. */
 const PAUSE_MS = 5_000;
 
-/** A back end's client over gRPC, on the server's internal listener. */
+/** A back end's gRPC client for the server's internal listener. */
 export class Backend<Events = AnyEvents> {
   readonly #services = new Map<string, any>();
   readonly #credentials: grpc.ChannelCredentials;
@@ -160,7 +160,7 @@ export class Backend<Events = AnyEvents> {
     this.#credentials = secure ? grpc.credentials.createSsl(bytes(ca), bytes(key), bytes(cert)) : grpc.credentials.createInsecure();
   }
 
-  /** Publishes an event; resolves when it has its place in every channel. */
+  /** Publishes an event; resolves when it has its offset in every channel. */
   publish<Type extends keyof Events & string>(
     channel: string | string[],
     type: Type,
@@ -171,11 +171,11 @@ export class Backend<Events = AnyEvents> {
   async publish(first: any, type?: any, data?: any, options: NodePublishOptions = {}): Promise<Receipt> {
     const draft: Draft = type === undefined ? first : { channel: first, type, data, ...options };
     const request = this.#request(draft);
-    // Without an idempotency key it is not known whether an attempt that failed has published.
+    // Without an idempotency key it is unknown whether a failed attempt has published the event.
     return receiptOf(await this.#call("EventService", "publish", request, request.idempotencyKey !== ""));
   }
 
-  /** Publishes up to 1,000 events in order; each has its own outcome. */
+  /** Publishes up to 1,000 events in order; each has its own result. */
   async publishBatch(drafts: Draft<Events>[]): Promise<BatchReceipt[]> {
     const requests = drafts.map((draft) => this.#request(draft as Draft));
     const safe = requests.every(({ idempotencyKey }) => idempotencyKey !== "");
@@ -183,7 +183,7 @@ export class Backend<Events = AnyEvents> {
     return responses.map((response: any) => (response.error ? { error: errorOfStatus(response.error) } : receiptOf(response)));
   }
 
-  /** A stream of publishes: many under way at once, answered in order. A stream that breaks refuses what is open. */
+  /** A stream of publishes: many in flight at once, answered in order. If the stream breaks, the pending ones fail. */
   publishStream(): PublishStream<Events> {
     return new PublishStream<Events>(
       async () => this.#service("EventService").publishStream(await this.#metadata(false)),
@@ -192,8 +192,8 @@ export class Backend<Events = AnyEvents> {
   }
 
   /**
-   * Follows channels, in a loop: `for await (const event of backend.subscribe("project:*"))`. It
-   * reconnects, and resumes every channel where it was.
+   * Subscribes to channels, in a loop: `for await (const event of backend.subscribe("project:*"))`.
+   * It reconnects, and resumes every channel at its position.
    */
   subscribe<const Pattern extends TypePattern<Events> = keyof Events & string>(
     channels: string | readonly (string | { channel: string; since?: Position; rewind?: number })[],
@@ -207,7 +207,7 @@ export class Backend<Events = AnyEvents> {
     return following;
   }
 
-  /** Reads a channel's history, page after page. */
+  /** Reads a channel's history, page by page. */
   async *history(
     channel: string,
     options: { since?: Position; reverse?: boolean } & PageOptions = {},
@@ -216,24 +216,24 @@ export class Backend<Events = AnyEvents> {
     yield* this.#pages<EventOf<Events>>("EventService", "getHistory", { channel, since, reverse, pageSize }, ({ events }) => events.map(eventOf));
   }
 
-  /** Who follows a channel. */
+  /** The users present in a channel. */
   async presence(channel: string): Promise<Presence> {
     const { users, total } = await this.#call("ConnectionService", "getPresence", { channel });
     return { channel, users, total };
   }
 
-  /** The counters of the node. Role `admin`, as all that follows. */
+  /** The counters of the node. Requires the role `admin`, like all following methods. */
   async stats(): Promise<Stats> {
     return statsOf((await this.#call("ConnectionService", "getStats", {})).stats);
   }
 
-  /** The counters, again and again, until the loop is left. */
+  /** The counters at an interval, until the loop is left. */
   async *watchStats(intervalMs = 1000): AsyncGenerator<Stats, void, undefined> {
     const interval = { seconds: Math.floor(intervalMs / 1000), nanos: Math.round((intervalMs % 1000) * 1e6) };
     yield* this.#streamed<Stats>("ConnectionService", "watchStats", { interval }, ({ stats }) => statsOf(stats));
   }
 
-  /** Connections, page after page. */
+  /** Connections, page by page. */
   connections(filter: ConnectionFilter = {}): AsyncGenerator<ConnectionInfo, void, undefined> {
     return this.#pages("ConnectionService", "listConnections", filter, ({ connections }) => connections.map(connectionOf));
   }
@@ -242,7 +242,7 @@ export class Backend<Events = AnyEvents> {
     return connectionOf((await this.#call("ConnectionService", "getConnection", { connectionId })).connection);
   }
 
-  /** Ends one connection, or all of a user's; with `revoke` takes the tokens back. Resolves with how many. */
+  /** Closes one connection, or all connections of a user; `revoke` also revokes the tokens. Resolves with how many. */
   async disconnect(target: { connectionId: string } | { user: string }, options: { reason?: string; revoke?: boolean } = {}): Promise<number> {
     return (await this.#call("ConnectionService", "disconnect", { ...target, ...options })).disconnected;
   }
@@ -252,7 +252,7 @@ export class Backend<Events = AnyEvents> {
     return this.#pages("ConnectionService", "listChannels", options, ({ channels }) => channels.map(withoutNull));
   }
 
-  /** The event types that the server knows. */
+  /** The declared event types. */
   eventTypes(options: PageOptions = {}): AsyncGenerator<EventType, void, undefined> {
     return this.#pages("CatalogService", "listEventTypes", options, ({ eventTypes }) => eventTypes);
   }
@@ -272,7 +272,7 @@ export class Backend<Events = AnyEvents> {
     return this.#streamed("StoreService", "backup", {}, ({ part }) => part);
   }
 
-  /** The end: loops end, calls under way fail. */
+  /** Closes the client: loops end, calls in flight fail. */
   close(): void {
     this.#closed = true;
     for (const following of [...this.#following]) following.unsubscribe();
@@ -284,7 +284,8 @@ export class Backend<Events = AnyEvents> {
     const { channel, type, data, contentType, time, audience, idempotencyKey, ...rest } = draft;
     const channels = channel === undefined ? [] : [channel].flat();
     const binary = data instanceof Uint8Array;
-    // A key counts for a channel: what goes straight to an audience has none. Without either it goes to `global`.
+    // A key is scoped to a channel: an event sent directly to an audience has none. Without either,
+    // the channel is `global`.
     const direct = channels.length === 0 && audience !== undefined;
     return {
       ...rest,
@@ -295,7 +296,7 @@ export class Backend<Events = AnyEvents> {
     };
   }
 
-  /** One call, repeated where that is safe and may help. */
+  /** Makes one call, and repeats it if that is safe and may succeed. */
   async #call(service: string, method: string, request: object, safe = true): Promise<any> {
     const end = Date.now() + (this.options.timeoutMs ?? 30_000);
     let refused = false;
@@ -370,7 +371,7 @@ export class Backend<Events = AnyEvents> {
     const { token } = this.options;
     if (typeof token === "function") {
       if (refused) this.#token = undefined;
-      // Whoever asks while one is under way gets the same; a failure is not kept.
+      // Callers during a fetch share its result; a failure is not cached.
       const asked = (this.#token ??= Promise.resolve(token({ refused })));
       asked.catch(() => (this.#token = this.#token === asked ? undefined : this.#token));
       metadata.set("authorization", `Bearer ${await asked}`);
@@ -391,7 +392,7 @@ interface Publish {
 /** Publishes over one stream. */
 export class PublishStream<Events = AnyEvents> {
   readonly #open: Promise<any>;
-  /** Sent, in order, without an answer yet. */
+  /** Sent, in order, not answered yet. */
   #waiting: Publish[] = [];
   /** Not sent yet, in order. */
   #queue: Publish[] = [];
@@ -419,7 +420,7 @@ export class PublishStream<Events = AnyEvents> {
     this.#open.catch((error) => this.#fail(errorOfCall(error)));
   }
 
-  /** Resolves with the outcome of this event; does not wait for those before it. */
+  /** Resolves with the result of this event; does not wait for earlier ones. */
   async publish(draft: Draft<Events>): Promise<Receipt> {
     const request = this.toRequest(draft);
     if (this.#failure) throw this.#failure;
@@ -428,11 +429,11 @@ export class PublishStream<Events = AnyEvents> {
     return receipt;
   }
 
-  /** No more follow: resolves when all are answered. */
+  /** Ends the stream: resolves when all events are answered. */
   async end(): Promise<void> {
     const call = await this.#open;
     const last = this.#queue.at(-1);
-    // What waits is sent first; whether it was refused is its publisher's business.
+    // Queued events are sent first; their publishers handle refusals.
     if (last) await new Promise<void>((resolve) => (last.sent = resolve));
     if (this.#failure) return;
     const ended = new Promise((resolve) => call.once("close", resolve).once("end", resolve).once("error", resolve));
@@ -471,7 +472,7 @@ function bytesOf(data: unknown): Uint8Array {
   return data instanceof Uint8Array ? data : Buffer.from(JSON.stringify(data ?? null));
 }
 
-/** Absent messages are left out, as everywhere in this package. */
+/** Absent messages are omitted, as everywhere in this package. */
 function withoutNull<Value extends object>(value: Value): Value {
   return Object.fromEntries(Object.entries(value).filter(([, member]) => member !== null)) as Value;
 }

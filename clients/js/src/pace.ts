@@ -1,4 +1,4 @@
-/** The most calls under way at one time. */
+/** The most concurrent calls. */
 const WINDOW = 256;
 const SLOWER = 1.5;
 const FASTER = 0.98;
@@ -6,8 +6,8 @@ const LEAST_GAP = 1;
 const LARGEST_GAP = 5000;
 
 /**
- * Holds calls to the pace that a server takes: all together, so that a refusal of one slows the
- * others down, and no more than a window of them under way.
+ * Limits calls to the rate that a server accepts: the limit is shared, so that a refusal of one
+ * call slows down the others, and only a window of them is in flight.
  */
 export class Pace {
   #inFlight = 0;
@@ -31,13 +31,13 @@ export class Pace {
     return ++this.#started;
   }
 
-  /** A call has ended; `retryAfter` where it was refused for its pace. */
+  /** A call has ended; `retryAfter` is set if it was refused because of a rate limit. */
   leave(number: number, retryAfter?: number): void {
     this.#inFlight -= 1;
     if (retryAfter === undefined) {
       this.#gap = this.#gap * FASTER < LEAST_GAP / 2 ? 0 : this.#gap * FASTER;
     } else {
-      // Of calls that began before the last slowdown nothing new is learnt.
+      // Calls that began before the last slowdown give no new information.
       if (number > this.#slowedAt) {
         this.#slowedAt = this.#started;
         this.#gap = Math.min(LARGEST_GAP, Math.max(this.#gap * SLOWER, retryAfter, LEAST_GAP));

@@ -1,4 +1,4 @@
-/** What a page tells of the network and of itself. Elsewhere nothing is heard. */
+/** The page's reports of network and visibility changes. Outside of a page there are none. */
 export function watchPage(heard: { online(): void; doubt(): void }): () => void {
   const page: any = globalThis;
   if (typeof page.addEventListener !== "function") return () => {};
@@ -10,7 +10,7 @@ export function watchPage(heard: { online(): void; doubt(): void }): () => void 
   const offline = () => heard.doubt();
   page.addEventListener("online", online);
   page.addEventListener("offline", offline);
-  // Out of the back/forward cache.
+  // Restored from the back/forward cache.
   page.addEventListener("pageshow", visible);
   document?.addEventListener("visibilitychange", visible);
   document?.addEventListener("resume", visible);

@@ -1,13 +1,13 @@
 import type { WebSocketLike } from "./types.js";
 
-/** What goes from a tab to the shared worker; `socket` numbers the tab's sockets. */
+/** Messages from a tab to the shared worker; `socket` numbers the tab's sockets. */
 export type ToWorker =
   | { open: number; url: string; options: WorkerOptions; lock?: string }
   | { text: string; socket: number }
   | { close: number }
   | { answer: number; token?: string | null; failed?: string };
 
-/** What comes back. */
+/** Messages from the worker to a tab. */
 export type ToTab =
   /** The worker runs. */
   | { hello: true }
@@ -15,7 +15,7 @@ export type ToTab =
   | { closed: number; code: number; reason: string }
   | { ask: number; refused: boolean };
 
-/** Options that reach the worker. Those of the first tab hold. */
+/** Options for the worker. Those of the first tab apply. */
 export interface WorkerOptions {
   clientType?: string;
   clientName?: string;
@@ -25,7 +25,7 @@ export interface WorkerOptions {
   maxDelayMs?: number;
   connectTimeoutMs?: number;
   transports?: readonly ("websocket" | "sse")[];
-  /** Whether this tab can be asked for a token. */
+  /** Whether this tab can provide a token. */
   hasToken: boolean;
 }
 

@@ -6,7 +6,7 @@ import type { AnyEvents, EventOf, HistoryOptions, Position, Presence, State, Sta
 const Context = createContext<Client<any> | undefined>(undefined);
 const CONNECTING: StateChange = { state: "connecting" };
 
-/** Gives the components inside a client. Making and closing it is the application's. */
+/** Provides a client to the components inside. The application creates and closes it. */
 export function TidingsProvider({ client, children }: { client: Client<any>; children?: ReactNode }): ReactNode {
   return createElement(Context.Provider, { value: client }, children);
 }
@@ -18,7 +18,7 @@ export function useTidings<Events = AnyEvents>(): Client<Events> {
   return client;
 }
 
-/** The state of the connection, with the reason and the pause where it was lost. */
+/** The state of the connection, with the reason and the reconnect delay if it was lost. */
 export function useConnection(): StateChange {
   const client = useTidings();
   return useSyncExternalStore(
@@ -36,20 +36,21 @@ export function useConnectionState(): State {
 /** The state of a component's subscription. */
 export interface ChannelState {
   status: "subscribing" | "live" | "refused";
-  /** Of the last resumption; missing at first. */
+  /** From the last resume; missing at first. */
   recovered?: boolean;
   /** Why it was refused. */
   error?: Error;
 }
 
-/** What makes it another subscription, as text. */
+/** The identity of a subscription, as text. */
 function keyOf(channel: string | null, { eventTypes, filter, rewind, since }: SubscribeOptions): string {
   return JSON.stringify([channel, eventTypes, filter, rewind, since]);
 }
 
 /**
- * Follows a channel while the component is mounted; `null` follows none. Handlers may be new ones
- * with every render; a changed channel, filter, list of types, `since` or `rewind` subscribes anew.
+ * Subscribes to a channel while the component is mounted; `null` means no subscription. Handlers
+ * may change with every render; a changed channel, filter, list of types, `since` or `rewind`
+ * subscribes again.
  */
 export function useChannel<Events = AnyEvents, const Pattern extends TypePattern<Events> = keyof Events & string>(
   channel: string | null,
@@ -96,16 +97,16 @@ export function useChannel<Events = AnyEvents, const Pattern extends TypePattern
         subscription.unsubscribe();
       };
     } catch (thrown) {
-      // A client that is closed: thrown out of an effect this would unmount the whole tree.
+      // A closed client: an exception in an effect would unmount the whole tree.
       refuse(thrown as Error);
       return () => void (mounted = false);
     }
   }, [client, channel, key, watches]);
-  // What is held of the subscription before is not this one's.
+  // Discards the events of the previous subscription.
   return held.key === key ? held.state : { status: "subscribing" };
 }
 
-/** The newest events of a channel, oldest first, each once; at most `limit`, 100 unless told. */
+/** The newest events of a channel, oldest first, each once; at most `limit`, 100 by default. */
 export function useEvents<Events = AnyEvents, const Pattern extends TypePattern<Events> = keyof Events & string>(
   channel: string | null,
   options: SubscribeOptions<Pattern> & { limit?: number } = {},
@@ -125,13 +126,13 @@ export function useEvents<Events = AnyEvents, const Pattern extends TypePattern<
   return held.key === key && held.client === client ? held.events : empty;
 }
 
-/** Who follows a channel, kept up to date. */
+/** The users present in a channel, kept up to date. */
 export interface PresenceState extends Presence {
   status: ChannelState["status"];
   error?: Error;
 }
 
-/** Follows who follows a channel; `null` follows none. The component itself is one of them. */
+/** Tracks the presence of a channel; `null` tracks none. The component itself counts as present. */
 export function usePresence(channel: string | null): PresenceState {
   const client = useTidings();
   const [held, setHeld] = useState<{ presence: Presence; error?: Error }>();
@@ -166,7 +167,7 @@ export interface HistoryState<Event> {
   hasMore: boolean;
   /** Reads the next `limit` events. */
   more: () => void;
-  /** Reads it anew from the beginning. */
+  /** Reads it again from the beginning. */
   reload: () => void;
 }
 

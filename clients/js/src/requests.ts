@@ -1,20 +1,20 @@
 import { errorOf, TidingsError } from "./errors.js";
 
-/** The most requests without an answer at one time. */
+/** The most unanswered requests at one time. */
 const WINDOW = 32;
-/** The pace slows down by this factor with each refusal, and recovers with each answer. */
+/** The rate decreases by this factor with each refusal, and recovers with each answer. */
 const SLOWER = 1.5;
 const FASTER = 0.98;
-/** A server that names no useful pace is asked no faster than this after a refusal, in milliseconds. */
+/** If a refusal has no useful retry time, the client waits at least this long, in milliseconds. */
 const LEAST_GAP = 5;
 const LARGEST_GAP = 5000;
-/** A pause is longer by a random part of this share, so that many clients do not come back at once. */
+/** A delay is extended by a random part of this share, so that many clients do not return at once. */
 const JITTER = 0.25;
 
 interface Request {
   id: number;
   text: string;
-  /** When it was sent on this connection; 0 while it waits. */
+  /** When it was sent on this connection; 0 while it is queued. */
   sent: number;
   resolve: (reply: any) => void;
   reject: (error: Error) => void;
@@ -22,9 +22,10 @@ interface Request {
 }
 
 /**
- * Requests and their answers. What was not answered when a connection was lost is asked again on
- * the next one, in the same order. After a refusal with `retry_after_ms` requests go out one at a
- * time: a token bucket that has one token again takes one request, and would refuse a whole window.
+ * Requests and their replies. Requests that were not answered when a connection was lost are sent
+ * again on the next one, in the same order. After a refusal with `retry_after_ms`, requests are
+ * sent one at a time: a token bucket with one token accepts one request, and would refuse a whole
+ * window.
  */
 export class Requests {
   /** In the order in which they were made. */
@@ -34,7 +35,7 @@ export class Requests {
   #open = false;
   /** Milliseconds between two requests; 0 is as fast as the window allows. */
   #gap = 0;
-  /** Counts what is sent; a refusal of something sent before the last slowdown is old news. */
+  /** Counts sent requests; a refusal of one that was sent before the last slowdown is ignored. */
   #sent = 0;
   #slowedAt = 0;
   #next = 0;
@@ -46,12 +47,12 @@ export class Requests {
     readonly timeout: number,
   ) {}
 
-  /** An id for a message that is not kept here. */
+  /** An id for a message that is not stored here. */
   nextId(): number {
     return ++this.#last;
   }
 
-  /** Asks, now or when there is a connection. */
+  /** Sends a request, now or when there is a connection. */
   ask(message: object): Promise<any> {
     if (this.#waiting.size >= this.limit) {
       const text = `${this.limit} requests are waiting already (queueLimit)`;
@@ -70,15 +71,15 @@ export class Requests {
     });
   }
 
-  /** There is a connection that takes requests. */
+  /** A connection that accepts requests is open. */
   opened(): void {
     this.#open = true;
     this.#pump();
   }
 
   /**
-   * The connection is lost. With `tooBig` the server refused a message for its size: the biggest
-   * of those under way is given up, or it would be refused for ever.
+   * The connection is lost. With `tooBig` the server refused a message because of its size: the
+   * largest one in flight fails, because it would be refused forever.
    */
   lost(tooBig: boolean): void {
     this.#open = false;
@@ -92,7 +93,7 @@ export class Requests {
     this.#settle(biggest.id)?.reject(new TidingsError("invalid_argument", text));
   }
 
-  /** Takes an answer; false if it is not for a request of these. */
+  /** Handles a reply; false if it does not belong to one of these requests. */
   answer(message: any): boolean {
     const request = this.#waiting.get(message.id);
     if (!request) return false;
@@ -108,7 +109,7 @@ export class Requests {
     return true;
   }
 
-  /** Gives everything up. */
+  /** Fails all requests. */
   fail(error: Error): void {
     this.#open = false;
     this.#cancelTimer();
@@ -124,7 +125,7 @@ export class Requests {
       this.#gap = Math.min(LARGEST_GAP, Math.max(this.#gap * SLOWER, retryAfter, LEAST_GAP));
     }
     this.#next = Math.max(this.#next, Date.now() + retryAfter * (1 + Math.random() * JITTER));
-    // A pause that is longer than the one under way takes its place.
+    // A longer delay replaces the current one.
     this.#cancelTimer();
   }
 
@@ -144,7 +145,7 @@ export class Requests {
 
   #pump(): void {
     if (!this.#open || this.#timer !== undefined) return;
-    // At the first slow request the rest of the queue is not looked at: it waits in order.
+    // At the first slow request the rest of the queue is not checked: requests stay in order.
     for (const request of this.#waiting.values()) {
       if (this.#inFlight >= WINDOW) return;
       if (request.sent) continue;

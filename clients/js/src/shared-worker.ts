@@ -1,22 +1,22 @@
 import { Connection } from "./connection.js";
 import { type TidingsError } from "./errors.js";
-import { Follower } from "./follower.js";
-import { Lanes } from "./lanes.js";
+import { Subscriber } from "./subscriber.js";
+import { ConnectionPool } from "./connection-pool.js";
 import type { ToTab, ToWorker, WorkerOptions } from "./port.js";
 import type { SubscribeOptions, TidingsEvent } from "./types.js";
 
-/** How long a tab may take for a token, in milliseconds, before another one is asked. */
+/** How long a tab may take to provide a token, in milliseconds, before another one is asked. */
 const TOKEN_MS = 10_000;
-/** How long a connection stays without tabs, in milliseconds: a page that is loaded anew takes it. */
+/** How long a connection stays without tabs, in milliseconds: a page that is reloaded reuses it. */
 const LINGER_MS = 2_000;
 
 /** One connection to a server, and the tabs that share it. */
 class Upstream {
   readonly connection: Connection;
-  readonly lanes: Lanes;
+  readonly pool: ConnectionPool;
   readonly sessions = new Set<Session>();
   #linger: ReturnType<typeof setTimeout> | undefined;
-  /** The last events that were confirmed: several tabs may have handled one. */
+  /** The last confirmed events: several tabs may have handled the same one. */
   readonly #confirmed = new Set<string>();
 
   constructor(
@@ -26,10 +26,10 @@ class Upstream {
     const token = hasToken ? { token: (why: { refused: boolean }) => this.#token(why.refused) } : {};
     const settings = { ...options, ...token, confirm: false };
     this.connection = new Connection(url, settings);
-    this.lanes = new Lanes(this.connection, () => new Connection(url, settings, this.connection.tokens));
+    this.pool = new ConnectionPool(this.connection, () => new Connection(url, settings, this.connection.tokens));
     this.connection.events.on("state", ({ state, code = 1006, reason = "" }) => {
       if (state === "closed") {
-        this.lanes.close();
+        this.pool.close();
         if (upstreams.get(url) === this) upstreams.delete(url);
       }
       for (const session of [...this.sessions]) {
@@ -52,7 +52,7 @@ class Upstream {
   leave(session: Session): void {
     this.sessions.delete(session);
     if (this.sessions.size) return;
-    this.#linger = setTimeout(() => this.lanes.close(), LINGER_MS);
+    this.#linger = setTimeout(() => this.pool.close(), LINGER_MS);
   }
 
   confirm(message: { id: string }): void {
@@ -154,13 +154,13 @@ class Session {
       if (told) this.send({ type: "unsubscribed", channels: [channel], reason: wire(error) });
       else this.send({ type: "subscribed", id, channels: [], errors: [{ channel, ...wire(error) }] });
     };
-    const follower = new Follower(options, {
+    const subscriber = new Subscriber(options, {
       event: (event) => {
-        // By its name and by a pattern, it comes twice; to the tab once.
+        // An event that matches a channel and a pattern arrives twice; the tab gets it once.
         if (event !== this.#last) this.send((this.#last = event));
       },
       subscribed: (how) => {
-        // A later beginning follows a gap, upon which the tab subscribes again.
+        // A later `subscribed` follows a gap, after which the tab subscribes again.
         if (!told) this.send({ type: "subscribed", id, channels: [{ recovered: false, ...how }], errors: [] });
         told = true;
       },
@@ -169,7 +169,7 @@ class Session {
       ended: (error) => refuse(error as TidingsError),
     });
     this.#leave(channel);
-    this.#follows.set(channel, this.upstream.lanes.add(channel, follower));
+    this.#follows.set(channel, this.upstream.pool.add(channel, subscriber));
   }
 
   #leave(channel: string): void {
@@ -223,7 +223,7 @@ class Tab {
     if (lock) void navigator.locks.request(lock, () => this.#gone());
     let upstream = upstreams.get(url);
     if (!upstream) upstreams.set(url, (upstream = new Upstream(url, options)));
-    // Known before it enters: that may already be answered.
+    // Registered before it is started, because that may already be answered.
     const session = new Session(this, open, upstream);
     this.sessions.set(open, session);
   }

@@ -4,22 +4,22 @@ import type { AnyEvents, Options, WebSocketLike } from "./types.js";
 
 /** How long a worker may take to start, in milliseconds, before the tab connects by itself. */
 const START_MS = 5_000;
-/** The longest that a timer can wait. */
+/** The longest delay of a timer. */
 const NEVER_MS = 2 ** 31 - 1;
 
 export type { Client } from "./client.js";
 
-/** As for `connect`; the tabs share a connection, and the first tab's options hold for it. */
+/** As for `connect`; the tabs share a connection, and the first tab's options apply to it. */
 export interface SharedOptions extends Omit<Options, "WebSocket" | "reconnect"> {
-  /** Tabs share a connection where this is the same, too: give the user's name where users change. */
+  /** Tabs share a connection only if this is equal, too: use the user's name if users may change. */
   name?: string;
-  /** Starts the worker, where the bundler does not find `@tidings/client/shared-worker` by itself. */
+  /** Starts the worker, if the bundler does not find `@tidings/client/shared-worker` by itself. */
   worker?: (name: string) => SharedWorker;
 }
 
 /**
- * Connects by way of a `SharedWorker`: all tabs of the same origin, address and `name` share one
- * connection. Where there is no `SharedWorker`, or it does not start, each tab has its own, as with
+ * Connects through a `SharedWorker`: all tabs of the same origin, URL and `name` share one
+ * connection. If there is no `SharedWorker`, or it does not start, each tab has its own, as with
  * `connect`.
  */
 export function connectShared<Events = AnyEvents>(url: string | URL, options: SharedOptions = {}): Client<Events> {
@@ -33,7 +33,7 @@ export function connectShared<Events = AnyEvents>(url: string | URL, options: Sh
   } catch {
     return new Client<Events>(url, options);
   }
-  // The worker has the pauses, and reports when its connection stands: a tab waits for that.
+  // The worker has the delays, and reports when its connection is open: a tab waits for that.
   const relay = { minDelayMs: 50, maxDelayMs: 1000, connectTimeoutMs: NEVER_MS, token: undefined, transports: ["websocket"] as const };
   const settings: Options = { ...options, ...relay };
   const tab = new Tab(worker, address, options, () => {
@@ -76,7 +76,7 @@ class Tab {
     });
   }
 
-  /** The worker does not run: the next sockets are the tab's own. */
+  /** The worker does not run: further sockets are the tab's own. */
   #fail(): void {
     if (this.#failed) return;
     this.#failed = true;
@@ -111,7 +111,7 @@ class Tab {
     return socket;
   }
 
-  /** A lock that this tab holds while it lives: so the worker learns of one that crashed. */
+  /** A lock that this tab holds while it exists, so that the worker detects a crashed tab. */
   #lock(number: number): { lock?: string } {
     if (number > 1 || typeof navigator.locks === "undefined") return {};
     const lock = `tidings ${performance.timeOrigin} ${Math.random()}`;
@@ -139,7 +139,7 @@ class Tab {
   async #token({ ask, refused }: { ask: number; refused: boolean }): Promise<void> {
     const { token } = this.options;
     try {
-      // There is but one of a fixed token.
+      // A fixed token can't be renewed.
       const found = typeof token === "function" ? await token({ refused }) : refused ? null : token;
       this.#post({ answer: ask, token: found ?? null });
     } catch (thrown) {

@@ -35,7 +35,7 @@ interface Details {
   retryAfterMs?: number;
 }
 
-/** What `google.rpc.Status.details` say: `RetryInfo` and the first violation of `BadRequest`. */
+/** The content of `google.rpc.Status.details`: `RetryInfo` and the first violation of `BadRequest`. */
 function detailsOf(anys: { type: string; value: Uint8Array }[]): Details {
   const found: Details = {};
   for (const { type, value } of anys) {
@@ -72,7 +72,7 @@ export function errorOfCall(error: any): TidingsError {
   return new TidingsError(code, error.details || error.message, details, retryAfterMs);
 }
 
-/** A `google.rpc.Status` within an answer. */
+/** A `google.rpc.Status` within a response. */
 export function errorOfStatus({ code, message, details = [] }: any): TidingsError {
   const found = detailsOf(details.map((any: any) => ({ type: any.typeUrl ?? any.type_url ?? "", value: any.value ?? new Uint8Array() })));
   return new TidingsError(CODES[code as number] ?? "internal", message, found.details, found.retryAfterMs);

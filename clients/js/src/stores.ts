@@ -2,7 +2,7 @@ import type { Client } from "./client.js";
 import { appendEvent, changePresence } from "./lists.js";
 import type { AnyEvents, EventOf, Presence, StateChange, SubscribeOptions, TypePattern } from "./types.js";
 
-/** As much of Svelte's store contract as is kept: `$store` reads it in a component. */
+/** The supported part of Svelte's store contract: `$store` reads it in a component. */
 export interface Readable<Value> {
   subscribe(run: (value: Value) => void): () => void;
 }
@@ -15,7 +15,7 @@ export interface EventsValue<Event> {
   error?: Error;
 }
 
-/** A store that follows something while anybody reads it. */
+/** A store that is subscribed while it has readers. */
 function readable<Value>(initial: Value, follow: (set: (change: (before: Value) => Value) => void) => () => void): Readable<Value> {
   const readers = new Set<(value: Value) => void>();
   let value = initial;
@@ -48,7 +48,7 @@ function readable<Value>(initial: Value, follow: (set: (change: (before: Value) 
   };
 }
 
-/** A store of the newest events of a channel, oldest first, each once; at most `limit`, 100 unless told. */
+/** A store of the newest events of a channel, oldest first, each once; at most `limit`, 100 by default. */
 export function eventsStore<Events = AnyEvents, const Pattern extends TypePattern<Events> = keyof Events & string>(
   client: Client<Events>,
   channel: string,
@@ -76,7 +76,7 @@ export function eventsStore<Events = AnyEvents, const Pattern extends TypePatter
   });
 }
 
-/** A store of who follows a channel. The store itself is a follower while it is read. */
+/** A store of the users present in a channel. The store itself counts as present while it is read. */
 export function presenceStore(client: Client<any>, channel: string): Readable<Presence & { error?: Error }> {
   return readable<Presence & { error?: Error }>({ channel, users: [], total: 0 }, (set) => {
     const failed = (error: Error) => set((before) => ({ ...before, error }));

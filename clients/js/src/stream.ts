@@ -1,7 +1,7 @@
 import { TidingsError } from "./errors.js";
 import type { Gap, TidingsEvent } from "./types.js";
 
-/** Events that wait for a `for await` loop: as many as may, and what then is said. */
+/** Events buffered for a `for await` loop, with a limit and a policy for exceeding it. */
 export class Stream implements AsyncIterableIterator<any> {
   readonly #events: TidingsEvent[] = [];
   #waiting: { resolve: (result: IteratorResult<any>) => void; reject: (error: Error) => void }[] = [];
@@ -29,7 +29,7 @@ export class Stream implements AsyncIterableIterator<any> {
     this.#events.push(event);
   }
 
-  /** Nothing more comes: the loop ends after what waits, with an error or without. */
+  /** No more events: the loop ends after the buffered ones, with an error or without. */
   end(error?: Error): void {
     this.#end ??= error ? { error } : {};
     for (const { resolve, reject } of this.#waiting) {
@@ -44,7 +44,7 @@ export class Stream implements AsyncIterableIterator<any> {
     if (event) return Promise.resolve({ value: event, done: false });
     if (!this.#end) return new Promise((resolve, reject) => this.#waiting.push({ resolve, reject }));
     const { error } = this.#end;
-    // Told once, as generators do.
+    // Reported once, as generators do.
     this.#end = {};
     return error ? Promise.reject(error) : Promise.resolve({ value: undefined, done: true });
   }

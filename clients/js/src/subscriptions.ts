@@ -1,14 +1,17 @@
 import { errorOf, type TidingsError } from "./errors.js";
-import type { Follower } from "./follower.js";
+import type { Subscriber } from "./subscriber.js";
 import { type Terms, Topic } from "./topic.js";
 import type { Gap, PresenceChange, TidingsEvent } from "./types.js";
 
-/** What may stand in one `subscribe`, in characters: with filter and types under the server's limit of 64 KiB. */
+/**
+ * The most characters of one `subscribe` message: with filter and types it stays below the server's
+ * limit of 64 KiB.
+ */
 const MESSAGE = 50_000;
-/** Refusals after which the same may be asked again. */
+/** Error codes after which the same request may be repeated. */
 const PASSING = new Set(["unavailable", "internal", "resource_exhausted"]);
 
-/** What the subscriptions need of the connection. */
+/** The operations that the subscriptions need of the connection. */
 export interface Wire {
   readonly ready: boolean;
   send(message: object): void;
@@ -16,12 +19,12 @@ export interface Wire {
   nextId(): number;
 }
 
-/** All that is followed, and who of the application gets what. */
+/** All subscribed channels, with the application's subscriptions to them. */
 export class Subscriptions {
   readonly #topics = new Map<string, Topic>();
   readonly #dirty = new Set<Topic>();
   readonly #left = new Set<string>();
-  /** Refused for now: asked for again together, as one message. */
+  /** Temporarily refused: requested again together, in one message. */
   readonly #refusedNow = new Set<Topic>();
   #retry: { at: number; timer: ReturnType<typeof setTimeout> } | undefined;
   #flushing = false;
@@ -29,65 +32,65 @@ export class Subscriptions {
 
   constructor(readonly wire: Wire) {}
 
-  /** Whether nothing is followed. */
+  /** Whether there are no subscriptions. */
   get empty(): boolean {
     return this.#topics.size === 0;
   }
 
   /** Whether a subscription can be added: a connection has one filter for each channel. */
-  takes(channel: string, follower: Follower): boolean {
+  takes(channel: string, subscriber: Subscriber): boolean {
     const topic = this.#topics.get(channel);
-    return !topic || topic.filter === (follower.options.filter ?? "");
+    return !topic || topic.filter === (subscriber.options.filter ?? "");
   }
 
   /** Adds a subscription that it `takes`. */
-  add(channel: string, follower: Follower): void {
-    const filter = follower.options.filter ?? "";
+  add(channel: string, subscriber: Subscriber): void {
+    const filter = subscriber.options.filter ?? "";
     let topic = this.#topics.get(channel);
     if (!topic) this.#topics.set(channel, (topic = new Topic(channel, filter)));
-    const begun = topic.asked || [...topic.followers].some((other) => other.at || other.stood);
-    topic.followers.add(follower);
-    if (begun && follower.rewind) return void this.#rewind(topic, follower);
-    if (topic.needs(follower)) return this.#ask(topic);
+    const begun = topic.asked || [...topic.subscribers].some((other) => other.at || other.stood);
+    topic.subscribers.add(subscriber);
+    if (begun && subscriber.rewind) return void this.#rewind(topic, subscriber);
+    if (topic.needs(subscriber)) return this.#ask(topic);
     const stands = topic;
     queueMicrotask(() => {
-      if (!stands.followers.has(follower)) return;
-      if (stands.live) stands.join(follower);
+      if (!stands.subscribers.has(subscriber)) return;
+      if (stands.live) stands.join(subscriber);
       else this.#ask(stands);
     });
   }
 
-  /** Takes a subscription away. */
-  remove(channel: string, follower: Follower): void {
+  /** Removes a subscription. */
+  remove(channel: string, subscriber: Subscriber): void {
     const topic = this.#topics.get(channel);
     if (!topic) return;
-    const was = topic.followers.delete(follower) || topic.arriving.delete(follower);
-    if (!was || topic.followers.size || topic.arriving.size) return;
+    const was = topic.subscribers.delete(subscriber) || topic.arriving.delete(subscriber);
+    if (!was || topic.subscribers.size || topic.arriving.size) return;
     this.#drop(topic);
     this.#left.add(channel);
     this.#flushSoon();
   }
 
-  /** There is a connection: resumes everything. */
+  /** A connection is open: resumes everything. */
   opened(): void {
     for (const topic of this.#topics.values()) this.#dirty.add(topic);
     this.#left.clear();
     this.#flush();
   }
 
-  /** The connection is lost. `tooBig`: because a message was. */
+  /** The connection is lost. `tooBig`: because of an oversized message. */
   lost(tooBig: boolean): void {
     for (const topic of this.#topics.values()) topic.lost();
     if (tooBig) this.#message = Math.max(1024, this.#message / 2);
   }
 
-  /** The end of every subscription. */
+  /** Ends every subscription. */
   fail(error: Error): void {
     clearTimeout(this.#retry?.timer);
     for (const topic of [...this.#topics.values()]) this.#end(topic, error);
   }
 
-  /** Takes a message of the server; false if it is none for a subscription. */
+  /** Handles a server message; false if it concerns no subscription. */
   take(message: any): boolean {
     switch (message.type) {
       case "subscribed":
@@ -112,12 +115,12 @@ export class Subscriptions {
     }
   }
 
-  /** Hands an event on; false if nobody has asked for it. */
+  /** Delivers an event; false if no subscription matches it. */
   event(event: TidingsEvent): boolean {
     const { channel, offset } = event;
     if (channel === undefined) return false;
     const exact = this.#topics.get(channel);
-    // Read first: `take` moves on.
+    // Read first, because `take` advances it.
     const fresh = !exact || offset === undefined || offset > exact.top;
     const patterns = this.#patterns(channel);
     exact?.take(event);
@@ -131,32 +134,35 @@ export class Subscriptions {
     return names.flatMap((name) => this.#topics.get(name) ?? []);
   }
 
-  /** A `rewind` where others are further already: finds out from where, and resumes from there. */
-  async #rewind(topic: Topic, follower: Follower): Promise<void> {
+  /**
+   * A `rewind` on a channel where other subscriptions are further ahead: determines the start
+   * position, and resumes from there.
+   */
+  async #rewind(topic: Topic, subscriber: Subscriber): Promise<void> {
     const { channel } = topic;
-    const count = follower.rewind;
-    // Until then it takes no part.
-    topic.followers.delete(follower);
-    topic.arriving.add(follower);
+    const count = subscriber.rewind;
+    // Until then it gets no events.
+    topic.subscribers.delete(subscriber);
+    topic.arriving.add(subscriber);
     let failure: TidingsError | undefined;
     try {
       const { epoch, offset, events } = await this.wire.ask({ type: "history", channel, limit: 1 });
       const oldest = events[0]?.offset ?? offset + 1;
-      follower.at = { epoch, offset: Math.max(0, offset - count, oldest - 1) };
+      subscriber.at = { epoch, offset: Math.max(0, offset - count, oldest - 1) };
     } catch (error) {
-      // Without history there is nothing to go back to.
+      // Without history there is nothing to rewind to.
       if ((error as TidingsError).code !== "failed_precondition") failure = error as TidingsError;
     }
-    follower.rewind = 0;
-    if (!topic.arriving.delete(follower)) return;
+    subscriber.rewind = 0;
+    if (!topic.arriving.delete(subscriber)) return;
     if (failure) {
-      follower.to.ended(failure);
-      if (!topic.followers.size && !topic.arriving.size) this.#end(topic, failure);
+      subscriber.to.ended(failure);
+      if (!topic.subscribers.size && !topic.arriving.size) this.#end(topic, failure);
       return;
     }
-    topic.followers.add(follower);
-    if (topic.needs(follower)) this.#ask(topic);
-    else topic.join(follower);
+    topic.subscribers.add(subscriber);
+    if (topic.needs(subscriber)) this.#ask(topic);
+    else topic.join(subscriber);
   }
 
   #ask(topic: Topic): void {
@@ -164,7 +170,7 @@ export class Subscriptions {
     this.#flushSoon();
   }
 
-  /** Later in this turn: what is subscribed to together is asked for together. */
+  /** Deferred to the end of this turn: subscriptions made together are requested together. */
   #flushSoon(): void {
     if (this.#flushing) return;
     this.#flushing = true;
@@ -181,7 +187,7 @@ export class Subscriptions {
     if (left.length) this.wire.send({ type: "unsubscribe", id: this.wire.nextId(), channels: left });
     const groups = new Map<string, { terms: Terms; topics: Topic[] }>();
     for (const topic of this.#dirty) {
-      if (!topic.followers.size) continue;
+      if (!topic.subscribers.size) continue;
       const terms = topic.terms();
       const key = JSON.stringify(terms);
       const group = groups.get(key);
@@ -192,7 +198,7 @@ export class Subscriptions {
     for (const { terms, topics } of groups.values()) this.#subscribe(terms, topics);
   }
 
-  /** One message for all channels with the same terms, unless it would be too big. */
+  /** One message for all channels with the same terms, unless it would be too large. */
   #subscribe(terms: Terms, topics: Topic[]): void {
     let channels: string[] = [];
     let since: Record<string, object> = {};
@@ -245,15 +251,15 @@ export class Subscriptions {
     topic.asked = undefined;
     const passing = PASSING.has(error.code) && (error.code !== "resource_exhausted" || error.retryAfterMs);
     if (!passing) return this.#end(topic, error);
-    // Grows with each refusal in a row, whatever the server says.
+    // Grows with each refusal in a row, whatever the server advises.
     const grown = Math.random() * Math.min(30_000, 1000 * 2 ** topic.failures++);
     const advised = (error.retryAfterMs ?? 0) * (1 + Math.random() / 4);
-    // The first time the server's word is enough.
+    // The first time the server's advice is used as it is.
     const first = error.retryAfterMs !== undefined && topic.failures === 1;
     this.#retryIn(topic, first ? advised : Math.max(advised, grown));
   }
 
-  /** Asks again for a topic; all that wait are asked for when the last of them may be. */
+  /** Requests a topic again; all waiting topics are requested when the last of them may be. */
   #retryIn(topic: Topic, wait: number): void {
     this.#refusedNow.add(topic);
     const at = Date.now() + wait;
@@ -272,15 +278,15 @@ export class Subscriptions {
 
   #end(topic: Topic | undefined, error: Error): void {
     if (!topic) return;
-    const followers = [...topic.followers, ...topic.arriving];
+    const subscribers = [...topic.subscribers, ...topic.arriving];
     this.#drop(topic);
-    for (const follower of followers) follower.to.ended(error);
+    for (const subscriber of subscribers) subscriber.to.ended(error);
   }
 
   #drop(topic: Topic): void {
     this.#topics.delete(topic.channel);
     this.#dirty.delete(topic);
-    topic.followers.clear();
+    topic.subscribers.clear();
     topic.arriving.clear();
   }
 
@@ -294,7 +300,7 @@ export class Subscriptions {
     const { channel, user, type } = message;
     const change: PresenceChange = { channel, user, joined: type === "presence_joined" };
     for (const topic of [this.#topics.get(channel), ...this.#patterns(channel)]) {
-      for (const follower of [...(topic?.followers ?? [])]) follower.to.presence(change);
+      for (const subscriber of [...(topic?.subscribers ?? [])]) subscriber.to.presence(change);
     }
   }
 }

@@ -1,10 +1,10 @@
 import { TidingsError } from "./errors.js";
 import type { TokenProvider } from "./types.js";
 
-/** A token with less than this many milliseconds left is not used for a new connection. */
+/** A token with less remaining lifetime than this, in milliseconds, is not used for a new connection. */
 const SPARE_MS = 30_000;
 
-/** Knows the token, and asks for another one where it has to; never twice at a time. */
+/** Stores the token, and fetches another one when necessary; never twice at a time. */
 export class Tokens {
   #token: string | null | undefined;
   #expires = Infinity;
@@ -13,7 +13,7 @@ export class Tokens {
 
   constructor(public source: string | TokenProvider | undefined) {}
 
-  /** Whether asking again may bring another token. */
+  /** Whether fetching again may return another token. */
   get canRenew(): boolean {
     return typeof this.source === "function";
   }
@@ -25,7 +25,7 @@ export class Tokens {
     return good ? Promise.resolve(this.#token!) : this.renew();
   }
 
-  /** A new token. Whoever asks while one is under way gets the same. */
+  /** A new token. Callers during a fetch share its result. */
   renew(): Promise<string | null> {
     const { source } = this;
     if (typeof source !== "function") return Promise.resolve(source ?? null);
@@ -45,12 +45,12 @@ export class Tokens {
     return token;
   }
 
-  /** The server has taken the token, until then (milliseconds of this machine's clock). */
+  /** The server has accepted the token, until then (milliseconds of this machine's clock). */
   accepted(expires: number): void {
     this.#expires = expires;
   }
 
-  /** The server has not taken it, or no longer. */
+  /** The server has refused it, or no longer accepts it. */
   refused(): void {
     this.#refused = true;
   }

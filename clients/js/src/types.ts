@@ -1,26 +1,26 @@
-/** The event types of an application and what their `data` is: `{ "project.updated": { status: string } }`. */
+/** The event types of an application with the types of their `data`: `{ "project.updated": { status: string } }`. */
 export type AnyEvents = Record<string, any>;
 
-/** A place in a channel. Offsets count from 1 within an epoch. */
+/** A position in a channel. Offsets count from 1 within an epoch. */
 export interface Position {
   epoch: string;
   offset: number;
 }
 
-/** An event as a handler gets it. */
+/** An event, as a handler gets it. */
 export interface TidingsEvent<Type extends string = string, Data = any> {
   type: Type;
-  /** Missing where the event was sent straight to this user, role or connection. */
+  /** Missing if the event was sent directly to this user, role or connection. */
   channel?: string;
   id: string;
   /** RFC 3339. */
   timestamp: string;
   /** Only with history. */
   offset?: number;
-  /** Only with history: with `offset` the position to keep for a later `since`. */
+  /** Only with history: together with `offset` the position to keep for a later `since`. */
   epoch?: string;
   headers?: Record<string, string>;
-  /** As published; missing where the payload is not JSON. */
+  /** As published; missing if the payload is not JSON. */
   data: Data;
   /** A payload that is not JSON. */
   data_base64?: string;
@@ -32,7 +32,7 @@ export interface TidingsEvent<Type extends string = string, Data = any> {
 /** Names of event types, exact or with a trailing `*`. */
 export type TypePattern<Events> = (keyof Events & string) | `${string}*`;
 
-/** The event types that a name or pattern stands for. */
+/** The event types that a name or pattern matches. */
 type Matching<Events, Pattern> = Pattern extends `${infer Start}*`
   ? Extract<keyof Events & string, `${Start}${string}`>
   : Pattern & keyof Events;
@@ -42,20 +42,20 @@ export type EventOf<Events, Pattern = keyof Events & string> = {
   [Type in Matching<Events, Pattern> & string]: TidingsEvent<Type, Events[Type]>;
 }[Matching<Events, Pattern> & string];
 
-/** How a subscription stands. */
+/** The state of a subscription. */
 export interface Subscribed {
   channel: string;
-  /** Where the channel stands; missing without history. */
+  /** The channel's position; missing without history. */
   epoch?: string;
   offset?: number;
   /**
-   * Whether nothing was missed since the position from which it resumed. `false`: load the state
-   * anew. Missing where there was nothing to resume.
+   * Whether nothing was missed since the position from which it resumed. `false`: reload the state.
+   * Missing if there was nothing to resume.
    */
   recovered?: boolean;
 }
 
-/** Events that will not come. `from` and `to` are 0 where the channel has no history. */
+/** Events that will not be delivered. `from` and `to` are 0 if the channel has no history. */
 export interface Gap {
   channel: string;
   from: number;
@@ -63,7 +63,7 @@ export interface Gap {
   reason: "slow_consumer" | "conflated" | "expired" | "unavailable" | (string & {});
 }
 
-/** Somebody came to a channel or left it. */
+/** A user joined or left a channel. */
 export interface PresenceChange {
   channel: string;
   user: string | null;
@@ -76,28 +76,28 @@ export type Stale = { recovered: false; channel: string } | Gap;
 export interface SubscribeOptions<Pattern extends string = string> {
   /** Only these types: exact, or with a trailing `*`. */
   eventTypes?: readonly Pattern[];
-  /** A CEL expression. A further filter for the same channel takes a further connection. */
+  /** A CEL expression. A further filter for the same channel needs a further connection. */
   filter?: string;
   /** Resume after this position. */
   since?: Position;
-  /** Begin with the newest so many events. */
+  /** Begin with the newest *n* events. */
   rewind?: number;
-  /** The state is to be loaded anew: `recovered: false`, or a `gap` other than `conflated`. */
+  /** The state must be reloaded: `recovered: false`, or a `gap` other than `conflated`. */
   onStale?: (why: Stale) => void;
-  /** The subscription stands: at the beginning, and again after each reconnect. */
+  /** The subscription is confirmed: at the beginning, and again after each reconnect. */
   onSubscribed?: (how: Subscribed) => void;
   onGap?: (gap: Gap) => void;
   onPresence?: (change: PresenceChange) => void;
-  /** The subscription was refused or taken away; nothing more comes. */
+  /** The subscription was refused or ended by the server; nothing more is delivered. */
   onError?: (error: Error) => void;
 }
 
 export interface StreamOptions<Pattern extends string = string> extends SubscribeOptions<Pattern> {
-  /** Events that may wait for the loop; 1000 unless told. */
+  /** The most events buffered for the loop; 1000 by default. */
   bufferLimit?: number;
   /**
-   * When more wait: `fail` (the default) ends the loop with `resource_exhausted` after what waits,
-   * `drop_oldest` goes on, and says so with a gap of the reason `buffer_full`.
+   * At the limit, `fail` (the default) ends the loop with `resource_exhausted` after the buffered
+   * events, `drop_oldest` continues, with a gap of the reason `buffer_full`.
    */
   overflow?: "fail" | "drop_oldest";
 }
@@ -105,9 +105,9 @@ export interface StreamOptions<Pattern extends string = string> extends Subscrib
 /** A subscription. */
 export interface Subscription {
   readonly channel: string;
-  /** The last position: what to give as `since` to go on from here. */
+  /** The last position: pass it as `since` to continue from here. */
   readonly position: Position | undefined;
-  /** Resolves when it stands for the first time; rejects where it is refused. */
+  /** Resolves when it is confirmed for the first time; rejects if it is refused. */
   readonly ready: Promise<Subscribed>;
   unsubscribe(): void;
 }
@@ -117,9 +117,9 @@ export interface EventStream<Event> extends Subscription, AsyncIterable<Event> {
 
 export interface PublishOptions {
   headers?: Record<string, string>;
-  /** For conflation. */
+  /** The conflation key. */
   key?: string;
-  /** One is made up unless given, so that a repeat after a drop is not published twice. */
+  /** Generated by default, so that a repeat after a disconnect is not published twice. */
   idempotencyKey?: string;
   /** W3C Trace Context. */
   traceparent?: string;
@@ -127,18 +127,18 @@ export interface PublishOptions {
 }
 
 export interface Published {
-  /** The event's. */
+  /** The event's id. */
   id: string;
   epoch?: string;
   offset?: number;
-  /** True where this idempotency key was published before. */
+  /** True if this idempotency key was published before. */
   duplicate?: boolean;
 }
 
 export interface HistoryOptions {
-  /** 1 to 1000; 100 unless told. */
+  /** 1 to 1000; 100 by default. */
   limit?: number;
-  /** Only what is after this position; with `reverse`, before it. */
+  /** Only events after this position; with `reverse`, before it. */
   since?: Position;
   /** Newest first. */
   reverse?: boolean;
@@ -147,7 +147,7 @@ export interface HistoryOptions {
 export interface History<Event = TidingsEvent> {
   channel: string;
   epoch: string;
-  /** Where the channel stands. */
+  /** The channel's position. */
   offset: number;
   events: Event[];
 }
@@ -159,16 +159,16 @@ export interface Presence {
 }
 
 export type State =
-  /** A connection is being made. */
+  /** A connection is being opened. */
   | "connecting"
   /** Connected and, with a token, authenticated. */
   | "open"
   /** The connection was lost; the next attempt follows. */
   | "waiting"
-  /** The end: by `close()`, or by the server. */
+  /** Closed by `close()`, or by the server. */
   | "closed";
 
-/** How the client stands. */
+/** The state of the client. */
 export interface StateChange {
   state: State;
   /** With `waiting` and `closed`: the close code (RFC 6455, or the server's own from 4400). */
@@ -178,13 +178,13 @@ export interface StateChange {
   delayMs?: number;
 }
 
-/** Asked before connecting, with a token's end near, and when one was refused. `null`: none. */
+/** Called before connecting, shortly before a token expires, and when one was refused. `null`: no token. */
 export type TokenProvider = (why: {
-  /** True where the last token expired or was refused. */
+  /** True if the last token expired or was refused. */
   refused: boolean;
 }) => string | null | Promise<string | null>;
 
-/** As much of the standard `WebSocket` as is needed. */
+/** The required part of the standard `WebSocket`. */
 export interface WebSocketLike {
   onopen: ((event: any) => void) | null;
   onmessage: ((event: any) => void) | null;
@@ -197,46 +197,46 @@ export interface WebSocketLike {
 export type WebSocketClass = new (url: string, protocols: string[]) => WebSocketLike;
 
 export interface Options {
-  /** A token, or better a function that gets one: only so can it be renewed. */
+  /** A token, or better a function that fetches one: only then can it be renewed. */
   token?: string | TokenProvider;
-  /** What the server's operator sees. */
+  /** Shown to the server's operator. */
   clientType?: string;
   clientName?: string;
-  /** The class to connect with; `globalThis.WebSocket` unless told. Node 20 has none: see `ws`. */
+  /** The class to connect with; `globalThis.WebSocket` by default. Node 20 has none: see `ws`. */
   WebSocket?: WebSocketClass;
   /**
-   * What to connect with, the best first: `["websocket", "sse"]` unless told. The next one has its
-   * turn where two attempts in a row bring no connection.
+   * The transports in order of preference: `["websocket", "sse"]` by default. The next one is tried
+   * after two failed attempts in a row.
    */
   transports?: readonly ("websocket" | "sse")[];
-  /** Requests that may wait for a connection or an answer; 1000 unless told. */
+  /** The most requests that wait for a connection or a reply; 1000 by default. */
   queueLimit?: number;
-  /** Milliseconds that a request may take, waiting included; 30 000 unless told. */
+  /** Milliseconds that a request may take, including waiting; 30 000 by default. */
   requestTimeoutMs?: number;
-  /** The first pause before a reconnect is up to this; it doubles. 1000 unless told. */
+  /** The upper bound of the first reconnect delay; it doubles. 1000 by default. */
   minDelayMs?: number;
-  /** The longest pause; 30 000 unless told. */
+  /** The longest delay; 30 000 by default. */
   maxDelayMs?: number;
-  /** Milliseconds that a connection may take to stand; 15 000 unless told. */
+  /** Milliseconds that opening a connection may take; 15 000 by default. */
   connectTimeoutMs?: number;
   /**
-   * Asked where the server ends the connection for good (4403, 4410, a token that is refused and
-   * can't be renewed): `true` goes on nevertheless.
+   * Called when the server closes the connection permanently (4403, 4410, a token that is refused
+   * and can't be renewed): `true` reconnects nevertheless.
    */
   reconnect?: (close: { code: number; reason: string }) => boolean;
   /** `false`: never sends `receive` confirmations. */
   confirm?: boolean;
 }
 
-/** What a client tells besides the events of its subscriptions. */
+/** The events of a client, in addition to those of its subscriptions. */
 export interface ClientEvents {
   state: StateChange;
-  /** What went wrong outside of a request: a handler that threw, a token that can't be had. */
+  /** An error outside of a request: a handler that threw, a token that can't be fetched. */
   error: Error;
-  /** Events that no subscription takes: sent straight to the user, or followed automatically. */
+  /** Events that match no subscription: sent directly to the user, or subscribed automatically. */
   event: TidingsEvent;
   subscribed: Subscribed;
   gap: Gap;
-  /** What `onStale` hears, of every subscription. */
+  /** The argument of `onStale`, for every subscription. */
   stale: Stale;
 }

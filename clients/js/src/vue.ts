@@ -5,10 +5,10 @@ import type { AnyEvents, EventOf, Presence, StateChange, SubscribeOptions, TypeP
 
 const KEY: InjectionKey<Client<any>> = Symbol("tidings");
 
-/** A value that components read and don't write. */
+/** A value that components read but don't write. */
 type Shown<Value> = Readonly<ShallowRef<Value>>;
 
-/** Gives the components inside a client: call it in `setup`, or use `tidings(client)` as a plugin. */
+/** Provides a client to the components inside: call it in `setup`, or use `tidings(client)` as a plugin. */
 export function provideTidings(client: Client<any>): void {
   provide(KEY, client);
 }
@@ -25,7 +25,7 @@ export function useTidings<Events = AnyEvents>(): Client<Events> {
   return client;
 }
 
-/** Reads a store until the scope ends; another key begins another one. */
+/** Reads a store until the scope ends; another key starts another store. */
 function read<Value>(blank: Value, key: () => string | null, store: () => Readable<Value>): Shown<Value> {
   const value = shallowRef(blank) as ShallowRef<Value>;
   let stop: (() => void) | undefined;
@@ -35,7 +35,7 @@ function read<Value>(blank: Value, key: () => string | null, store: () => Readab
       stop?.();
       stop = undefined;
       value.value = blank;
-      // On a server nothing would end it.
+      // During server-side rendering nothing would end it.
       if (now !== null && typeof document !== "undefined") stop = store().subscribe((found) => (value.value = found));
     },
     { immediate: true, flush: "sync" },
@@ -47,7 +47,7 @@ function read<Value>(blank: Value, key: () => string | null, store: () => Readab
   return shallowReadonly(value) as Shown<Value>;
 }
 
-/** The newest events of a channel, and how the subscription stands. Channel and options may be refs or getters. */
+/** The newest events of a channel, and the state of the subscription. Channel and options may be refs or getters. */
 export function useEvents<Events = AnyEvents, const Pattern extends TypePattern<Events> = keyof Events & string>(
   channel: MaybeRefOrGetter<string | null>,
   options: MaybeRefOrGetter<SubscribeOptions<Pattern> & { limit?: number }> = {},
@@ -62,7 +62,7 @@ export function useEvents<Events = AnyEvents, const Pattern extends TypePattern<
   return read(blank, key, () => eventsStore<Events, Pattern>(client, toValue(channel)!, toValue(options)));
 }
 
-/** Who follows a channel. */
+/** The users present in a channel. */
 export function usePresence(channel: MaybeRefOrGetter<string | null>): Shown<Presence & { error?: Error }> {
   const client = useTidings();
   const blank = { channel: "", users: [], total: 0 };

@@ -1,4 +1,4 @@
-/** A message for or from gRPC. */
+/** A gRPC message. */
 export type Wired = Record<string, any>;
 
 /** A `google.protobuf.Duration` in milliseconds. */
@@ -13,7 +13,7 @@ export function dateOf(timestamp: Wired | null | undefined): Date {
 
 const isJson = (type: string) => /^application\/(json|[\w.-]+\+json)\b/i.test(type);
 
-/** An event as handlers get it everywhere; a payload that is not JSON as bytes. */
+/** An event as handlers get it on every transport; a payload that is not JSON as bytes. */
 export function eventOf({ position, time, contentType, headers, data, id, type, channel, source, traceparent, tracestate }: Wired): any {
   const json = !contentType || isJson(contentType);
   return {

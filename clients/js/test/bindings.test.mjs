@@ -23,7 +23,7 @@ beforeEach(async () => {
   sockets = fake.sockets;
   client = connect("ws://test/ws", { WebSocket: fake.Fake, transports: ["websocket"], minDelayMs: 0 });
   await settle();
-  sockets[0].greet();
+  sockets[0].welcome();
   await settle();
 });
 
@@ -63,7 +63,7 @@ describe("React", () => {
     await render(createElement(List, { filter: "two" }));
     assert.equal(shown.list, "");
     const socket = sockets.find((one) => one.of("subscribe").some(({ filter }) => filter === "two")) ?? sockets[1];
-    if (!socket.of("subscribe").length) await say(() => socket.greet());
+    if (!socket.of("subscribe").length) await say(() => socket.welcome());
     await say(() => socket.subscribed({ a: 2 }));
     await say(() => socket.event("a", 2, { id: "event-2" }));
     assert.equal(shown.list, "2");
@@ -79,7 +79,7 @@ describe("React", () => {
   it("shows two filters of one channel in two components", async () => {
     const both = [createElement(List, { key: 1, name: "one", filter: "one" }), createElement(List, { key: 2, name: "two", filter: "two" })];
     await render(...both);
-    await say(() => sockets[1].greet());
+    await say(() => sockets[1].welcome());
     for (const [n, socket] of sockets.entries()) {
       await say(() => socket.subscribed({ a: 0 }));
       await say(() => socket.event("a", n + 1));

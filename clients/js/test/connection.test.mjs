@@ -20,7 +20,7 @@ describe("reconnecting", () => {
   }
 
   async function open() {
-    sockets.at(-1).greet();
+    sockets.at(-1).welcome();
     await settle();
     assert.equal(client.state, "open");
   }
@@ -229,7 +229,7 @@ describe("tokens", () => {
   it("come before anything else is said", async (t) => {
     await start(t);
     client.subscribe("a", () => {});
-    sockets[0].greet();
+    sockets[0].welcome();
     await settle();
     assert.deepEqual(sockets[0].sent.map(({ type }) => type), ["authenticate"]);
     await accept();
@@ -238,12 +238,12 @@ describe("tokens", () => {
 
   it("are used again while they are good for long enough", async (t) => {
     await start(t);
-    sockets[0].greet();
+    sockets[0].welcome();
     await accept();
     sockets[0].end(1006);
     t.mock.timers.tick(1000);
     await settle();
-    sockets[1].greet();
+    sockets[1].welcome();
     await settle();
     assert.deepEqual([calls.length, sockets[1].of("authenticate")[0].token], [1, "token-1"]);
     await accept(29_000);
@@ -255,7 +255,7 @@ describe("tokens", () => {
 
   it("are renewed on the connection that stands, with one call at a time", async (t) => {
     await start(t);
-    sockets[0].greet();
+    sockets[0].welcome();
     await accept();
     let done;
     give = (why) => (calls.push(why), new Promise((resolve) => (done = resolve)));
@@ -273,7 +273,7 @@ describe("tokens", () => {
 
   it("are asked for again where the provider failed", async (t) => {
     await start(t);
-    sockets[0].greet();
+    sockets[0].welcome();
     await accept();
     const errors = [];
     client.on("error", (error) => errors.push(error.message));
@@ -291,13 +291,13 @@ describe("tokens", () => {
     await start(t);
     const delays = [];
     client.on("state", ({ delayMs }) => delayMs !== undefined && delays.push(delayMs));
-    sockets[0].greet();
+    sockets[0].welcome();
     await accept();
     sockets[0].end(4401, "expired");
     for (let times = 0; times < 3; times++) {
       t.mock.timers.tick(delays.at(-1));
       await settle();
-      sockets.at(-1).greet();
+      sockets.at(-1).welcome();
       await settle();
       await refuse();
     }
@@ -307,7 +307,7 @@ describe("tokens", () => {
 
   it("end the client where there is no other one", async (t) => {
     await start(t);
-    sockets[0].greet();
+    sockets[0].welcome();
     await accept();
     give = () => null;
     sockets[0].end(4401, "expired");
@@ -320,7 +320,7 @@ describe("tokens", () => {
     await start(t, { token: "fixed" });
     const delays = [];
     client.on("state", ({ code, delayMs }) => delayMs !== undefined && delays.push([code, delayMs]));
-    sockets[0].greet();
+    sockets[0].welcome();
     await settle();
     const { id } = sockets[0].of("authenticate").at(-1);
     const error = { type: "error", code: "unavailable", message: "no keys" };
@@ -339,7 +339,7 @@ describe("tokens", () => {
     assert.equal(client.state, "waiting");
     t.mock.timers.tick(delays.at(-1)[1]);
     await settle();
-    sockets[3].greet();
+    sockets[3].welcome();
     await settle();
     assert.equal(sockets[3].of("authenticate")[0].token, "fixed");
     await accept();
@@ -348,7 +348,7 @@ describe("tokens", () => {
 
   it("whose renewal can't be judged leave the connection as it stands", async (t) => {
     await start(t);
-    sockets[0].greet();
+    sockets[0].welcome();
     await accept();
     sockets[0].say({ type: "token_expiring", expires_at: "2026-01-01T00:00:00Z" });
     await settle();
@@ -363,7 +363,7 @@ describe("tokens", () => {
 
   it("that are fixed end the client when they are refused", async (t) => {
     await start(t, { token: "fixed" });
-    sockets[0].greet();
+    sockets[0].welcome();
     await settle();
     assert.equal(sockets[0].of("authenticate")[0].token, "fixed");
     await refuse();

@@ -12,7 +12,7 @@ describe("loops", () => {
     client = connect("ws://test/ws", { WebSocket: fake.Fake, transports: ["websocket"] });
     await settle();
     [socket] = fake.sockets;
-    socket.greet();
+    socket.welcome();
     await settle();
   });
 
@@ -90,7 +90,7 @@ describe("requests", () => {
     const { client, sockets } = await start(t, { queueLimit: 2 });
     const kept = [client.presence("a"), client.presence("b")];
     await assert.rejects(client.presence("c"), { code: "resource_exhausted", message: /queueLimit/ });
-    sockets[0].greet();
+    sockets[0].welcome();
     await settle();
     for (const { id, channel } of sockets[0].of("presence")) sockets[0].say({ type: "presence", id, channel, users: [], total: 0 });
     assert.deepEqual((await Promise.all(kept)).map(({ channel }) => channel), ["a", "b"]);
@@ -98,7 +98,7 @@ describe("requests", () => {
 
   it("are asked again after a drop, a publish with the same idempotency key", async (t) => {
     const { client, sockets } = await start(t);
-    sockets[0].greet();
+    sockets[0].welcome();
     await settle();
     const published = client.publish("a", "count", 1);
     client.publish("a", "count", 2).catch(() => {});
@@ -106,7 +106,7 @@ describe("requests", () => {
     sockets[0].end(1006);
     t.mock.timers.tick(0);
     await settle();
-    sockets[1].greet();
+    sockets[1].welcome();
     await settle();
     assert.deepEqual(sockets[1].of("publish"), sockets[0].of("publish"));
     const [first, second] = sockets[1].of("publish");
@@ -117,7 +117,7 @@ describe("requests", () => {
 
   it("that come too fast are repeated when the server says", async (t) => {
     const { client, sockets } = await start(t);
-    sockets[0].greet();
+    sockets[0].welcome();
     await settle();
     const asked = client.presence("a");
     await settle();
@@ -137,7 +137,7 @@ describe("requests", () => {
 
   it("refused all together slow down once, and go out one at a time after that", async (t) => {
     const { client, sockets } = await start(t);
-    sockets[0].greet();
+    sockets[0].welcome();
     await settle();
     for (let n = 0; n < 100; n++) client.presence("a").catch(() => {});
     await settle();
@@ -150,7 +150,7 @@ describe("requests", () => {
   it("have pauses that differ from client to client", async (t) => {
     const { client, sockets } = await start(t);
     t.mock.method(Math, "random", () => 0.8);
-    sockets[0].greet();
+    sockets[0].welcome();
     await settle();
     client.presence("a").catch(() => {});
     await settle();
@@ -164,7 +164,7 @@ describe("requests", () => {
 
   it("get faster again when the server answers", async (t) => {
     const { client, sockets } = await start(t);
-    sockets[0].greet();
+    sockets[0].welcome();
     await settle();
     const answer = ({ id }) => sockets[0].say({ type: "presence", id, channel: "a", users: [], total: 0 });
     client.presence("a");
@@ -183,7 +183,7 @@ describe("requests", () => {
 
   it("are on their way 32 at a time", async (t) => {
     const { client, sockets } = await start(t);
-    sockets[0].greet();
+    sockets[0].welcome();
     await settle();
     for (let n = 0; n < 40; n++) client.presence("a").catch(() => {});
     await settle();
@@ -195,7 +195,7 @@ describe("requests", () => {
 
   it("fail where no answer comes in time, with the server's error, or too big", async (t) => {
     const { client, sockets } = await start(t, { requestTimeoutMs: 5000 });
-    sockets[0].greet();
+    sockets[0].welcome();
     await settle();
     const late = client.presence("a");
     t.mock.timers.tick(5000);
@@ -213,7 +213,7 @@ describe("requests", () => {
     await assert.rejects(big, { code: "invalid_argument", message: /message_bytes/ });
     t.mock.timers.tick(1);
     await settle();
-    sockets[1].greet();
+    sockets[1].welcome();
     await settle();
     assert.deepEqual(sockets[1].of("publish").map(({ event_type }) => event_type), ["small"]);
   });

@@ -140,7 +140,7 @@ describe("against the server", () => {
       while (cuts < 5) {
         await server.publish("room:load", "count", { n: ++count });
         // No further ahead than history reaches back.
-        await until(() => count - notes.offsets.length < 500 || cuts === 5, "the client to catch up");
+        await until(() => count - notes.offsets.length < 500 || cuts === 5, "the client to recover");
       }
     })();
     for (; cuts < 5; cuts++) {

@@ -12,7 +12,7 @@ describe("subscriptions", () => {
     sockets = fake.sockets;
     client = connect("ws://test/ws", { WebSocket: fake.Fake, transports: ["websocket"], minDelayMs: 0 });
     await settle();
-    sockets[0].greet();
+    sockets[0].welcome();
     await settle();
   });
 
@@ -25,7 +25,7 @@ describe("subscriptions", () => {
     await new Promise((resolve) => client.on("state", ({ state }) => state === "connecting" && resolve()));
     await settle();
     assert.equal(sockets.length, before + 1);
-    sockets.at(-1).greet();
+    sockets.at(-1).welcome();
     await settle();
     return sockets.at(-1);
   }
@@ -231,7 +231,7 @@ describe("subscriptions", () => {
     client.subscribe("b", { filter: "odd" }, () => {});
     await settle();
     assert.equal(sockets.length, 2);
-    sockets[1].greet();
+    sockets[1].welcome();
     await settle();
     assert.deepEqual(sockets.map((socket) => socket.of("subscribe").map(({ channels, filter }) => [channels, filter])), [[[["a", "b"], "odd"]], [[["a"], "even"]]]);
     sockets[0].subscribed({ a: 0, b: 0 });
@@ -247,7 +247,7 @@ describe("subscriptions", () => {
     client.subscribe("a", { filter: "odd" }, () => {});
     const even = client.subscribe("a", { filter: "even" }, () => {});
     await settle();
-    sockets[1].greet();
+    sockets[1].welcome();
     await settle();
     even.unsubscribe();
     t.mock.timers.tick(2000);

@@ -71,8 +71,9 @@ async def until(condition: Callable[[], bool | Awaitable[bool]], what: str, seco
 class Server:
     """A server that can be killed and restarted at the same address."""
 
-    def __init__(self, home: Path, more: str, internal_more: str) -> None:
+    def __init__(self, home: Path, more: str, internal_more: str, preset: str = "") -> None:
         self.home = home
+        self._preset = ["--preset", preset] if preset else []
         self._more = more
         self._internal_more = internal_more
         self._process: subprocess.Popen[bytes] | None = None
@@ -94,7 +95,10 @@ class Server:
         )
         log = (self.home / "log").open("ab")
         process = subprocess.Popen(  # noqa: ASYNC220 - it takes no time that matters here
-            [BINARY, "serve", "--config", config, "--ready-file", ready], stdout=log, stderr=log
+            [BINARY, "serve", "--config", config, "--ready-file", ready, *self._preset],
+            stdout=log,
+            stderr=log,
+            cwd=self.home,
         )
         self._process = process
 
@@ -195,10 +199,10 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
     """Starts servers, which stop with the test."""
     servers: list[Server] = []
 
-    async def begin(more: str = HISTORY, internal_more: str = "") -> Server:
+    async def begin(more: str = HISTORY, internal_more: str = "", preset: str = "") -> Server:
         home = tmp_path / str(len(servers))
         home.mkdir()
-        server = Server(home, more, internal_more)
+        server = Server(home, more, internal_more, preset)
         servers.append(server)
         await server.start()
         return server

@@ -83,10 +83,10 @@ async def test_refused_token_is_replaced_once(server: Server) -> None:
             await client.publish("project:1", "n", 1)
         assert refused.value.code == "unauthenticated"
         with pytest.raises(TidingsError):
-            await anext(client.subscribe("project:1"))
+            await client.subscribe("project:1").__anext__()
     async with server.client(token=lambda: "nonsense") as client:
         with pytest.raises(TidingsError):
-            await anext(client.subscribe("project:1"))
+            await client.subscribe("project:1").__anext__()
 
 
 async def test_failing_provider_is_retried(server: Server) -> None:
@@ -117,7 +117,7 @@ async def test_missing_permissions_are_reported(server: Server) -> None:
             await client.publish("project:1", "n", 1)
         assert refused.value.code == "permission_denied"
         with pytest.raises(TidingsError) as refused:
-            await anext(client.subscribe("project:1"))
+            await client.subscribe("project:1").__anext__()
         assert refused.value.code == "permission_denied"
 
 
@@ -138,7 +138,7 @@ async def test_history_is_paged(server: Server) -> None:
 
 async def test_operators_see_presence(server: Server) -> None:
     async with server.client() as client, client.subscribe("project:1") as following:
-        await anext(following)
+        await following.__anext__()
         stats = await client.stats()
         assert stats.connections.by_transport["grpc"] == 1
         presence = await client.presence("project:1")

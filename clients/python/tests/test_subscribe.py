@@ -14,7 +14,7 @@ DISK = HISTORY + '[history]\nstorage = "disk"\npath = "HOME/data"\n'
 
 
 async def step(subscription: Subscription) -> Event | Gap | Subscribed:
-    return await asyncio.wait_for(anext(subscription), 30)
+    return await asyncio.wait_for(subscription.__anext__(), 30)
 
 
 async def subscribed(subscription: Subscription) -> Subscribed:
@@ -134,12 +134,12 @@ async def test_events_iterator_calls_on_stale(server: Server) -> None:
 
         events = following.events(reload)
         await publish(client, "project:1", range(1))
-        coming = asyncio.ensure_future(anext(events))
+        coming = asyncio.ensure_future(events.__anext__())
         await until(lambda: following.connection_id != "", "it stands")
         await publish(client, "project:2", range(1, 2))
         assert (await asyncio.wait_for(coming, 30)).json() == 1
         assert stale == []
-        coming = asyncio.ensure_future(anext(events))
+        coming = asyncio.ensure_future(events.__anext__())
         server.kill()
         await server.start()
         await until(lambda: sorted(stale) == ["project:1", "project:2"], "both are stale")
@@ -217,7 +217,7 @@ async def test_refused_channel_ends_iteration(server: Server) -> None:
             await step(two)
         assert (refused.value.code, refused.value.channel) == ("invalid_argument", "not a channel")
         with pytest.raises(StopAsyncIteration):
-            await anext(two)
+            await two.__anext__()
 
 
 async def test_subscription_limit_falls_back_to_pattern(start: Start) -> None:
@@ -242,7 +242,7 @@ async def test_cancelled_wait_loses_nothing(server: Server) -> None:
         await subscribed(following)
         for n in range(5):
             with pytest.raises(asyncio.TimeoutError):
-                await asyncio.wait_for(anext(following), 0.01)
+                await asyncio.wait_for(following.__anext__(), 0.01)
             await publish(client, "project:1", range(n, n + 1))
             assert await take(following, 1) == [n]
 
@@ -252,10 +252,11 @@ async def test_closing_ends_iteration(server: Server) -> None:
     first, second = client.subscribe("project:1"), client.subscribe("project:1")
     for following, close in ((first, first.aclose), (second, client.close)):
         await subscribed(following)
-        waiting = asyncio.ensure_future(anext(following, None))
+        waiting = asyncio.ensure_future(following.__anext__())
         await asyncio.sleep(0)
         await close()
-        assert await asyncio.wait_for(waiting, 30) is None
+        with pytest.raises(StopAsyncIteration):
+            await asyncio.wait_for(waiting, 30)
 
 
 async def test_slow_reader_is_bounded_and_sees_gap(start: Start, tmp_path: Path) -> None:

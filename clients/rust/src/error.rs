@@ -212,13 +212,13 @@ mod tests {
     #[test]
     fn broken_call_is_retryable_but_internal_is_not() {
         assert!(Error::from(Status::unknown("h2: connection reset")).is_passing());
-        let told = Status::with_error_details(Code::Internal, "a fault", ErrorDetails::new());
-        let told = Error::from(Status::with_details(
-            told.code(),
-            told.message(),
+        let status = Status::with_error_details(Code::Internal, "a fault", ErrorDetails::new());
+        let status = Error::from(Status::with_details(
+            status.code(),
+            status.message(),
             bytes::Bytes::from_static(&[8, 13]),
         ));
-        assert!(!told.is_passing());
+        assert!(!status.is_passing());
     }
 
     #[test]

@@ -238,8 +238,8 @@ impl Subscription {
                     self.connection_id = connection;
                 }
             }
-            // A message of a newer server, which this client does not know.
-            None => {}
+            // `None` is a message of a newer server, which this client does not know.
+            Some(Message::Heartbeat(_)) | None => {}
         }
         Ok(())
     }

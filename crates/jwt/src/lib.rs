@@ -1,8 +1,9 @@
 //! Signs and verifies JSON Web Tokens (RFC 7519) with ring, the cryptography that TLS uses as well.
 //!
-//! `jsonwebtoken` comes with two providers: one needs aws-lc, whose C takes longer to compile than any crate of this
-//! workspace, the other brings a second implementation of every algorithm. This crate gives it a third one. Each
-//! function here installs that provider for the process first, so that none can be called without it.
+//! `jsonwebtoken` has two providers: one needs aws-lc, whose C takes longer to compile than any
+//! crate of this workspace, the other adds a second implementation of every algorithm. This crate
+//! provides a third. Each function here first installs that provider for the process, so that none
+//! can be called without it.
 
 mod provider;
 
@@ -12,10 +13,12 @@ use jsonwebtoken::errors::Result;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
 use serde::Serialize;
 
-/// Makes a token of the claims.
+/// Signs a token with these claims.
 ///
 /// # Errors
-/// The key can't be used with the algorithm of the header, or the claims can't be written as JSON.
+///
+/// The key can't be used with the algorithm of the header, or the claims can't be serialized as
+/// JSON.
 pub fn encode<T: Serialize>(header: &Header, claims: &T, key: &EncodingKey) -> Result<String> {
     install();
     jsonwebtoken::encode(header, claims, key)
@@ -30,10 +33,11 @@ pub fn sign(message: &[u8], key: &EncodingKey, algorithm: Algorithm) -> Result<S
     jsonwebtoken::crypto::sign(message, key, algorithm)
 }
 
-/// True if the signature, in base64url, is that of the message.
+/// True if the signature, in base64url, matches the message.
 ///
 /// # Errors
-/// The key can't be used with this algorithm, or the signature is no base64url.
+///
+/// The key can't be used with this algorithm, or the signature is not base64url.
 pub fn verify(
     signature: &str,
     message: &[u8],
@@ -44,11 +48,11 @@ pub fn verify(
     jsonwebtoken::crypto::verify(signature, message, key, algorithm)
 }
 
-/// Installs the provider, once in a process.
+/// Installs the provider, once per process.
 fn install() {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {
-        // Fails only where the process has a provider already, which then stays in use.
+        // Fails only if the process has a provider already, which then stays in use.
         let _kept = provider::RING.install_default();
     });
 }

@@ -16,7 +16,8 @@ use ring::signature::{
 use ring::{digest, hmac};
 use signature::{Error, Signer, Verifier};
 
-/// Every algorithm of `jsonwebtoken`. It makes no JWKs out of keys: nothing here asks for that.
+/// Supports every algorithm of `jsonwebtoken`. It does not convert keys to JWKs, because nothing
+/// here needs that.
 pub(crate) static RING: CryptoProvider = CryptoProvider {
     signer_factory: signer,
     verifier_factory: verifier,
@@ -71,7 +72,7 @@ fn signer(algorithm: &Algorithm, key: &EncodingKey) -> Result<Box<dyn JwtSigner>
         Algorithm::PS256 => rsa_key(&RSA_PSS_SHA256, bytes)?,
         Algorithm::PS384 => rsa_key(&RSA_PSS_SHA384, bytes)?,
         Algorithm::PS512 => rsa_key(&RSA_PSS_SHA512, bytes)?,
-        // PKCS #8 of version 1 has no public key beside the private one, which ring would compare.
+        // PKCS #8 version 1 has no public key next to the private one, which ring would compare.
         Algorithm::EdDSA => SigningKey::Ed(
             Ed25519KeyPair::from_pkcs8_maybe_unchecked(bytes)
                 .map_err(|_| ErrorKind::InvalidEddsaKey)?,

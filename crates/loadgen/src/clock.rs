@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// Nanoseconds of `CLOCK_MONOTONIC`: the same count in every process of this machine, never
-/// set back, so that an event may be stamped by one process and judged by another.
+/// Nanoseconds of `CLOCK_MONOTONIC`: the same count in every process of this machine, never set
+/// back, so that one process may stamp an event and another one measure it.
 #[must_use]
 pub fn now() -> u64 {
     let time = clock_gettime(ClockId::Monotonic);

@@ -1,4 +1,4 @@
-//! One subscriber: a socket, how far it is, and what it has seen.
+//! One subscriber: a socket, its state, and the events that it has received.
 
 use std::io::{self, Read, Write};
 
@@ -9,10 +9,10 @@ use crate::handshake::{self, MAX_HEAD_BYTES};
 use crate::subscriber::Subscriber;
 use crate::tally::Tally;
 
-/// What is read at once; grows with the longest frame.
+/// The size of one read; at least the longest frame.
 pub(super) const READ_BYTES: usize = 256 << 10;
 
-/// How far a connection is.
+/// The state of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
     Connecting,
@@ -26,37 +26,37 @@ pub(super) enum State {
 pub(super) struct Connection {
     pub(super) stream: TcpStream,
     pub(super) state: State,
-    /// Which connection of the run it is.
+    /// Its number within the run.
     pub(super) number: usize,
-    /// What it follows, and what it has seen.
+    /// Its channel, and the events that it has received.
     pub(super) subscriber: Subscriber,
     /// When it was opened.
     pub(super) started: u64,
-    /// The beginning of a frame whose end has not come.
+    /// The beginning of an incomplete frame.
     partial: Vec<u8>,
 }
 
-/// What reading has led to.
+/// The result of a read.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// Nothing that the swarm must know.
+    /// Nothing that the swarm must handle.
     Goes,
     /// The handshake is answered: subscribe.
     Upgraded,
-    /// The subscription stands.
+    /// The subscription is confirmed.
     Subscribed,
-    /// It is over; with the close code, if there was one, and the reason.
+    /// The connection has ended; with the close code, if there was one, and the reason.
     Over(Option<u16>, String),
 }
 
-/// What the socket still holds after a read.
+/// What may remain in the socket after a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Left {
-    /// It said that it is empty.
+    /// The socket reported that it is empty.
     Nothing,
-    /// It gave less than was asked for.
+    /// It returned less than was requested.
     ProbablyNothing,
-    /// It gave all that was asked for.
+    /// It returned as much as was requested.
     Maybe,
 }
 
@@ -77,7 +77,7 @@ impl Connection {
         }
     }
 
-    /// Sends something small. A socket that can't take it belongs to a server that doesn't read.
+    /// Sends a small message. If a socket can't take it, the server does not read.
     pub(super) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self.stream.write(bytes) {
             Ok(count) if count == bytes.len() => Ok(()),
@@ -139,7 +139,7 @@ impl Connection {
         if let Err(reason) = handshake::check(head) {
             return Outcome::Over(None, reason);
         }
-        // Frames may follow the answer in the same segment.
+        // Frames may follow the response in the same segment.
         match self.read_frames(rest, tally) {
             Outcome::Goes | Outcome::Subscribed | Outcome::Upgraded => Outcome::Upgraded,
             over @ Outcome::Over(..) => over,
@@ -234,7 +234,7 @@ impl Connection {
     }
 }
 
-/// The beginning of a message, for people.
+/// The beginning of a message, for error messages.
 pub(super) fn excerpt(payload: &[u8]) -> String {
     String::from_utf8_lossy(payload.get(..200).unwrap_or(payload)).into_owned()
 }

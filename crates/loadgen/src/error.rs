@@ -5,7 +5,7 @@ use std::fmt;
 /// The result of a run, or of a part of it.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Why a run could not be done.
+/// The failure of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
     field: Option<&'static str>,
@@ -13,7 +13,7 @@ pub struct Error {
 }
 
 impl Error {
-    /// An argument is out of range; `expected` says what would be right.
+    /// An argument is out of range; `expected` is the valid range.
     #[must_use]
     pub fn field(name: &'static str, expected: impl Into<String>) -> Self {
         Error {
@@ -31,7 +31,7 @@ impl Error {
         }
     }
 
-    /// What is wrong, without the argument's name.
+    /// The message, without the argument's name.
     #[must_use]
     pub fn message(&self) -> &str {
         &self.message

@@ -1,8 +1,8 @@
-//! Publishing to the floor server of `benches/floor.rs`, which has no gRPC: the same tasks, the
-//! smallest protocol that carries them.
+//! Publishes to the floor server of `benches/floor.rs`, which has no gRPC: the same tasks with a
+//! minimal protocol.
 //!
-//! Towards the floor: channel and length as two big-endian `u32`, then the payload. Back: one
-//! byte for each event, in order.
+//! Request: channel and length as two big-endian `u32`, then the payload. Response: one byte for
+//! each event, in order.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -11,11 +11,12 @@ use tokio::sync::mpsc;
 use crate::error::{Error, Result};
 use crate::publisher_task::{PublisherLog, PublisherTask};
 
-/// Publishes over one TCP connection to `address`, with up to `window` events that wait for
-/// their answers. A `burst` gathers events into one write.
+/// Publishes over one TCP connection to `address`, with up to `window` unanswered events. A `burst`
+/// collects events into one write.
 ///
 /// # Errors
-/// If there is no floor server, or it ends the connection.
+///
+/// If there is no floor server, or it closes the connection.
 pub(super) async fn publish(
     address: &str,
     mut task: PublisherTask,

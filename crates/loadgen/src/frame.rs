@@ -1,16 +1,16 @@
-//! The client's half of RFC 6455 framing, no more than a load generator needs: frames are cut
-//! out of a buffer by their length, nothing is copied.
+//! The client's half of RFC 6455 framing, reduced to the needs of a load generator: frames are
+//! split off a buffer by their length, without copying.
 
 use std::fmt;
 
 /// The largest frame that is accepted, in bytes of payload.
 pub const MAX_PAYLOAD: usize = 16 << 20;
 
-/// The key with which every frame is masked. RFC 6455 §5.3 wants it unpredictable so that a
-/// page can't write chosen bytes through a proxy; a load generator's bytes are its own.
+/// The key with which every frame is masked. RFC 6455 §5.3 requires an unpredictable key so that a
+/// page can't write chosen bytes through a proxy; a load generator chooses its own bytes anyway.
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
-/// What a frame is (RFC 6455 §5.2).
+/// The kind of a frame (RFC 6455 §5.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Opcode {
     /// UTF-8 text.
@@ -48,26 +48,26 @@ impl Opcode {
     }
 }
 
-/// What stands at the beginning of a buffer.
+/// What a buffer begins with.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next<'a> {
     /// A whole frame, and what follows it.
     Frame {
-        /// What it is.
+        /// Its kind.
         opcode: Opcode,
         /// Its payload.
         payload: &'a [u8],
         /// The bytes after it.
         rest: &'a [u8],
     },
-    /// Not yet a whole frame; it ends when the buffer holds this many bytes (a header at least).
+    /// An incomplete frame; it ends when the buffer has this many bytes (at least the header).
     Needs(usize),
 }
 
-/// Why a server's bytes are no frame that this client takes.
+/// Why this client does not accept a server's frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FrameError {
-    /// A reserved bit is set, though no extension was agreed (§5.2).
+    /// A reserved bit is set, though no extension was negotiated (§5.2).
     Reserved,
     /// A server masked its frame (§5.1).
     Masked,
@@ -90,10 +90,11 @@ impl fmt::Display for FrameError {
 
 impl std::error::Error for FrameError {}
 
-/// Cuts the first frame off `input`.
+/// Splits the first frame off `input`.
 ///
 /// # Errors
-/// If the bytes break RFC 6455 or need something that the load generator does not do.
+///
+/// If the bytes violate RFC 6455 or need a feature that the load generator does not have.
 pub fn next(input: &[u8]) -> Result<Next<'_>, FrameError> {
     let [first, second, after @ ..] = input else {
         return Ok(Next::Needs(2));
@@ -184,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_of_every_length_form_are_cut_off_whole() {
+    fn frames_of_every_length_form_are_split() {
         for length in [0, 1, 125, 126, 65_535, 65_536, 100_000] {
             let payload = vec![b'x'; length];
             let mut input = server_frame(Opcode::Text, &payload);
@@ -205,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_that_is_cut_anywhere_asks_for_no_more_than_it_needs() {
+    fn partial_frame_requests_needed_bytes() {
         for length in [5, 200, 70_000] {
             let frame = server_frame(Opcode::Binary, &vec![1; length]);
             for end in (0..frame.len()).step_by(if length > 1000 { 997 } else { 1 }) {
@@ -221,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_server_must_not_send_is_refused() {
+    fn invalid_server_frame_is_refused() {
         assert_eq!(next(&[0xc1, 0]), Err(FrameError::Reserved));
         assert_eq!(next(&[0x81, 0x80]), Err(FrameError::Masked));
         assert_eq!(next(&[0x01, 0]), Err(FrameError::Opcode), "not final");
@@ -232,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_frame_is_masked_and_unmasks_to_its_payload() {
+    fn client_frame_unmasks_to_payload() {
         let frame = client_frame(Opcode::Text, b"hello");
         assert_eq!(frame[..2], [0x81, 0x85]);
         let key: [u8; 4] = frame[2..6].try_into().unwrap();

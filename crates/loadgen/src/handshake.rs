@@ -4,13 +4,13 @@ use tidings_websocket::handshake::accept_key;
 
 use crate::token::Secret;
 
-/// RFC 6455 §4.1 wants the key random to tell caches apart, of which there are none between a
+/// RFC 6455 §4.1 requires a random key so that caches can be detected; there are none between a
 /// load generator and its server.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
-/// The longest answer to the handshake that is read, in bytes.
+/// The longest response to the handshake that is read, in bytes.
 pub(super) const MAX_HEAD_BYTES: usize = 16 << 10;
 
-/// Asks `host` for a WebSocket at `path`, with `token`.
+/// Requests a WebSocket from `host` at `path`, with `token`.
 pub(super) fn request(host: &str, path: &str, token: Option<&Secret>) -> String {
     let authorization = token.map_or(String::new(), |token| {
         format!("Authorization: Bearer {}\r\n", token.expose())
@@ -21,14 +21,14 @@ pub(super) fn request(host: &str, path: &str, token: Option<&Secret>) -> String 
     )
 }
 
-/// Parts the answer's head from what follows it; `None` where it is not whole yet.
+/// Splits the response's head from the bytes after it; `None` if it is incomplete.
 pub(super) fn split(input: &[u8]) -> Option<(&[u8], &[u8])> {
     const END: &[u8] = b"\r\n\r\n";
     let length = input.windows(END.len()).position(|window| window == END)?;
     input.split_at_checked(length + END.len())
 }
 
-/// Whether `head` grants the WebSocket; if not, why.
+/// Checks that `head` accepts the WebSocket; otherwise returns the reason.
 pub(super) fn check(head: &[u8]) -> Result<(), String> {
     let text = String::from_utf8_lossy(head);
     if !text.starts_with("HTTP/1.1 101 ") {
@@ -60,7 +60,7 @@ mod tests {
     const GRANTED: &str = "HTTP/1.1 101 Switching Protocols\r\nsec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
     #[test]
-    fn only_a_101_with_the_right_accept_key_is_an_upgrade() {
+    fn upgrade_requires_101_and_accept_key() {
         assert_eq!(check(GRANTED.as_bytes()), Ok(()));
         let refused = check(b"HTTP/1.1 401 Unauthorized\r\n\r\n").unwrap_err();
         assert!(refused.contains("401"), "{refused}");
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn the_head_ends_at_the_first_empty_line() {
+    fn head_ends_at_first_empty_line() {
         let answer = [GRANTED.as_bytes(), b"\x81\x00\r\n\r\n"].concat();
         for end in 0..GRANTED.len() {
             assert_eq!(split(&answer[..end]), None);
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_stands_in_the_request_only_where_there_is_one() {
+    fn request_has_token_only_if_given() {
         let token = Secret::from("a.b.c");
         let with = request("h:1", "/ws", Some(&token));
         assert!(with.starts_with("GET /ws HTTP/1.1\r\nHost: h:1\r\n"));

@@ -18,7 +18,7 @@ pub struct Histogram {
     max: u64,
 }
 
-/// A distribution in five numbers, in milliseconds.
+/// The percentiles of a distribution, in milliseconds.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct Percentiles {
     /// Half were faster.
@@ -44,7 +44,7 @@ impl Default for Histogram {
 }
 
 impl Histogram {
-    /// Takes note of one duration, in nanoseconds.
+    /// Records one duration, in nanoseconds.
     pub fn record(&mut self, nanoseconds: u64) {
         if let Some(bucket) = self.buckets.get_mut(index(nanoseconds)) {
             *bucket += 1;
@@ -53,7 +53,7 @@ impl Histogram {
         self.max = self.max.max(nanoseconds);
     }
 
-    /// Adds what another one counted.
+    /// Adds the counts of another histogram.
     pub fn add(&mut self, other: &Histogram) {
         for (bucket, more) in self.buckets.iter_mut().zip(&other.buckets) {
             *bucket += more;
@@ -62,13 +62,13 @@ impl Histogram {
         self.max = self.max.max(other.max);
     }
 
-    /// How many durations there are.
+    /// The number of recorded durations.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// The duration that `per_thousand` of 1,000 do not exceed; zero if there are none.
+    /// The duration that `per_thousand` of 1,000 durations do not exceed; zero if there are none.
     #[must_use]
     pub fn quantile(&self, per_thousand: u64) -> Duration {
         let rank = self
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_value_falls_into_a_bucket_whose_bound_is_at_most_1_6_percent_above_it() {
+    fn bucket_bound_is_within_1_6_percent() {
         let values = (0..64).flat_map(|bit| [1u64 << bit, (1u64 << bit) - 1, (1u64 << bit) | 1]);
         for value in values.chain([u64::MAX, 1_234_567, 98_765_432_101]) {
             let bucket = index(value);
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn percentiles_are_those_of_the_sorted_values() {
+    fn percentiles_match_sorted_values() {
         let mut histogram = Histogram::default();
         for microseconds in (1..=1000).rev() {
             histogram.record(microseconds * 1000);
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_one_has_only_zeros_and_sums_keep_the_largest() {
+    fn empty_histogram_is_zero_and_sums_keep_maximum() {
         let mut histogram = Histogram::default();
         assert_eq!(histogram.quantile(990), Duration::ZERO);
         let mut other = Histogram::default();

@@ -17,7 +17,7 @@ use crate::publisher_task::{Outgoing, PublisherLog, PublisherTask};
 use crate::token::Secret;
 
 const PATH: &str = "/api/v1/events";
-/// The longest answer that is read, in bytes.
+/// The longest response that is read, in bytes.
 const MAX_ANSWER_BYTES: usize = 64 << 10;
 
 /// A client whose tasks share its open connections.
@@ -32,7 +32,8 @@ impl Poster {
     /// Publishes to the server at `host` (`host:port`).
     ///
     /// # Errors
-    /// If `host` is no address, or the token can't stand in a header.
+    ///
+    /// If `host` is not an address, or the token is not a valid header value.
     pub(super) fn new(host: &str, token: Option<&Secret>) -> Result<Self> {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
@@ -51,9 +52,10 @@ impl Poster {
         })
     }
 
-    /// One request for each event of `task`; the next one after the answer.
+    /// Sends one request for each event of `task`, each after the response to the previous one.
     ///
     /// # Errors
+    ///
     /// If the server stops answering or refuses everything.
     pub(super) async fn publish(self, mut task: PublisherTask) -> Result<PublisherLog> {
         let mut log = task.log();
@@ -111,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_event_goes_out_as_the_http_api_takes_it() {
+    fn event_has_http_api_form() {
         let body = body(&Outgoing {
             channel: 2,
             data: Bytes::from_static(br#"{"n":1}"#),
@@ -124,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_is_none_is_named() {
+    fn invalid_host_is_named() {
         let wrong = Poster::new("a b", None).err().unwrap();
         assert_eq!(wrong.field_name(), Some("url"));
     }

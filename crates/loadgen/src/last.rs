@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 
 use crate::histogram::{Histogram, Percentiles};
 
-/// A run with more events than this has no answer: it would cost more than it tells.
+/// With more events than this the run reports no result, because it would cost too much memory.
 const MAX_EVENTS: usize = 20_000;
-/// Subscribers that are read one after the other get the newest few events in turn.
+/// Subscribers that are read one after the other receive the newest few events alternately.
 const LOOK_BACK: usize = 32;
 
-/// When events were sent and last read. An event is known by the nanosecond of its sending.
+/// When events were sent and last read. An event is identified by the nanosecond at which it was
+/// sent.
 #[derive(Debug, Default)]
 pub struct LastOfEach {
-    /// When it was sent, and when it was last read. An event may stand here more than once.
+    /// When an event was sent, and when it was last read. An event may have several entries.
     events: Vec<(u64, u64)>,
     overrun: bool,
 }
@@ -38,13 +39,13 @@ impl LastOfEach {
         }
     }
 
-    /// Adds what another thread saw.
+    /// Adds the entries of another thread.
     pub fn add(&mut self, other: LastOfEach) {
         self.overrun |= other.overrun;
         self.events.extend(other.events);
     }
 
-    /// From sending an event to reading it for the last time; `None` where there were too many
+    /// From sending an event to reading it for the last time; `None` if there were too many
     /// events, or none.
     #[must_use]
     pub fn percentiles(&self) -> Option<Percentiles> {
@@ -69,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_reader_of_an_event_counts_whichever_thread_it_was_on() {
+    fn last_reader_counts_on_any_thread() {
         let (mut one, mut other) = (LastOfEach::default(), LastOfEach::default());
         for at in [3_000_000, 5_000_000] {
             one.arrived(1_000_000, at);
@@ -81,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn too_many_events_have_no_answer() {
+    fn too_many_events_have_no_result() {
         let mut last = LastOfEach::default();
         assert!(last.percentiles().is_none());
         for sent in 0..=u64::try_from(MAX_EVENTS).unwrap() {

@@ -1,9 +1,10 @@
-//! `tidings bench`: a load generator that costs less than what it measures.
+//! `tidings bench`: a load generator that costs less than the server that it measures.
 //!
 //! Subscribers are sockets in epoll threads, without tasks and without parsing; publishers are
-//! tasks over gRPC, WebSocket or HTTP. Every event carries when it was due and its number, so that latency, loss,
-//! repetition and order are checked for each delivery. See `benches/README.md` for the runs
-//! that compare the server with the least that the operating system allows.
+//! tasks over gRPC, WebSocket or HTTP. Every event carries the time at which it was due and its
+//! number, so that latency, loss, repetition and order are checked for each delivery. See
+//! `benches/README.md` for the runs that compare the server with the least that the operating
+//! system needs.
 
 pub mod clock;
 mod connection;
@@ -45,37 +46,38 @@ const MAX_CONNECTIONS: usize = 200_000;
 const MAX_PUBLISHERS: usize = 256;
 const MAX_WINDOW: usize = 1000;
 const MAX_SECONDS: f64 = 3600.0;
-/// A server lets only so many connections in from one address; spread them before that.
+/// A server limits the connections from one address; subscribers are spread over several addresses
+/// below that limit.
 const CONNECTIONS_PER_SOURCE: usize = 500;
 
-/// What a run does once the connections are subscribed.
+/// The load of a run once the connections are subscribed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Mode {
-    /// Publishes at a fixed rate.
+    /// Publishes at a fixed rate
     Paced,
-    /// Publishes as fast as answers and subscribers allow.
+    /// Publishes as fast as responses and subscribers allow
     Burst,
-    /// Does nothing, and looks at the server's memory and processor time.
+    /// Publishes nothing, and measures the server's memory and processor time
     Idle,
-    /// Ends at once: only setting up is measured.
+    /// Ends at once: measures only connecting and subscribing
     Connect,
 }
 
 /// How subscribers reach the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Transport {
-    /// A WebSocket each.
+    /// One WebSocket per subscriber
     Ws,
-    /// gRPC streams, a hundred to an HTTP/2 connection.
+    /// gRPC streams, a hundred per HTTP/2 connection
     Grpc,
 }
 
-/// How events are handed to the server.
+/// How events are published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum PublishBy {
-    /// One call for each event.
+    /// One call per event
     Unary,
-    /// Many events in a call.
+    /// Many events per call
     Batch,
     /// A stream of events.
     Stream,
@@ -91,78 +93,78 @@ pub enum PublishBy {
 /// lost/duplicate/reordered.
 #[derive(Debug, Clone, ClapArgs)]
 pub struct Args {
-    /// What to do
+    /// The kind of load
     #[arg(long, value_enum, default_value = "paced")]
     pub mode: Mode,
-    /// The WebSocket of the server
+    /// The server's WebSocket URL
     #[arg(long, default_value = "ws://127.0.0.1:8000/ws")]
     pub url: String,
-    /// The gRPC address of the server
+    /// The server's gRPC address
     #[arg(long, default_value = "127.0.0.1:50051")]
     pub grpc: String,
-    /// Subscribers; 0 only publishes
+    /// Number of subscribers; with 0 the run only publishes
     #[arg(long, short, default_value_t = 100)]
     pub connections: usize,
-    /// How they connect
+    /// The transport of the subscribers
     #[arg(long, value_enum, default_value = "ws")]
     pub transport: Transport,
-    /// Different filters that they have: each keeps one event in ten back; 0 to 10
+    /// Number of distinct filters, each of which excludes one event in ten; 0 to 10
     #[arg(long, default_value_t = 0)]
     pub filters: u32,
-    /// Channels that the subscribers are spread over: `bench:0`, `bench:1`, …
+    /// Number of channels over which the subscribers are spread: `bench:0`, `bench:1`, …
     #[arg(long, default_value_t = 1)]
     pub channels: usize,
-    /// Events a second, over all publishers and channels (only `paced`)
+    /// Events per second, over all publishers and channels (only `paced`)
     #[arg(long, short, default_value_t = 100.0)]
     pub rate: f64,
-    /// Bytes of an event's data: 64 to 1048576
+    /// Size of an event's data in bytes: 64 to 1048576
     #[arg(long, short, default_value_t = 200)]
     pub size: usize,
-    /// Seconds to measure, after the warm-up
+    /// Seconds of measurement, after the warm-up
     #[arg(long, short, default_value_t = 10.0)]
     pub duration: f64,
-    /// Seconds of the same traffic before that
+    /// Seconds of the same traffic before the measurement
     #[arg(long, default_value_t = 1.0)]
     pub warmup: f64,
-    /// Seconds of silence after the traffic, before the server's memory is read
+    /// Seconds without traffic before the server's memory is read
     #[arg(long, default_value_t = 0.0)]
     pub quiet: f64,
-    /// Publishing connections
+    /// Number of publishing connections
     #[arg(long, default_value_t = 1)]
     pub publishers: usize,
     /// How events are published
     #[arg(long, value_enum, default_value = "unary")]
     pub publish: PublishBy,
-    /// Events of one publisher that may wait for their answer: concurrent calls or requests,
-    /// events in a batch, or open answers of a stream or WebSocket [default: 8 paced, 64 in a burst]
+    /// Unanswered events of one publisher: concurrent calls or requests, events in a batch, or
+    /// pending responses of a stream or WebSocket [default: 8 paced, 64 in a burst]
     #[arg(long)]
     pub window: Option<usize>,
-    /// Events that subscribers may be behind, on average, before a burst waits for them
+    /// Events that subscribers may lag behind, on average, before a burst waits for them
     #[arg(long, default_value_t = 1000)]
     pub max_lag: u64,
-    /// Connections that may be on their way to a subscription at once
+    /// Connections that may be connecting at once
     #[arg(long, default_value_t = 100)]
     pub connecting: usize,
-    /// Seconds until connections that are not subscribed count as failed
+    /// Seconds after which a connection that is not subscribed counts as failed
     #[arg(long, default_value_t = 60.0)]
     pub setup_timeout: f64,
-    /// Threads of subscribers [default: half of the processors]
+    /// Number of subscriber threads [default: half of the processors]
     #[arg(long)]
     pub threads: Option<usize>,
-    /// Loopback addresses that subscribers come from [default: one for each 500]
+    /// Number of loopback addresses of the subscribers [default: one for each 500]
     #[arg(long)]
     pub sources: Option<u8>,
-    /// The server's process: also measures its processor time and memory
+    /// Process id of the server: also measures its processor time and memory
     #[arg(long)]
     pub pid: Option<u32>,
-    /// Token for both sides: the flag `--token`, which every command has.
+    /// The token for both sides: the caller's flag `--token`.
     #[arg(skip)]
     pub token: Option<Secret>,
-    /// Signs a token for each connection, each a user of its own
-    /// [env: `TIDINGS_AUTH__HS256_SECRET`]
+    /// Secret to sign a token for each connection, each with a user of its own [env:
+    /// `TIDINGS_AUTH__HS256_SECRET`]
     #[arg(long, value_parser = secret)]
     pub hs256_secret: Option<Secret>,
-    /// The role in tokens that are signed here
+    /// The role in these tokens
     #[arg(long, default_value = "service")]
     pub role: String,
 }
@@ -257,15 +259,15 @@ impl Args {
         payload::Template::new(self.size).map(|_| ())
     }
 
-    /// Events of one publisher that may wait for their answer.
+    /// The most unanswered events of one publisher.
     #[must_use]
     pub fn window(&self) -> usize {
         self.window
             .unwrap_or(if self.mode == Mode::Burst { 64 } else { 8 })
     }
 
-    /// Publisher tasks that each publisher's connection carries: concurrent calls are in no order, so each
-    /// of them is a task of its own.
+    /// The number of publisher tasks on each publisher's connection: concurrent calls have no
+    /// order, so each of them is a task of its own.
     fn tasks_each(&self) -> usize {
         match self.publish {
             PublishBy::Unary | PublishBy::Http => self.window(),
@@ -345,7 +347,8 @@ fn resolve(host: &str) -> Result<SocketAddr> {
         .ok_or_else(|| Error::field("url", "a known host:port"))
 }
 
-/// Lets this process open as many sockets as it may. What it may not open fails later, by name.
+/// Raises the limit of open files to the hard limit. Sockets beyond it fail later with a specific
+/// error.
 fn raise_file_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
@@ -377,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_argument_is_named() {
+    fn invalid_argument_is_named() {
         for (words, field) in [
             (["--connections", "200001"], "connections"),
             (["--channels", "0"], "channels"),
@@ -395,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_do_not_show() {
+    fn secrets_are_not_printed() {
         let mut args = args(&["--hs256-secret", "ijklmnop"]);
         args.token = Some(Secret::from("abcdefgh"));
         let shown = format!("{args:?}");
@@ -406,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_has_a_host_and_a_path() {
+    fn url_has_host_and_path() {
         assert_eq!(split_url("ws://h:1/ws?a=b").unwrap(), ("h:1", "/ws?a=b"));
         assert_eq!(split_url("ws://h:1").unwrap(), ("h:1", "/"));
         for wrong in ["http://h:1/", "ws:///ws", "ws://h:1/a b", "ws://h:1/\r\n"] {
@@ -419,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn concurrent_calls_are_lanes_of_their_own() {
+    fn concurrent_calls_are_separate_tasks() {
         assert_eq!(args(&["--publishers", "2", "--window", "5"]).tasks(), 10);
         let two = |by| args(&["--publishers", "2", "--window", "5", "--publish", by]).tasks();
         assert_eq!(two("http"), 10);

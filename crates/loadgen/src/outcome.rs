@@ -1,4 +1,4 @@
-//! From counters and logs to the numbers of the report.
+//! Computes the numbers of the report from counters and logs.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ impl Moment {
     }
 }
 
-/// What publishing has led to.
+/// The result of publishing.
 pub(super) struct Traffic {
     pub(super) logs: Vec<PublisherLog>,
     pub(super) start: Moment,
@@ -39,7 +39,7 @@ pub(super) struct Traffic {
     pub(super) end: Moment,
 }
 
-/// Events that the server took for `channel`, and that come through the filter.
+/// Events that the server accepted for `channel`, and that pass the filter.
 pub(super) fn taken(logs: &[PublisherLog], channel: usize, filter: TypeFilter) -> u64 {
     let of = |counts: &[u32]| counts.get(channel).copied().unwrap_or(0);
     logs.iter()
@@ -95,8 +95,8 @@ pub(super) fn delivered(traffic: &Traffic, tally: &Tally) -> Delivery {
     }
 }
 
-/// Compares what every connection has seen with what was sent to its channel. What was refused
-/// has a number too, but nobody had to get it.
+/// Compares the events that every connection received with those sent to its channel. Refused
+/// events have numbers too, but no connection must receive them.
 fn integrity(logs: &[PublisherLog], seen: &[Seen]) -> Counts {
     let mut all = Counts::default();
     for connection in seen {
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_refused_is_not_lost_and_what_was_taken_is() {
+    fn refused_events_are_not_lost() {
         let log = |refused| PublisherLog {
             sent: vec![4],
             refused: vec![refused],
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_filter_keeps_back_is_not_lost() {
+    fn filtered_events_are_not_lost() {
         let log = PublisherLog {
             sent: vec![20],
             refused: vec![0],
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_ended_early_lost_only_what_it_skipped() {
+    fn early_end_counts_only_skipped_events() {
         let log = PublisherLog {
             sent: vec![100],
             refused: vec![0],

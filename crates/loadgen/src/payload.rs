@@ -1,9 +1,9 @@
-//! The payload of a test event: JSON that carries a stamp which is found without a JSON parser.
+//! The payload of a test event: JSON with a stamp that can be found without a JSON parser.
 //!
-//! `{"bench":"<32 letters>","part":7,"pad":"xxx…"}`. The letters are nibbles, `@` for 0 to `O` for 15, so
-//! that eight of them turn into a number with a few shifts: the client shares the machine with
-//! the server that it measures, and every nanosecond spent here is missing there. The part is the
-//! last digit of the event's number, for filters to choose by.
+//! `{"bench":"<32 letters>","part":7,"pad":"xxx…"}`. The letters are nibbles, `@` for 0 to `O` for
+//! 15, so that eight of them become a number with a few shifts: the client shares the machine with
+//! the server that it measures, and every nanosecond spent here is taken from the server. The part
+//! is the last digit of the event's number, for filters to select by.
 
 use crate::error::{Error, Result};
 
@@ -25,18 +25,18 @@ const PART: &[u8] = b"\",\"part\":";
 const TAIL: &[u8] = b",\"pad\":\"";
 const END: &[u8] = b"\"}";
 
-/// What an event says about itself.
+/// The data that an event carries about itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
     /// When it was due to be published, in nanoseconds of [`crate::clock::now`].
     pub sent: u64,
     /// Its number within its task and channel: 0, 1, 2, …
     pub sequence: u32,
-    /// Which task published it. A task is a source of events that are in order.
+    /// The task that published it. A task is a source of ordered events.
     pub task: u32,
 }
 
-/// A payload whose stamp can be set again and again.
+/// A payload whose stamp can be replaced repeatedly.
 #[derive(Debug, Clone)]
 pub struct Template {
     bytes: Vec<u8>,
@@ -82,8 +82,8 @@ impl Template {
     }
 }
 
-/// Finds stamps in messages. Remembers where the last one stood, because messages of one
-/// connection mostly have it at the same place.
+/// Finds stamps in messages. Remembers the position of the last one, because messages of one
+/// connection mostly have it at the same position.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Finder {
     place: usize,
@@ -152,7 +152,7 @@ mod tests {
     };
 
     #[test]
-    fn a_payload_is_json_of_exactly_the_asked_size() {
+    fn payload_is_json_of_requested_size() {
         for size in [MIN_BYTES, 200, 16_384] {
             let mut template = Template::new(size).unwrap();
             let bytes = template.stamped(STAMP);
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stamp_is_found_wherever_it_stands() {
+    fn stamp_is_found_at_any_position() {
         let mut template = Template::new(100).unwrap();
         let payload = template.stamped(STAMP).to_vec();
         let mut finder = Finder::default();
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_without_a_whole_stamp_has_none() {
+    fn message_without_whole_stamp_has_none() {
         let mut finder = Finder::default();
         assert_eq!(finder.find(br#"{"type":"heartbeat"}"#), None);
         assert_eq!(finder.find(br#"{"data":{"bench":"@@@@"#), None);

@@ -1,4 +1,4 @@
-//! What the measured server costs, as the operating system counts it.
+//! The cost of the measured server, as the operating system counts it.
 
 use std::fs;
 use std::path::PathBuf;
@@ -42,7 +42,8 @@ impl Process {
     /// The process with this id.
     ///
     /// # Errors
-    /// If there is none that may be read.
+    ///
+    /// If there is none that this process may read.
     pub fn new(pid: u32) -> Result<Self> {
         let process = Self {
             directory: PathBuf::from(format!("/proc/{pid}")),
@@ -68,7 +69,7 @@ impl Process {
     /// # Errors
     /// If the process has ended.
     pub fn rss(&self) -> Result<u64> {
-        // Exact where it may be read; `status` can be off by some pages for each thread.
+        // Exact if it is readable; `status` can be off by some pages for each thread.
         let text = match self.read("smaps_rollup") {
             Ok(text) => text,
             Err(_) => self.read("status")?,
@@ -83,7 +84,7 @@ impl Process {
 }
 
 fn parse_stat(stat: &str, ticks_per_second: u64) -> Option<Cpu> {
-    // The program's name, in parentheses, may hold anything: count from its end.
+    // The program's name, in parentheses, may contain anything: count from its end.
     let (_, fields) = stat.rsplit_once(')')?;
     let mut fields = fields.split_ascii_whitespace().skip(11);
     let mut time = || {
@@ -112,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn processor_time_is_found_behind_any_program_name() {
+    fn processor_time_is_found_after_any_name() {
         let stat = "42 (a ) b) S 1 2 3 4 5 6 7 8 9 10 1234 567 0 0 20 0 4";
         let cpu = parse_stat(stat, 100).unwrap();
         assert_eq!(cpu.user, Duration::from_millis(12_340));
@@ -131,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn this_process_can_be_measured_and_one_that_is_not_there_can_not() {
+    fn missing_process_cannot_be_measured() {
         let own = Process::new(std::process::id()).unwrap();
         assert!(own.rss().unwrap() > 100_000);
         assert_eq!(

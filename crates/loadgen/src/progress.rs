@@ -1,4 +1,4 @@
-//! Counters that publishers, subscribers and the one who waits for both look at while they run.
+//! Counters that publishers, subscribers and the waiting main task read during a run.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
@@ -23,7 +23,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// For a run over `channels` channels, with so many different filters.
+    /// For a run over `channels` channels, with this many distinct filters.
     #[must_use]
     pub fn new(channels: usize, filters: u32) -> Self {
         let by_filter = || (0..filters.max(1)).map(|_| AtomicU64::new(0)).collect();
@@ -74,7 +74,7 @@ impl Progress {
         self.settled.load(Relaxed)
     }
 
-    /// Connections subscribed to `channel` at this moment, by what they ask for.
+    /// Connections subscribed to `channel` at this moment, by their filter.
     pub fn ready_on(&self, channel: usize) -> impl Iterator<Item = (TypeFilter, u64)> {
         let filters = self.filters;
         let ready = self.ready.get(channel).into_iter().flatten().enumerate();
@@ -112,7 +112,7 @@ impl Progress {
         self.last_delivery.load(Relaxed)
     }
 
-    /// Event number `n` is on its way to `channel`.
+    /// Event number `n` is being sent to `channel`.
     pub fn published_one(&self, channel: usize, n: u32) {
         self.published.fetch_add(1, Relaxed);
         let wanted = self
@@ -132,7 +132,7 @@ impl Progress {
     #[must_use]
     pub fn lags_by_more_than(&self, events: u64) -> bool {
         if self.lost_connections.load(Relaxed) > 0 {
-            // What they still had to get is no longer known: don't wait for it.
+            // Their outstanding events are unknown now: don't wait for them.
             return false;
         }
         let outstanding = self.due.load(Relaxed).saturating_sub(self.delivered());
@@ -150,12 +150,12 @@ impl Progress {
         self.measure_from.load(Relaxed)
     }
 
-    /// Tells the subscribers to close.
+    /// Signals the subscribers to close.
     pub fn stop(&self) {
         self.stop.store(true, Relaxed);
     }
 
-    /// True once they shall.
+    /// True once they should.
     #[must_use]
     pub fn stopped(&self) -> bool {
         self.stop.load(Relaxed)

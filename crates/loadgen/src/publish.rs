@@ -1,4 +1,4 @@
-//! The publishers: how tasks hand their events to the server over gRPC.
+//! The publishers: how tasks publish their events over gRPC.
 
 use std::time::Duration;
 
@@ -20,19 +20,19 @@ use tidings_client::proto::{
     PublishBatchRequest, PublishRequest, PublishResponse, PublishStreamRequest,
 };
 
-/// A server that is not connected after this is not there.
+/// The connect timeout.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// A server that answers later than this is not measured but stuck.
+/// The response timeout: a slower server is stuck, not slow.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-/// A task ends after so many refusals in a row: more of them would say nothing new.
+/// A task ends after this many refusals in a row: more of them would add no information.
 pub(super) const MAX_REFUSALS: u32 = 100;
-/// Answers to a batch may be long: one for each of 1,000 events.
+/// Responses to a batch may be long: one result for each of 1,000 events.
 const MAX_ANSWER_BYTES: usize = 16 << 20;
 
 /// One gRPC connection that publishes.
 pub(super) type Client = EventServiceClient<InterceptedService<Channel, Bearer>>;
 
-/// Puts the token into every call.
+/// Adds the token to every call.
 #[derive(Clone)]
 pub(super) struct Bearer(Option<MetadataValue<Ascii>>);
 
@@ -50,7 +50,8 @@ impl Interceptor for Bearer {
 /// Connects to the server at `address` (`host:port`).
 ///
 /// # Errors
-/// If there is no server, or the token can't stand in a header.
+///
+/// If there is no server, or the token is not a valid header value.
 pub(super) async fn connect(address: &str, token: Option<Secret>) -> Result<Client> {
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .map_err(|_| Error::field("grpc", "host:port"))?
@@ -70,9 +71,10 @@ pub(super) async fn connect(address: &str, token: Option<Secret>) -> Result<Clie
     Ok(client.max_decoding_message_size(MAX_ANSWER_BYTES))
 }
 
-/// One call for each event; the next one after the answer.
+/// Makes one call for each event, each after the response to the previous one.
 ///
 /// # Errors
+///
 /// If the server stops answering or refuses everything.
 pub(super) async fn unary(mut client: Client, mut task: PublisherTask) -> Result<PublisherLog> {
     let mut log = task.log();
@@ -96,9 +98,10 @@ pub(super) async fn unary(mut client: Client, mut task: PublisherTask) -> Result
     Ok(task.finish(log))
 }
 
-/// Up to `window` events in one call; the next one after the answer.
+/// Sends up to `window` events in one call, each call after the response to the previous one.
 ///
 /// # Errors
+///
 /// If the server refuses a whole call.
 pub(super) async fn batch(
     mut client: Client,
@@ -129,9 +132,10 @@ pub(super) async fn batch(
     Ok(task.finish(log))
 }
 
-/// One stream, with up to `window` events that wait for their answers.
+/// One stream, with up to `window` unanswered events.
 ///
 /// # Errors
+///
 /// If the server ends the stream.
 pub(super) async fn stream(
     mut client: Client,
@@ -140,7 +144,7 @@ pub(super) async fn stream(
 ) -> Result<PublisherLog> {
     let mut log = task.log();
     let (requests, outgoing) = mpsc::channel(window);
-    // Its capacity is the window: what is in it waits for an answer.
+    // Its capacity is the window: its entries are unanswered events.
     let (waiting, mut answered) = mpsc::channel::<(usize, u64)>(window);
     let call = limited(client.publish_stream(ReceiverStream::new(outgoing)));
     let requesting = async {
@@ -160,7 +164,7 @@ pub(super) async fn stream(
         Ok(())
     };
     let receive = async {
-        // Inside, because a server may wait for the first request before it answers at all.
+        // Awaited inside, because a server may wait for the first request before it answers at all.
         let mut answers = call.await.map_err(|status| given_up(&status))?.into_inner();
         while let Some(answer) = answers.next().await {
             let answer = answer.map_err(|status| given_up(&status))?;

@@ -1,4 +1,4 @@
-//! The ways in which a task's events reach the server.
+//! The transports over which a task publishes.
 
 use crate::error::Result;
 use crate::http_publish::Poster;
@@ -8,7 +8,7 @@ use crate::swarm::Plan;
 use crate::token::Secret;
 use crate::{Args, Mode, PublishBy, floor_client, publish, websocket};
 
-/// How one task publishes, with what it needs for that.
+/// How one task publishes, with the state that it needs.
 pub(super) enum PublishMode {
     Unary(Client),
     Batch(Client),
@@ -20,10 +20,11 @@ pub(super) enum PublishMode {
 }
 
 impl PublishMode {
-    /// Opens a publisher: a way for each of its tasks.
+    /// Opens a publisher's connection, and returns one mode for each of its tasks.
     ///
     /// # Errors
-    /// If the server can't be reached, or the token is not usable.
+    ///
+    /// If the server can't be reached, or the token is invalid.
     pub(super) async fn open(
         args: &Args,
         plan: &Plan,
@@ -53,9 +54,10 @@ impl PublishMode {
         })
     }
 
-    /// Publishes what `task` makes.
+    /// Publishes the events of `task`.
     ///
     /// # Errors
+    ///
     /// If the server stops answering or refuses everything.
     pub(super) async fn publish(self, task: PublisherTask, args: &Args) -> Result<PublisherLog> {
         let (window, burst) = (args.window(), args.mode == Mode::Burst);

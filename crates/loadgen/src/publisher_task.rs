@@ -1,4 +1,4 @@
-//! A task: one source of events that are in order, and the pace at which it makes them.
+//! A task: one source of ordered events, and the pace at which it produces them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,37 +10,38 @@ use crate::histogram::Histogram;
 use crate::payload::{Stamp, Template};
 use crate::progress::Progress;
 
-/// How late an event may be without counting as late: the timer's own granularity. What is
-/// later counts from when it was due, so that a server that holds up the publisher can't hide it.
+/// How late an event may be without counting as late: the timer's own granularity. A later event is
+/// measured from the time at which it was due, so that a server that delays the publisher can't
+/// hide it.
 const TIMER_SLACK: Duration = Duration::from_millis(2);
-/// How long a task waits for subscribers that lag.
+/// How long a task waits for lagging subscribers.
 const BREATH: Duration = Duration::from_millis(1);
 
-/// When events are made.
+/// When events are produced.
 #[derive(Debug, Clone, Copy)]
 pub enum Pace {
-    /// One every so often.
+    /// One per interval.
     Every {
         /// Time between two events of this task, in nanoseconds.
         interval: u64,
         /// When the first one is due.
         first: u64,
     },
-    /// As fast as the window lets them, while subscribers lag by at most so many events.
+    /// As fast as the window allows, while subscribers lag by at most this many events.
     AsFastAsPossible {
-        /// The mean backlog of a connection at which the task waits.
+        /// The mean lag of a connection at which the task waits.
         max_lag: u64,
     },
 }
 
-/// What became of a task's events.
+/// The results of a task's events.
 #[derive(Debug, Default)]
 pub struct PublisherLog {
     /// Events sent, by channel.
     pub sent: Vec<u32>,
     /// Events refused, by channel.
     pub refused: Vec<u32>,
-    /// From sending to the answer.
+    /// From sending to the response.
     pub acknowledged: Histogram,
     /// How late events were sent.
     pub behind: Histogram,
@@ -69,14 +70,14 @@ impl PublisherLog {
     }
 }
 
-/// An event that is to be published now.
+/// An event to be published now.
 #[derive(Debug, Clone)]
 pub struct Outgoing {
     /// The number of its channel.
     pub channel: usize,
     /// Its payload.
     pub data: Bytes,
-    /// When it left, in nanoseconds of [`clock::now`].
+    /// When it was sent, in nanoseconds of [`clock::now`].
     pub sent: u64,
 }
 
@@ -107,7 +108,7 @@ impl PublisherTask {
         let channels = channels.max(1);
         Self {
             number,
-            // Publisher tasks start at different channels, so that they don't march in step.
+            // Publisher tasks start at different channels, so that they don't run in lockstep.
             cursor: usize::try_from(number).unwrap_or(0) % channels,
             pace,
             until,
@@ -224,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn channels_take_turns_and_each_is_numbered_by_itself() {
+    fn channels_alternate_with_own_numbers() {
         let mut task = task(Pace::AsFastAsPossible { max_lag: 1 }, 3);
         let events: Vec<_> = (0..7)
             .map(|_| {
@@ -242,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_paced_lane_makes_what_is_due_and_dates_late_events_back() {
+    fn paced_task_backdates_late_events() {
         let start = clock::now();
         let second = 1_000_000_000;
         let pace = Pace::Every {
@@ -257,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_waits_for_subscribers_that_lag() {
+    fn burst_waits_for_lagging_subscribers() {
         let mut task = task(Pace::AsFastAsPossible { max_lag: 2 }, 1);
         let progress = Arc::clone(&task.progress);
         progress.connection_ready(0, TypeFilter::default(), 1);

@@ -1,4 +1,4 @@
-//! What a run found, for people and for machines.
+//! The report of a run, for people and for machines.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -9,14 +9,14 @@ use serde::Serialize;
 use crate::histogram::Percentiles;
 use crate::process::Cpu;
 
-/// Everything that a run found. Parts that the run did not touch are absent.
+/// All results of a run. Parts that the run did not measure are absent.
 #[derive(Debug, Default, Serialize)]
 pub struct Report {
-    /// What was done: `paced`, `burst`, `idle` or `connect`.
+    /// The mode: `paced`, `burst`, `idle` or `connect`.
     pub mode: &'static str,
-    /// Connections that were asked for.
+    /// Requested connections.
     pub connections: usize,
-    /// Channels that they were spread over.
+    /// Channels over which they were spread.
     pub channels: usize,
     /// Bytes of an event's `data`.
     pub size: usize,
@@ -35,7 +35,7 @@ pub struct Report {
     /// Receiving.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delivery: Option<Delivery>,
-    /// `error` messages that connections received, and events that a filter should have kept back.
+    /// `error` messages that connections received, and events that a filter should have excluded.
     pub errors: u64,
     /// Subscribed connections that ended before the run did, by close code; 0 is "without one".
     pub closes: BTreeMap<u16, u64>,
@@ -48,7 +48,7 @@ pub struct Report {
 pub struct Setup {
     /// Connections that were subscribed.
     pub ready: u64,
-    /// Connections that never were.
+    /// Connections that failed before they were subscribed.
     pub failed: u64,
     /// From the first connect to the last answered subscription.
     pub seconds: f64,
@@ -60,7 +60,7 @@ pub struct Setup {
     pub cpu: Option<CpuEach>,
 }
 
-/// Processor time for each of something, in microseconds.
+/// Processor time per unit, in microseconds.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct CpuEach {
     /// User and system.
@@ -74,7 +74,7 @@ pub struct CpuEach {
 }
 
 impl CpuEach {
-    /// `cpu` was used in `elapsed` for `count` things.
+    /// `cpu` was used in `elapsed` for `count` units.
     #[must_use]
     pub fn of(cpu: Cpu, count: u64, elapsed: Duration) -> Self {
         let each = |time: Duration| time.as_secs_f64() * 1e6 / real(count.max(1));
@@ -122,7 +122,8 @@ pub struct Publish {
     pub per_second: f64,
     /// From publishing to the answer.
     pub acknowledged_ms: Percentiles,
-    /// How late events were sent, for want of time or of answers; all zero in a burst.
+    /// How late events were sent, because of the timer or of missing responses; all zero in a
+    /// burst.
     pub behind_ms: Percentiles,
     /// The server's processor time for each event; absent without `--pid`.
     pub cpu: Option<CpuEach>,
@@ -139,17 +140,17 @@ pub struct Delivery {
     pub per_second: f64,
     /// From publishing to reading.
     pub latency_ms: Percentiles,
-    /// From publishing an event to the moment the last of its subscribers read it; absent in
-    /// runs with too many events to tell.
+    /// From publishing an event until the last of its subscribers read it; absent in runs with too
+    /// many events.
     pub last_ms: Option<Percentiles>,
-    /// Events that never arrived, in the whole run. For a connection that ended early only
-    /// those before its last one.
+    /// Events that never arrived, in the whole run. For a connection that ended early only those
+    /// before its last received one.
     pub lost: u64,
     /// Events that arrived again.
     pub duplicate: u64,
     /// Events that arrived after a later one.
     pub reordered: u64,
-    /// `gap` messages: losses that the server owned up to.
+    /// `gap` messages: losses that the server reported.
     pub gaps: u64,
     /// Mean length of an event's frame, without its header.
     pub frame_bytes: f64,
@@ -224,8 +225,8 @@ impl Report {
         Ok(())
     }
 
-    /// True if nothing went wrong: every connection came up and stayed, and every event arrived
-    /// once and in order.
+    /// True if nothing went wrong: every connection was established and stayed, and every event
+    /// arrived once and in order.
     #[must_use]
     pub fn flawless(&self) -> bool {
         let all_up = self.setup.as_ref().is_none_or(|setup| setup.failed == 0);
@@ -332,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cost_of_a_delivery_stands_in_both_forms() {
+    fn delivery_cost_is_in_both_formats() {
         let (mut text, mut json) = (Vec::new(), Vec::new());
         report().write(false, &mut text).unwrap();
         report().write(true, &mut json).unwrap();
@@ -347,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn a_loss_or_a_close_is_a_flaw() {
+    fn loss_or_close_is_a_flaw() {
         assert!(report().flawless());
         let mut lossy = report();
         lossy.delivery.as_mut().unwrap().lost = 1;

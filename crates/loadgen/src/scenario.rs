@@ -18,14 +18,14 @@ use crate::report::{Idle, Memory, Report, Setup, real};
 use crate::tally::Tally;
 use crate::{Args, Mode, Transport, clock, streams, swarm};
 
-/// How often counters are looked at while waiting.
+/// How often counters are read while waiting.
 const LOOK: Duration = Duration::from_millis(5);
-/// Events that have not come after this long without any other are lost.
+/// Events that have not arrived after this long without any other are lost.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// How long the server may settle before its memory is read.
 const SETTLE: Duration = Duration::from_millis(500);
 
-/// Carries out what `args` ask for.
+/// Runs the load that `args` describe.
 pub(super) async fn run(args: &Args) -> Result<Report> {
     let plan = args.swarm(&args.tokens())?;
     let progress = Arc::new(Progress::new(args.channels, args.filters));
@@ -58,7 +58,7 @@ pub(super) async fn run(args: &Args) -> Result<Report> {
         Transport::Ws => swarm::start(&plan, threads, &progress)?,
         Transport::Grpc => streams::start(&plan, &args.grpc, threads, &progress)?,
     };
-    // Whatever happens, the threads end: they look at `stop` all the time.
+    // Whatever happens, the threads end: they poll `stop`.
     let phases = run.phases(before, memory).await;
     progress.stop();
     let tally = collect(subscribers, &progress)?;
@@ -148,7 +148,7 @@ impl Run<'_> {
         sleep(Duration::from_secs_f64(self.args.warmup)).await;
         let start = self.moment()?;
         self.progress.measure_from(start.at);
-        // Publisher tasks end by themselves; a call that is stuck ends by its own time limit.
+        // Publisher tasks end by themselves; a stuck call ends by its own timeout.
         let mut logs = Vec::new();
         let limit = Instant::now() + self.args.measured() + Duration::from_mins(1);
         while let Some(ended) = timeout_at(limit, tasks.join_next())
@@ -214,7 +214,7 @@ impl Run<'_> {
         Ok(tasks)
     }
 
-    /// Waits until every connection has what it is due, or nothing comes any more.
+    /// Waits until every connection has received its events, or no more arrive.
     async fn drain(&self, logs: &[PublisherLog]) {
         let due: u64 = (0..self.args.channels)
             .flat_map(|channel| {

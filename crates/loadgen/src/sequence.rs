@@ -1,17 +1,17 @@
-//! Finds what was lost, repeated or overtaken in one stream of numbered events.
+//! Detects lost, repeated and reordered events in one stream of numbered events.
 
-/// How many separate gaps are remembered for each stream; what arrives late from a gap beyond
-/// them counts as repeated, not as overtaken.
+/// How many separate gaps are remembered for each stream; a late event from a gap beyond them
+/// counts as repeated, not as reordered.
 const MAX_GAPS: usize = 1024;
 
-/// What became of the numbered events.
+/// The results for the numbered events.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Never came.
+    /// Never arrived.
     pub lost: u64,
-    /// Came again.
+    /// Arrived again.
     pub duplicate: u64,
-    /// Came after a later one.
+    /// Arrived after a later one.
     pub reordered: u64,
 }
 
@@ -31,7 +31,7 @@ pub struct Sequence {
     trouble: Option<Box<Trouble>>,
 }
 
-/// Apart, because nearly no stream has any and there are many streams.
+/// Boxed, because nearly no stream has any and there are many streams.
 #[derive(Debug, Clone, Default)]
 struct Trouble {
     counts: Counts,
@@ -40,7 +40,7 @@ struct Trouble {
 }
 
 impl Sequence {
-    /// Takes note of event number `n`; the first one is 0.
+    /// Records event number `n`; the first one is 0.
     pub fn saw(&mut self, n: u32) {
         if n == self.next {
             self.next = n.wrapping_add(1);
@@ -66,7 +66,7 @@ impl Sequence {
         }
     }
 
-    /// What was found so far, knowing that `sent` events were sent in all.
+    /// The results so far, given that `sent` events were sent in total.
     #[must_use]
     pub fn counts(&self, sent: u32) -> Counts {
         let mut counts = self.gaps_only();
@@ -74,7 +74,7 @@ impl Sequence {
         counts
     }
 
-    /// What was found between the first and the newest event, for a stream that ended early.
+    /// The results between the first and the newest event, for a stream that ended early.
     #[must_use]
     pub fn gaps_only(&self) -> Counts {
         self.trouble
@@ -84,7 +84,7 @@ impl Sequence {
 }
 
 impl Trouble {
-    /// Takes `n` out of the gap in which it is missing; false if it is in none.
+    /// Removes `n` from the gap that contains it; false if there is none.
     fn fill(&mut self, n: u32) -> bool {
         let Some(index) = self
             .gaps
@@ -122,13 +122,13 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_sequence_has_nothing_wrong() {
+    fn complete_sequence_has_no_errors() {
         assert_eq!(counts(&[0, 1, 2, 3], 4), (0, 0, 0));
         assert_eq!(counts(&[], 0), (0, 0, 0));
     }
 
     #[test]
-    fn what_never_comes_is_lost_at_the_start_in_the_middle_and_at_the_end() {
+    fn missing_events_are_lost_at_any_position() {
         assert_eq!(counts(&[1, 2], 3), (1, 0, 0));
         assert_eq!(counts(&[0, 4], 5), (3, 0, 0));
         assert_eq!(counts(&[0], 5), (4, 0, 0));
@@ -136,20 +136,20 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_again_is_a_duplicate_even_out_of_a_filled_gap() {
+    fn repeated_event_is_duplicate_after_filled_gap() {
         assert_eq!(counts(&[0, 0, 1, 1, 1], 2), (0, 3, 0));
         assert_eq!(counts(&[0, 2, 1, 1], 3), (0, 1, 1));
     }
 
     #[test]
-    fn what_comes_late_is_reordered_and_not_lost() {
+    fn late_event_is_reordered_not_lost() {
         assert_eq!(counts(&[1, 0], 2), (0, 0, 1));
         assert_eq!(counts(&[0, 5, 3, 1, 2, 4], 6), (0, 0, 4));
         assert_eq!(counts(&[0, 5, 3], 6), (3, 0, 1));
     }
 
     #[test]
-    fn a_stream_that_ended_early_counts_only_its_gaps() {
+    fn early_end_counts_only_gaps() {
         let mut sequence = Sequence::default();
         sequence.saw(0);
         sequence.saw(2);

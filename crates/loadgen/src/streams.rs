@@ -1,4 +1,4 @@
-//! Subscribers over gRPC: many streams on few HTTP/2 connections, as backend services have them.
+//! Subscribers over gRPC: many streams on few HTTP/2 connections, as back-end services use them.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -26,13 +26,14 @@ use tidings_client::proto::{SubscribeRequest, SubscribeResponse, Subscription};
 
 /// Streams that share an HTTP/2 connection: half of what servers commonly allow.
 const STREAMS_PER_CONNECTION: usize = 100;
-/// How often a thread looks whether it shall stop.
+/// How often a thread checks whether it should stop.
 const TURN: Duration = Duration::from_millis(50);
 
-/// Starts `threads` threads that follow over gRPC at `address` until [`Progress::stop`].
+/// Starts `threads` threads that subscribe over gRPC at `address` until [`Progress::stop`].
 ///
 /// # Errors
-/// If a thread or its runtime can't be made.
+///
+/// If a thread or its runtime can't be created.
 pub(super) fn start(
     plan: &Plan,
     address: &str,
@@ -98,7 +99,7 @@ async fn follow_all(
     thread.tally.replace(empty)
 }
 
-/// What the streams of one thread share.
+/// State shared by the streams of one thread.
 struct Thread {
     plan: Plan,
     progress: Arc<Progress>,
@@ -133,13 +134,13 @@ impl Thread {
         tally.seen.push(subscriber.seen(ended.is_none()));
     }
 
-    /// Subscribes; answers once the server has said that the subscription stands.
+    /// Subscribes; returns once the server has confirmed the subscription.
     async fn open(
         &self,
         mut client: Client,
         subscriber: &Subscriber,
     ) -> std::result::Result<Streaming<SubscribeResponse>, String> {
-        let told = |status: Status| status.message().to_owned();
+        let message_of = |status: Status| status.message().to_owned();
         let place = self.opening.acquire().await;
         let started = clock::now();
         let request = SubscribeRequest {
@@ -150,8 +151,12 @@ impl Thread {
             filter: subscriber.filter.expression().unwrap_or_default(),
             ..SubscribeRequest::default()
         };
-        let mut stream = client.subscribe(request).await.map_err(told)?.into_inner();
-        let first = stream.message().await.map_err(told)?;
+        let mut stream = client
+            .subscribe(request)
+            .await
+            .map_err(message_of)?
+            .into_inner();
+        let first = stream.message().await.map_err(message_of)?;
         drop(place);
         match first.and_then(|first| first.message) {
             Some(Step::Subscribed(reply)) if reply.errors.is_empty() => {
@@ -164,13 +169,13 @@ impl Thread {
                 .into_iter()
                 .map(|error| error.message)
                 .collect()),
-            Some(Step::Event(_) | Step::Gap(_)) | None => {
+            Some(Step::Event(_) | Step::Gap(_) | Step::Heartbeat(_)) | None => {
                 Err("a stream that does not begin with `subscribed`".to_owned())
             }
         }
     }
 
-    /// Reads until the stream ends; answers why it did.
+    /// Reads until the stream ends; returns the reason.
     async fn read(
         &self,
         stream: &mut Streaming<SubscribeResponse>,
@@ -199,7 +204,7 @@ impl Thread {
                 tally.gaps += 1;
                 tally.sample(format!("gap: {}", gap.reason));
             }
-            Some(Step::Subscribed(_)) | None => {}
+            Some(Step::Subscribed(_) | Step::Heartbeat(_)) | None => {}
         }
     }
 

@@ -1,4 +1,4 @@
-//! What one subscriber has seen, whatever it came over.
+//! The events that one subscriber has received, independent of its transport.
 
 use crate::payload::Finder;
 use crate::sequence::Sequence;
@@ -10,7 +10,7 @@ use crate::type_filter::TypeFilter;
 pub(super) struct Subscriber {
     /// Its channel.
     pub(super) channel: usize,
-    /// What it asks for.
+    /// Its filter.
     pub(super) filter: TypeFilter,
     /// One for each task, once it is subscribed.
     sequences: Vec<Sequence>,
@@ -26,7 +26,7 @@ impl Subscriber {
         }
     }
 
-    /// Events of so many tasks will come.
+    /// Events of this many tasks will arrive.
     pub(super) fn begin(&mut self, tasks: usize) {
         self.sequences = vec![Sequence::default(); tasks];
     }
@@ -54,7 +54,7 @@ impl Subscriber {
         true
     }
 
-    /// The account of it; `to_the_end` if it was there until the run ended.
+    /// Its results; `to_the_end` if it was connected until the run ended.
     pub(super) fn seen(self, to_the_end: bool) -> Seen {
         Seen {
             channel: self.channel,

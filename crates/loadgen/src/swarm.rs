@@ -23,38 +23,40 @@ use crate::tally::Tally;
 use crate::token::Tokens;
 use crate::type_filter::TypeFilter;
 
-/// How often a thread looks whether it shall stop.
+/// How often a thread checks whether it should stop.
 const TURN: Duration = Duration::from_millis(50);
 
-/// What the subscribers do.
+/// The plan of the subscribers.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Where they connect to.
+    /// The server's address.
     pub address: SocketAddr,
     /// The `Host` header.
     pub host: String,
     /// The request's path.
     pub path: String,
-    /// How many, over all threads. Number `i` follows channel `i % channels`.
+    /// The number of connections, over all threads. Number `i` subscribes to channel `i %
+    /// channels`.
     pub connections: usize,
-    /// How many channels there are.
+    /// The number of channels.
     pub channels: usize,
-    /// How many different filters they have: number `i` has filter `i % filters`. 0: none.
+    /// The number of distinct filters: number `i` has filter `i % filters`. 0: none.
     pub filters: u32,
-    /// How many may be on their way to a subscription at once, over all threads.
+    /// How many may be connecting at once, over all threads.
     pub connecting: usize,
-    /// From how many loopback addresses they come: 127.0.0.1, 127.0.0.2, …
+    /// The number of loopback source addresses: 127.0.0.1, 127.0.0.2, …
     pub sources: u8,
-    /// How many tasks publish.
+    /// The number of publishing tasks.
     pub tasks: usize,
-    /// Who they are.
+    /// Their tokens.
     pub tokens: Tokens,
 }
 
 /// Starts `threads` threads that carry out `plan` until [`Progress::stop`].
 ///
 /// # Errors
-/// If a thread or its epoll instance can't be made.
+///
+/// If a thread or its epoll instance can't be created.
 pub fn start(
     plan: &Plan,
     threads: usize,
@@ -95,7 +97,7 @@ struct Worker {
     numbers: std::iter::StepBy<std::ops::Range<usize>>,
     connecting: usize,
     opening: usize,
-    /// Every connection that was opened, by its token; empty once it is over.
+    /// Every opened connection, by its token; empty once it has ended.
     slots: Vec<Option<Connection>>,
     buffer: Vec<u8>,
     tally: Tally,
@@ -192,7 +194,8 @@ impl Worker {
                 Outcome::Subscribed => self.ready(token),
                 Outcome::Over(code, reason) => return self.over(token, code, &reason),
             }
-            // A short read has emptied the socket; the end of the stream shows only in another.
+            // A short read has emptied the socket; the end of the stream is only reported by
+            // another read.
             match socket {
                 Left::Nothing => return,
                 Left::ProbablyNothing if !event.is_read_closed() => return,
@@ -259,7 +262,7 @@ impl Worker {
         self.progress.connection_failed();
     }
 
-    /// Closes what is open and gives back what was counted.
+    /// Closes the open connections and returns the counts.
     fn finish(&mut self) -> Tally {
         let goodbye = client_frame(Opcode::Close, &1000u16.to_be_bytes());
         for mut connection in self.slots.drain(..).flatten() {

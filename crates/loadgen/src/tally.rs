@@ -1,4 +1,4 @@
-//! What one thread of subscribers has counted.
+//! The counts of one thread of subscribers.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use crate::progress::Progress;
 use crate::sequence::Sequence;
 use crate::type_filter::TypeFilter;
 
-/// How many texts of errors are kept.
+/// How many error texts are kept.
 const MAX_SAMPLES: usize = 5;
 
 /// Counted by one thread, then added up.
@@ -29,24 +29,24 @@ pub struct Tally {
     pub event_bytes: u64,
     /// `gap` messages.
     pub gaps: u64,
-    /// `error` messages, and events that a filter should have kept back.
+    /// `error` messages, and events that a filter should have excluded.
     pub errors: u64,
-    /// Connections that never were subscribed.
+    /// Connections that failed before they were subscribed.
     pub failed: u64,
-    /// Subscribed connections that ended, by close code; 0 where there was none.
+    /// Subscribed connections that ended, by close code; 0 if there was none.
     pub closes: BTreeMap<u16, u64>,
     /// The first few errors, as they came.
     pub samples: Vec<String>,
-    /// What each subscribed connection has seen.
+    /// The results of each subscribed connection.
     pub seen: Vec<Seen>,
 }
 
-/// What one subscribed connection has seen.
+/// The results of one subscribed connection.
 #[derive(Debug)]
 pub struct Seen {
     /// Its channel.
     pub channel: usize,
-    /// What it asked for.
+    /// Its filter.
     pub filter: TypeFilter,
     /// One for each task.
     pub sequences: Vec<Sequence>,
@@ -55,7 +55,7 @@ pub struct Seen {
 }
 
 impl Tally {
-    /// Nothing yet.
+    /// No counts yet.
     #[must_use]
     pub fn new(progress: Arc<Progress>) -> Self {
         Self {
@@ -75,7 +75,7 @@ impl Tally {
         }
     }
 
-    /// Looks up whether the warm-up is over; once for each turn of the event loop.
+    /// Checks whether the warm-up is over; once per turn of the event loop.
     pub fn refresh(&mut self) {
         self.measure_from = self.progress.measured_from();
     }
@@ -97,7 +97,7 @@ impl Tally {
         }
     }
 
-    /// An event came that a filter keeps back.
+    /// An event arrived that the filter should have excluded.
     #[cold]
     pub fn unwanted(&mut self) {
         self.errors += 1;
@@ -117,7 +117,7 @@ impl Tally {
         }
     }
 
-    /// Adds what another thread counted.
+    /// Adds the counts of another thread.
     pub fn add(&mut self, other: Tally) {
         self.setup.add(&other.setup);
         self.latency.add(&other.latency);

@@ -1,4 +1,4 @@
-//! Who the load generator says it is.
+//! The tokens of the load generator.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::error::{Error, Result};
 
-/// How long a minted token is good for.
+/// The lifetime of a signed token.
 const TOKEN_LIFETIME: Duration = Duration::from_hours(24);
 
 /// A value that never shows in `Debug`.
@@ -41,14 +41,14 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Where tokens come from.
+/// The source of tokens.
 #[derive(Debug, Clone)]
 pub enum Tokens {
-    /// There are none: a server that lets anonymous clients in.
+    /// No tokens: the server accepts anonymous clients.
     None,
-    /// The same for everybody.
+    /// The same token for all connections.
     Shared(Secret),
-    /// One of its own for each user, signed here.
+    /// A token for each user, signed here.
     Minted(Minter),
 }
 
@@ -56,7 +56,8 @@ impl Tokens {
     /// The token of user `name`, if it has one.
     ///
     /// # Errors
-    /// If the signing key is not usable.
+    ///
+    /// If the signing key is invalid.
     pub fn token(&self, name: &str) -> Result<Option<Secret>> {
         match self {
             Tokens::None => Ok(None),
@@ -119,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_user_gets_a_token_of_its_own_and_none_shows_in_debug() {
+    fn minted_tokens_differ_and_are_not_printed() {
         let minter = Minter::new(
             &Secret::from("a-secret-of-32-bytes-for-the-test"),
             "service".into(),
@@ -137,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_given_token_is_everybodys() {
+    fn given_token_is_shared() {
         let tokens = Tokens::Shared(Secret::from("abc"));
         assert_eq!(tokens.token("x").unwrap(), tokens.token("y").unwrap());
         assert_eq!(Tokens::None.token("x").unwrap(), None);

@@ -1,9 +1,9 @@
-//! Which events a subscriber asks for.
+//! The filters of subscribers.
 
 use crate::payload::PARTS;
 
-/// Everything, or everything but the events of one part: nine in ten. So a filtered run costs
-/// about as many deliveries as one without filters, and every filter has something to decide.
+/// All events, or all but the events of one part: nine in ten. A filtered run therefore has about
+/// as many deliveries as one without filters, and every filter has something to exclude.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TypeFilter {
     number: u32,
@@ -11,8 +11,8 @@ pub struct TypeFilter {
 }
 
 impl TypeFilter {
-    /// What subscriber number `subscriber` asks for, where there are so many different filters:
-    /// at most [`PARTS`]; 0 is none.
+    /// The filter of subscriber number `subscriber`, with this many distinct filters: at most
+    /// [`PARTS`]; 0 is none.
     #[must_use]
     pub fn of(subscriber: usize, filters: u32) -> Self {
         let wide = usize::try_from(filters).unwrap_or(usize::MAX);
@@ -24,26 +24,25 @@ impl TypeFilter {
         }
     }
 
-    /// Which of the filters it is; 0 where there are none.
+    /// The number of the filter; 0 if there are none.
     #[must_use]
     pub fn number(self) -> usize {
         usize::try_from(self.number).unwrap_or(0)
     }
 
-    /// The filter, as the server takes it.
+    /// The filter's expression for the server.
     #[must_use]
     pub fn expression(self) -> Option<String> {
         self.kept_back.map(|part| format!("data.part != {part}"))
     }
 
-    /// The place of event number `n` among those that come through; `None` for one that is kept
-    /// back.
+    /// The index of event number `n` among those that pass; `None` for one that is excluded.
     #[must_use]
     pub fn place(self, n: u32) -> Option<u32> {
         (self.kept_back != Some(n % PARTS)).then(|| self.of_first(n))
     }
 
-    /// How many of the first `sent` events come through.
+    /// How many of the first `sent` events pass.
     #[must_use]
     pub fn of_first(self, sent: u32) -> u32 {
         let kept = |part| sent / PARTS + u32::from(sent % PARTS > part);
@@ -56,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_comes_through_is_numbered_without_holes() {
+    fn passing_events_are_numbered_contiguously() {
         for subscriber in 0..20 {
             let filter = TypeFilter::of(subscriber, 10);
             let places: Vec<u32> = (0..95).filter_map(|n| filter.place(n)).collect();
@@ -66,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_keeps_one_part_back() {
+    fn filter_excludes_one_part() {
         let filter = TypeFilter::of(13, 10);
         assert_eq!(filter.expression().as_deref(), Some("data.part != 3"));
         assert_eq!(filter.place(3), None);
@@ -75,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn without_filters_everything_comes_through() {
+    fn without_filters_everything_passes() {
         let filter = TypeFilter::of(13, 0);
         assert_eq!(filter, TypeFilter::default());
         assert_eq!(filter.expression(), None);

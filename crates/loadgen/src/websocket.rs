@@ -1,4 +1,4 @@
-//! Publishing over the server's JSON WebSocket, as a page or a service without gRPC would.
+//! Publishes over the server's JSON WebSocket, as a page or a service without gRPC would.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -19,20 +19,21 @@ use crate::publisher_task::{Outgoing, PublisherLog, PublisherTask};
 use crate::swarm::Plan;
 use crate::token::Secret;
 
-/// What a burst gathers into one write, in bytes.
+/// How much a burst collects into one write, in bytes.
 const GATHERED: usize = 64 << 10;
 
 /// A WebSocket that publishes.
 pub(super) struct Socket {
     reader: OwnedReadHalf,
     writer: OwnedWriteHalf,
-    /// What has been read and not yet understood.
+    /// Bytes that have been read and not yet parsed.
     input: Vec<u8>,
 }
 
-/// Connects to where the subscribers of `plan` connect to.
+/// Connects to the address of the subscribers of `plan`.
 ///
 /// # Errors
+///
 /// If there is no server, or it refuses the WebSocket.
 pub(super) async fn connect(plan: &Plan, token: Option<&Secret>) -> Result<Socket> {
     timeout(CONNECT_TIMEOUT, open(plan, token))
@@ -66,11 +67,12 @@ async fn open(plan: &Plan, token: Option<&Secret>) -> Result<Socket> {
     }
 }
 
-/// Publishes over `socket`, with up to `window` events that wait for their answers. A `burst`
-/// gathers events into one write.
+/// Publishes over `socket`, with up to `window` unanswered events. A `burst` collects events into
+/// one write.
 ///
 /// # Errors
-/// If the server ends the connection, stops answering or refuses everything.
+///
+/// If the server closes the connection, stops answering or refuses everything.
 pub(super) async fn publish(
     socket: Socket,
     mut task: PublisherTask,
@@ -110,7 +112,7 @@ pub(super) async fn publish(
                 .map_err(failed)?;
             bytes.clear();
         }
-        // One place is in hand; with all the others back, nothing is waited for.
+        // One slot is held here; once all others are free again, no response is outstanding.
         let rest = async {
             for _ in 1..window {
                 places.recv().await;
@@ -135,7 +137,7 @@ pub(super) async fn publish(
     Ok(task.finish(log))
 }
 
-/// Reads answers until something is wrong, and says what.
+/// Reads responses until an error occurs, and returns it.
 async fn read(
     mut reader: OwnedReadHalf,
     mut input: Vec<u8>,
@@ -187,15 +189,15 @@ async fn read(
     }
 }
 
-/// The events that wait for their answers. Their place is their `id`: answers come in no
-/// promised order.
+/// The unanswered events. The `id` of each is its slot, because the order of responses is not
+/// guaranteed.
 struct Open {
     /// The channel of each, and when it was sent.
     events: Mutex<Vec<Option<(usize, u64)>>>,
     free: mpsc::Sender<usize>,
 }
 
-/// An answer, or an error without an `id`.
+/// A response, or an error without an `id`.
 #[derive(Deserialize)]
 struct Answer<'a> {
     #[serde(borrow, rename = "type")]
@@ -205,7 +207,7 @@ struct Answer<'a> {
 }
 
 impl Open {
-    /// With `window` places, all of which are free.
+    /// With `window` slots, all of which are free.
     fn new(window: usize) -> (Self, mpsc::Receiver<usize>) {
         let (free, places) = mpsc::channel(window.max(1));
         let open = Self {
@@ -217,11 +219,11 @@ impl Open {
     }
 
     fn give_back(&self, place: usize) {
-        // There is room for all of them, and at the end nobody asks any more.
+        // There is capacity for all of them, and at the end there is no receiver.
         self.free.try_send(place).unwrap_or_default();
     }
 
-    /// `event` waits at `place`.
+    /// `event` uses slot `place`.
     fn waits(&self, place: usize, event: &Outgoing) {
         let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(waiting) = events.get_mut(place) {
@@ -229,8 +231,8 @@ impl Open {
         }
     }
 
-    /// Notes a message of the server. True where an event was accepted, false where one was
-    /// refused or something else went wrong, `None` where it is about no publish.
+    /// Records a message of the server. True if an event was accepted, false if one was refused or
+    /// something else went wrong, `None` if the message is about no publish.
     fn answered(&self, message: &[u8], log: &mut PublisherLog) -> Option<bool> {
         let Ok(answer) = serde_json::from_slice::<Answer<'_>>(message) else {
             return None;
@@ -306,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_find_their_events_in_any_order_and_make_room() {
+    fn answers_in_any_order_free_their_slots() {
         let (open, mut places) = Open::new(2);
         for channel in [1, 2] {
             open.waits(places.try_recv().unwrap(), &event(channel));
@@ -325,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_that_names_no_publish_is_kept_as_a_sample_and_other_messages_are_not() {
+    fn unrelated_error_is_kept_as_sample() {
         let (open, mut places) = Open::new(1);
         open.waits(places.try_recv().unwrap(), &event(0));
         let mut log = log();
@@ -344,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_goes_out_as_the_command_publish() {
+    fn event_is_a_publish_command() {
         let mut bytes = Vec::new();
         append(&mut bytes, 7, &event(2));
         let (header, length) = (2, usize::from(bytes[1] & 0x7f));

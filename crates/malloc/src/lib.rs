@@ -1,31 +1,33 @@
-//! The server's allocator, and how it gives back what nobody needs.
+//! The server's allocator, and how it returns unused memory.
 //!
-//! mimalloc keeps freed pages for a moment, and looks at them again only when its thread frees
-//! another one: a thread that has come to rest keeps them for good. So does a thread whose memory
-//! others have freed, as shards free the events that publishers have made. Whoever comes to rest
-//! therefore calls [`give_back`]; who can't tell whether it will stay at rest, [`pausing`].
+//! mimalloc keeps freed pages for a moment, and checks them again only when their thread frees
+//! another page: a thread that becomes idle keeps them forever. The same happens to a thread whose
+//! memory other threads have freed, as shards free the events that publishers have allocated. A
+//! thread that becomes idle therefore calls [`give_back`]; a thread that can't know whether it will
+//! stay idle calls [`pausing`].
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-/// The allocator: chosen by measuring, see `docs/explanation/performance.md`.
+/// The allocator, chosen by measurements: see `docs/explanation/performance.md`.
 pub use mimalloc::MiMalloc as Allocator;
 
-/// How long a thread leaves its memory alone, at least, after it has looked through it.
+/// The shortest time between two collections by a thread.
 pub const PAUSE: Duration = Duration::from_millis(250);
-/// The same, in times that looking took: with much memory it is looked through more rarely.
+/// The same, as a multiple of the time that a collection took: with much memory collections are
+/// rarer.
 const SHARE: u32 = 1000;
 
 thread_local! {
     /// When this thread last paused.
     static PAUSED: Cell<Option<Instant>> = const { Cell::new(None) };
-    /// When this thread may look again.
+    /// When this thread may collect again.
     static NEXT: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
-/// Gives free pages of this thread back to the system, unless that was done within [`PAUSE`].
-/// Looks at every page of the thread's, some 16 for each megabyte, but for no more than a
-/// thousandth of the time.
+/// Returns free pages of this thread to the system, unless that was done within [`PAUSE`]. Visits
+/// every page of the thread, some 16 for each megabyte, but uses no more than a thousandth of the
+/// time.
 pub fn give_back() {
     let start = Instant::now();
     if NEXT.get().is_none_or(|next| start >= next) {
@@ -35,9 +37,10 @@ pub fn give_back() {
     }
 }
 
-/// For a thread that pauses often, and for long only when there is nothing to do: does what
-/// [`give_back`] does, but where the thread has paused within [`PAUSE`] already. So a busy thread
-/// is left alone, and one that is woken now and then, by a clock for instance, is not.
+/// For a thread that pauses often, and for long only when it is idle: does the same as
+/// [`give_back`], but only if the thread has already paused within [`PAUSE`]. A busy thread is
+/// therefore left alone, while a thread that wakes only now and then, for a timer for instance, is
+/// not.
 pub fn pausing() {
     let now = Instant::now();
     let last = PAUSED.replace(Some(now));
@@ -48,9 +51,9 @@ pub fn pausing() {
 
 #[expect(unsafe_code, reason = "mimalloc has no safe wrapper for it")]
 fn collect() {
-    // SAFETY: it has no preconditions. It looks at what the calling thread and threads that have
-    // ended have freed, and at nothing that is in use; a thread that has allocated nothing by
-    // mimalloc has nothing to be looked at.
+    // SAFETY: it has no preconditions. It visits memory that the calling thread and ended threads
+    // have freed, and nothing that is in use; a thread that has allocated nothing with mimalloc has
+    // nothing to visit.
     unsafe { libmimalloc_sys::mi_collect(true) };
 }
 
@@ -71,7 +74,7 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn what_another_thread_has_freed_goes_back_and_what_is_in_use_stays() {
+    fn memory_freed_elsewhere_is_returned() {
         let kept: Vec<Vec<u8>> = (0..100).map(|n| vec![n; 1000]).collect();
         let lent: Vec<Vec<u8>> = (0..40_000).map(|_| vec![1; 1000]).collect();
         let before = resident();

@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 
 use super::Short;
 
-/// Never there: [`Sends::new`] fails on this system.
+/// Can't be constructed: [`Sends::new`] fails on this system.
 #[derive(Debug)]
 pub struct Sends(std::convert::Infallible);
 
@@ -18,7 +18,7 @@ impl Sends {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// How many sends go together; none.
+    /// The most sends at once; none.
     #[must_use]
     pub fn most(&self) -> usize {
         match self.0 {}

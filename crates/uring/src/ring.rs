@@ -8,17 +8,18 @@ use io_uring::{IoUring, SubmissionQueue, opcode};
 
 use super::Short;
 
-/// How often the kernel may put off one call before the ring is given up.
+/// How often the kernel may postpone one call before the ring is abandoned.
 const FAILURES: u32 = 64;
 
-/// A ring of its own for the sends of one thread, or of several that take turns.
+/// A ring for the sends of one thread, or of several threads that take turns.
 ///
 /// # Why this is sound
+///
 /// The kernel reads the bytes of a send only while [`Sends::send`] runs. It reads them inside
-/// `io_uring_enter`, for a send with `MSG_DONTWAIT` is done or refused there and never kept for
-/// later (the flag sets `REQ_F_NOWAIT`). And `send` returns only when each send that went into the
-/// ring has been answered; where it can't get that far, by an error or a panic, the ring is dropped
-/// with everything in it that the kernel has not taken.
+/// `io_uring_enter`, because a send with `MSG_DONTWAIT` is completed or refused there and never
+/// kept for later (the flag sets `REQ_F_NOWAIT`). And `send` returns only when each send that was
+/// queued has been answered; if it can't, because of an error or a panic, the ring is dropped
+/// together with the entries that the kernel has not taken.
 #[derive(Default)]
 pub struct Sends {
     /// `None` once it has failed.
@@ -30,8 +31,9 @@ impl Sends {
     /// A ring for `most` sends at a time, rounded up to a power of two.
     ///
     /// # Errors
-    /// Where the system has no `io_uring` or does not allow it, as many containers don't; or where
-    /// it can't send by it.
+    ///
+    /// If the system has no `io_uring` or does not allow it, as many containers don't; or if it
+    /// can't send with it.
     pub fn new(most: u16) -> io::Result<Self> {
         let ring = IoUring::new(u32::from(most.max(1)))?;
         let mut probe = io_uring::Probe::new();
@@ -44,21 +46,21 @@ impl Sends {
         Ok(Sends { ring, most })
     }
 
-    /// How many sends go together; 0 once the ring has failed.
+    /// The most sends at once; 0 once the ring has failed.
     #[must_use]
     pub fn most(&self) -> usize {
         if self.ring.is_some() { self.most } else { 0 }
     }
 
-    /// Sends each of these, in this order, and tells of every one that was not done whole. What is
-    /// beyond [`Sends::most`] is told as `WouldBlock`, as is what a failing ring has not taken.
-    /// Answers how many there were.
+    /// Submits the sends in this order, and reports every one that was not completed in full. Sends
+    /// beyond [`Sends::most`], and those that a failing ring has not taken, are reported as
+    /// `WouldBlock`. Returns the number of sends.
     pub fn send<'a>(
         &mut self,
         sends: impl Iterator<Item = (BorrowedFd<'a>, &'a [u8])>,
         mut short: impl FnMut(Short),
     ) -> usize {
-        // Whatever happens from here on, entries that were not answered don't stay in it.
+        // After this point, entries without a result must not stay in the ring, whatever happens.
         let mut ring = self.ring.take();
         let (taken, count) = match &mut ring {
             Some(ring) => fill(&mut ring.submission(), self.most, sends),
@@ -72,8 +74,8 @@ impl Sends {
             let went = whole.submit_and_wait(taken - answered);
             for answer in whole.completion() {
                 answered += 1;
-                if let Some(told) = read(answer.user_data(), answer.result()) {
-                    short(told);
+                if let Some(reported) = read(answer.user_data(), answer.result()) {
+                    short(reported);
                 }
             }
             if let Err(error) = went {
@@ -83,7 +85,7 @@ impl Sends {
                 }
             }
         }
-        // In order, so those without an answer are the last.
+        // Results are in order, so the sends without one are the last.
         let done = if ring.is_some() { taken } else { answered };
         for index in done..count {
             let sent = Err(io::ErrorKind::WouldBlock.into());
@@ -127,13 +129,13 @@ fn push(
         .build()
         .user_data(u64::from(place) | u64::from(len) << 32);
     // SAFETY: the socket and the bytes are borrowed for longer than `Sends::send` runs, and the
-    // kernel is done with the entry before that returns (see there).
+    // kernel has finished with the entry before that returns (see there).
     #[expect(unsafe_code, reason = "the ring holds a bare pointer")]
     let pushed = unsafe { queue.push(&send) };
     pushed.is_ok()
 }
 
-/// What became of a send; `None` where it was done whole.
+/// The result of a send; `None` if it was completed in full.
 fn read(which: u64, result: i32) -> Option<Short> {
     let index = usize::try_from(which & u64::from(u32::MAX)).ok()?;
     let sent = match u32::try_from(result) {
@@ -144,7 +146,7 @@ fn read(which: u64, result: i32) -> Option<Short> {
     Some(Short { index, sent })
 }
 
-/// True for what another call mends: a signal came, or answers must be taken first.
+/// True for errors that another call resolves: a signal arrived, or results must be read first.
 fn may_go_on(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
@@ -168,7 +170,7 @@ mod tests {
 
     type Failure = Box<dyn std::error::Error>;
 
-    /// `None` where the system has no ring: then there is nothing to try.
+    /// `None` if the system has no ring: then there is nothing to test.
     fn ring(most: u16) -> Option<Sends> {
         Sends::new(most).ok()
     }
@@ -183,14 +185,14 @@ mod tests {
     }
 
     fn all<'a>(sends: &mut Sends, each: &[(&'a TcpStream, &'a [u8])]) -> Vec<Short> {
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         let list = each.iter().map(|(socket, bytes)| (socket.as_fd(), *bytes));
-        sends.send(list, |short| told.push(short));
-        told
+        sends.send(list, |short| reported.push(short));
+        reported
     }
 
     #[test]
-    fn each_socket_gets_its_own_bytes_in_order() -> Result<(), Failure> {
+    fn sockets_get_their_bytes_in_order() -> Result<(), Failure> {
         let Some(mut sends) = ring(64) else {
             return Ok(());
         };
@@ -217,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_socket_is_told_with_what_it_took_and_holds_nobody_up() -> Result<(), Failure> {
+    fn full_socket_is_reported_and_does_not_block() -> Result<(), Failure> {
         let Some(mut sends) = ring(8) else {
             return Ok(());
         };
@@ -226,22 +228,22 @@ mod tests {
             return Err("two pairs".into());
         };
         let large = vec![7; 32 << 20];
-        let told = all(
+        let reported = all(
             &mut sends,
             &[(slow, &large), (slow, b"later"), (quick, b"now")],
         );
-        let mut told = told.into_iter();
-        let first = told.next().ok_or("the large one is told")?;
+        let mut reported = reported.into_iter();
+        let first = reported.next().ok_or("the large one is reported")?;
         assert_eq!(first.index, 0);
         assert!(
             matches!(first.sent, Ok(some) if some > 0 && some < large.len()),
             "{first:?}"
         );
-        let second = told.next().ok_or("the one behind it is told")?;
+        let second = reported.next().ok_or("the one behind it is reported")?;
         assert_eq!(second.index, 1);
         let kind = second.sent.as_ref().map_err(io::Error::kind);
         assert!(matches!(kind, Err(io::ErrorKind::WouldBlock)), "{second:?}");
-        assert!(told.next().is_none(), "the other socket has got it");
+        assert!(reported.next().is_none(), "the other socket has got it");
         let mut got = [0; 3];
         (&*far).read_exact(&mut got)?;
         assert_eq!(&got, b"now");
@@ -249,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_that_has_gone_is_told_and_raises_no_signal() -> Result<(), Failure> {
+    fn closed_socket_is_reported_without_signal() -> Result<(), Failure> {
         let Some(mut sends) = ring(8) else {
             return Ok(());
         };
@@ -259,17 +261,17 @@ mod tests {
         };
         far.shutdown(std::net::Shutdown::Both)?;
         near.shutdown(std::net::Shutdown::Write)?;
-        let told = all(&mut sends, &[(near, b"too late")]);
+        let reported = all(&mut sends, &[(near, b"too late")]);
         assert!(
-            matches!(&*told, [Short { index: 0, sent: Err(error) }]
+            matches!(&*reported, [Short { index: 0, sent: Err(error) }]
             if error.kind() == io::ErrorKind::BrokenPipe),
-            "{told:?}"
+            "{reported:?}"
         );
         Ok(())
     }
 
     #[test]
-    fn what_finds_no_room_is_told_and_not_sent() -> Result<(), Failure> {
+    fn excess_sends_are_reported_not_sent() -> Result<(), Failure> {
         let Some(mut sends) = ring(4) else {
             return Ok(());
         };
@@ -282,10 +284,10 @@ mod tests {
             .iter()
             .map(|text| (near, &text[..]))
             .collect();
-        let told = all(&mut sends, &each);
-        let which: Vec<usize> = told.iter().map(|short| short.index).collect();
+        let reported = all(&mut sends, &each);
+        let which: Vec<usize> = reported.iter().map(|short| short.index).collect();
         assert_eq!(which, [4, 5]);
-        assert!(told.iter().all(|short| short.sent.is_err()));
+        assert!(reported.iter().all(|short| short.sent.is_err()));
         near.shutdown(std::net::Shutdown::Write)?;
         let mut got = String::new();
         (&*far).read_to_string(&mut got)?;
@@ -294,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_midway_sends_nothing_later() -> Result<(), Failure> {
+    fn panic_midway_sends_nothing_later() -> Result<(), Failure> {
         let Some(mut sends) = ring(8) else {
             return Ok(());
         };

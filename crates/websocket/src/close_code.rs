@@ -1,4 +1,4 @@
-//! Why a connection is closed for what its peer sent.
+//! The reasons for closing a connection because of its peer's frames.
 
 /// The close code of a [`Violation`](crate::frame::Violation) (RFC 6455 §7.4.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -1,4 +1,4 @@
-//! What was agreed about compression, as far as frames differ for it.
+//! The negotiated compression, as far as frames differ by it.
 
 use std::cell::RefCell;
 
@@ -9,28 +9,29 @@ use super::frame::{self, Opcode};
 
 /// Payloads below this many bytes are not worth compressing.
 const WORTH_COMPRESSING: usize = 96;
-/// The window that frames for all clients are made with.
+/// The window of frames that all clients can inflate.
 const FULL_WINDOW: u8 = 15;
 
 thread_local! {
-    // One for all connections of a thread: no message leaves anything behind in it.
+    // One for all connections of a thread: no state is kept between messages.
     static DEFLATER: RefCell<Deflater> = RefCell::default();
 }
 
-/// What was agreed about compression, as far as frames differ for it. Each is a dialect of its
-/// own to the bus, so that a compressed frame is made once and shared too.
+/// The negotiated compression, as far as frames differ by it. To the hub each is a dialect of its
+/// own, so that a compressed frame is made once and shared too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compression {
     /// None.
     Off,
     /// permessage-deflate with the full window.
     Full,
-    /// permessage-deflate with a window of 512 bytes or more: what is longer goes uncompressed.
+    /// permessage-deflate with a window of 512 bytes or more: longer messages are sent
+    /// uncompressed.
     Small,
 }
 
 impl Compression {
-    /// What a client and the server have agreed.
+    /// The compression that a client and the server have negotiated.
     #[must_use]
     pub fn of(params: Option<DeflateParams>) -> Self {
         match params {
@@ -40,7 +41,7 @@ impl Compression {
         }
     }
 
-    /// The same for the codec.
+    /// The same as parameters of the codec.
     #[must_use]
     pub fn params(self) -> Option<DeflateParams> {
         match self {
@@ -54,7 +55,7 @@ impl Compression {
         }
     }
 
-    /// The message as one frame, compressed where that is agreed and pays.
+    /// The message as one frame, compressed if that was negotiated and is worthwhile.
     #[must_use]
     pub fn frame(self, opcode: Opcode, payload: &[u8]) -> Bytes {
         let plain = || frame::frame(opcode, false, payload);

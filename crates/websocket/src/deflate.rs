@@ -1,29 +1,30 @@
-//! permessage-deflate (RFC 7692), always without context takeover: every message stands alone, so
-//! one compressed frame serves every subscriber and no connection keeps a compressor. One
-//! [`Inflater`] and one [`Deflater`] serve all connections of a thread.
+//! permessage-deflate (RFC 7692), always without context takeover: every message is compressed
+//! independently, so one compressed frame serves every subscriber and no connection keeps a
+//! compressor. One [`Inflater`] and one [`Deflater`] serve all connections of a thread.
 
 use bytes::Bytes;
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
 use crate::frame::{Opcode, Violation, frame};
 
-/// What ends every flushed block and is left out on the wire (RFC 7692 §7.2.1).
+/// The end of every flushed block, which is omitted on the wire (RFC 7692 §7.2.1).
 const TAIL: [u8; 4] = [0x00, 0x00, 0xFF, 0xFF];
 
 /// The largest window, as a power of two.
 const MAX_WINDOW_BITS: u8 = 15;
 
-/// The smallest window that zlib makes raw streams for, as a power of two.
+/// The smallest window that zlib supports for raw streams, as a power of two.
 pub(super) const MIN_WINDOW_BITS: u8 = 9;
 
-/// The most deflate streams of one message: a final block ends one (RFC 7692 §7.2.3.4). No client
-/// sends more than one, and beginning each anew costs more than its two bytes cost the sender.
+/// The most deflate streams in one message: a final block ends one (RFC 7692 §7.2.3.4). No client
+/// sends more than one, and starting another costs the server more than its two bytes cost the
+/// sender.
 const MAX_STREAMS: usize = 16;
 
-/// A compressor's output buffer is given back after a message that made it larger than this.
+/// A compressor's output buffer is freed after a message that made it larger than this.
 const KEPT_BYTES: usize = 256 * 1024;
 
-/// What was agreed with one client.
+/// The parameters negotiated with one client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct DeflateParams {
     /// The largest window that the client can inflate, as a power of two: 9 to 15.
@@ -32,8 +33,8 @@ pub struct DeflateParams {
 
 impl DeflateParams {
     /// The window to compress a payload with, for [`Deflater::compress`]. A payload that fits into
-    /// the client's window never looks back further than that, so it gets the same frame as
-    /// everyone else's; use the answer as the key where compressed frames are shared.
+    /// the client's window never refers further back than that, so it gets the same frame as for
+    /// all other clients; use the result as the key if compressed frames are shared.
     #[must_use]
     pub fn window_for(self, payload: usize) -> u8 {
         if payload <= 1 << self.server_window_bits {
@@ -44,7 +45,7 @@ impl DeflateParams {
     }
 }
 
-/// Inflates messages, one after the other, of any number of connections. About 50 KiB.
+/// Inflates messages of any number of connections, one after the other. About 50 KiB.
 #[derive(Debug)]
 pub struct Inflater {
     stream: Decompress,
@@ -57,7 +58,7 @@ impl Default for Inflater {
 }
 
 impl Inflater {
-    /// An inflater with the largest window, which reads what any smaller one wrote.
+    /// An inflater with the largest window, which can read streams of any smaller window.
     #[must_use]
     pub fn new() -> Self {
         Inflater {
@@ -69,8 +70,9 @@ impl Inflater {
     /// however much the payload would inflate to.
     ///
     /// # Errors
-    /// Too big where the message is over `limit` bytes; damaged where it is no deflate stream, or
-    /// more than 16 of them.
+    ///
+    /// Too big if the message is over `limit` bytes; damaged if it is not a deflate stream, or more
+    /// than 16 of them.
     pub fn inflate(&mut self, payload: &[u8], limit: usize) -> Result<Vec<u8>, Violation> {
         self.stream.reset(false);
         let mut out = Vec::new();
@@ -80,7 +82,7 @@ impl Inflater {
         Ok(out)
     }
 
-    /// Inflates a part of a message, which may end so many more streams.
+    /// Inflates a part of a message, which may end this many more streams.
     fn feed(
         &mut self,
         mut input: &[u8],
@@ -91,7 +93,7 @@ impl Inflater {
         loop {
             if out.len() == out.capacity() {
                 let room = out.len().max(input.len().saturating_mul(4)).max(256);
-                // One byte over the limit is enough to see that it is passed.
+                // One byte over the limit is enough to detect that it is exceeded.
                 out.reserve_exact(
                     room.min(limit.saturating_add(1).saturating_sub(out.len()))
                         .max(1),
@@ -108,7 +110,7 @@ impl Inflater {
             let taken = usize::try_from(self.stream.total_in() - before).unwrap_or(usize::MAX);
             input = input.get(taken..).unwrap_or_default();
             match status {
-                // A final block: what follows is a stream of its own (RFC 7692 §7.2.3.4).
+                // A final block: the following bytes are a new stream (RFC 7692 §7.2.3.4).
                 Status::StreamEnd => {
                     *streams = streams.checked_sub(1).ok_or(Violation::NOT_DEFLATE)?;
                     self.stream.reset(false);
@@ -129,8 +131,8 @@ impl Inflater {
     }
 }
 
-/// Compresses messages, one after the other, for any number of connections. About 300 KiB per
-/// window size that was really asked for.
+/// Compresses messages of any number of connections, one after the other. About 300 KiB for each
+/// window size in use.
 #[derive(Debug, Default)]
 pub struct Deflater {
     /// By window bits, from [`MIN_WINDOW_BITS`] to [`MAX_WINDOW_BITS`].
@@ -139,14 +141,14 @@ pub struct Deflater {
 }
 
 impl Deflater {
-    /// A compressor that owns nothing yet.
+    /// A compressor that has allocated nothing yet.
     #[must_use]
     pub fn new() -> Self {
         Deflater::default()
     }
 
     /// A whole compressed server frame of this opcode (text or binary), in one exact allocation.
-    /// `None` where compressing saves nothing: send the plain frame. `window_bits` comes from
+    /// `None` if compression saves nothing: send the plain frame. `window_bits` comes from
     /// [`DeflateParams::window_for`].
     pub fn compress(&mut self, opcode: Opcode, payload: &[u8], window_bits: u8) -> Option<Bytes> {
         let index = usize::from(window_bits.checked_sub(MIN_WINDOW_BITS)?);
@@ -196,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_gain_is_taken_and_no_gain_leaves_the_plain_frame() {
+    fn frame_is_compressed_only_if_smaller() {
         let mut deflater = Deflater::new();
         let json = events(5);
         let frame = deflater.compress(Opcode::Text, &json, 15).expect("smaller");
@@ -216,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_outside_9_to_15_compresses_nothing() {
+    fn unsupported_window_compresses_nothing() {
         for bits in [0, 8, 16, 255] {
             assert_eq!(
                 Deflater::new().compress(Opcode::Text, &events(50), bits),
@@ -226,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_with_a_small_window_can_read_what_is_made_for_it() {
+    fn small_window_client_can_inflate() {
         let mut deflater = Deflater::new();
         for bits in MIN_WINDOW_BITS..=MAX_WINDOW_BITS {
             for count in [3, 10, 100, 5000] {
@@ -250,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_within_the_clients_window_shares_the_common_frame() {
+    fn small_payload_shares_common_frame() {
         let small = DeflateParams {
             server_window_bits: 10,
         };
@@ -266,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bomb_is_stopped_at_the_limit() {
+    fn decompression_bomb_stops_at_limit() {
         let zeros = vec![0; 50 << 20];
         let frame = Deflater::new()
             .compress(Opcode::Text, &zeros, 15)
@@ -292,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_of_many_streams_is_damaged() {
+    fn message_of_many_streams_is_refused() {
         // An empty final block, in two bytes.
         let streams = |count: usize| [0x03, 0x00].repeat(count);
         let mut inflater = Inflater::new();
@@ -304,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_of_exactly_the_limit_passes_and_the_next_starts_afresh() {
+    fn message_of_exact_limit_passes() {
         let json = events(200);
         let frame = Deflater::new()
             .compress(Opcode::Text, &json, 15)
@@ -321,7 +323,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_compressed_inflates_to_itself(
+        fn compressed_payload_round_trips(
             words in prop::collection::vec("[a-d]{1,9}", 0..800),
             bits in MIN_WINDOW_BITS..=MAX_WINDOW_BITS,
         ) {
@@ -333,7 +335,7 @@ mod tests {
         }
 
         #[test]
-        fn random_bytes_never_panic_nor_pass_the_limit(
+        fn random_bytes_stay_within_limit(
             payload in prop::collection::vec(any::<u8>(), 0..500),
             limit in 0_usize..2000,
         ) {

@@ -30,14 +30,14 @@ pub use mask::unmask;
 use crate::CloseCode;
 use crate::deflate::DeflateParams;
 
-/// The most that a control frame may carry, in bytes (RFC 6455 §5.5).
+/// The largest payload of a control frame, in bytes (RFC 6455 §5.5).
 pub const MAX_CONTROL_PAYLOAD: usize = 125;
 
-/// The most bytes that [`decode`] leaves at the end of a buffer for want of more: a masked control
-/// frame that lacks its last byte.
+/// The most bytes that [`decode`] leaves at the end of a buffer as incomplete: a masked control
+/// frame without its last byte.
 pub const MAX_LEFTOVER: usize = 2 + 4 + MAX_CONTROL_PAYLOAD - 1;
 
-/// What a frame is (RFC 6455 §5.2).
+/// The kind of a frame (RFC 6455 §5.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Opcode {
     /// A further fragment of a data message.
@@ -48,7 +48,7 @@ pub enum Opcode {
     Binary,
     /// The end of the connection.
     Close,
-    /// A question whether the peer lives.
+    /// A check whether the peer is alive.
     Ping,
     /// The answer to a ping.
     Pong,
@@ -89,46 +89,46 @@ impl Opcode {
     }
 }
 
-/// One complete thing from the client, unmasked and inflated.
+/// One complete message from the client, unmasked and inflated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message<'a> {
-    /// A text message; borrowed where it came in one frame, uncompressed and at once.
+    /// A text message; borrowed if it arrived in one frame, uncompressed and in one read.
     Text(Cow<'a, str>),
     /// A binary message, borrowed likewise.
     Binary(Cow<'a, [u8]>),
     /// A ping: answer with [`pong`] and the same payload.
     Ping(&'a [u8]),
-    /// A pong, asked for or not.
+    /// A pong, solicited or not.
     Pong(&'a [u8]),
-    /// The client closes, with its code and reason. Nothing that follows it counts
-    /// (RFC 6455 §5.5.1).
+    /// The client closes, with its code and reason. All bytes after it are ignored (RFC 6455
+    /// §5.5.1).
     Close(Option<u16>, &'a str),
 }
 
-/// What one call of [`decode`] did.
+/// The result of one call of [`decode`].
 #[derive(Debug, PartialEq, Eq)]
 pub struct Step<'a> {
-    /// So many bytes at the front of the buffer are done with: 1 or more.
+    /// The number of processed bytes at the front of the buffer: 1 or more.
     pub consumed: usize,
     /// The message that they completed; `None` after a part of one.
     pub message: Option<Message<'a>>,
 }
 
-/// What was agreed for a connection and what it may send.
+/// The parameters and limits of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Params {
     /// The largest data message, in bytes, counted after inflating and over all fragments.
     pub message_bytes: usize,
-    /// permessage-deflate, where it was negotiated.
+    /// permessage-deflate, if it was negotiated.
     pub deflate: Option<DeflateParams>,
 }
 
-/// The client broke a rule: close the connection with this code and reason.
+/// The client violated a rule: close the connection with this code and reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Violation {
     /// [`CloseCode::Protocol`], [`CloseCode::InvalidPayload`] or [`CloseCode::TooBig`].
     pub close: CloseCode,
-    /// Which rule, for the close frame and the log. Never holds what the client sent.
+    /// The rule, for the close frame and the log. Never contains bytes of the client.
     pub reason: &'static str,
 }
 

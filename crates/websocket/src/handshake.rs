@@ -1,6 +1,6 @@
-//! The opening handshake (RFC 6455 §4.2): from a request's head to what the client offers.
+//! The opening handshake (RFC 6455 §4.2): parses a request's head into the client's offer.
 //!
-//! It decides nothing about origins, tokens or which subprotocol is spoken.
+//! It makes no decision about origins, tokens or the subprotocol.
 
 mod extensions;
 
@@ -18,13 +18,13 @@ use sha1::{Digest, Sha1};
 
 use crate::deflate::DeflateParams;
 
-/// What RFC 6455 §1.3 puts behind the client's key.
+/// The GUID that RFC 6455 §1.3 appends to the client's key.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// The prefix of an offered subprotocol that is a token and no subprotocol.
+/// The prefix of an offered subprotocol that carries a token.
 const BEARER: &str = "bearer.";
 
-/// The most subprotocols that are looked at.
+/// The most subprotocols that are considered.
 const MAX_PROTOCOLS: usize = 32;
 
 /// A valid upgrade request. Its `Debug` shows no token.
@@ -36,7 +36,7 @@ pub struct Offer {
     pub protocols: Vec<String>,
     /// The token of the first `bearer.<jwt>` among the subprotocols. Never echo it.
     pub bearer: Option<String>,
-    /// permessage-deflate, where it is switched on and the client offers it acceptably.
+    /// permessage-deflate, if it is enabled and the client's offer is acceptable.
     pub deflate: Option<DeflateParams>,
     /// The value of `Sec-WebSocket-Extensions` that goes with it.
     pub deflate_answer: Option<HeaderValue>,
@@ -53,10 +53,11 @@ impl fmt::Debug for Offer {
 }
 
 impl Offer {
-    /// Reads an upgrade request. With `compression` off, no extension is accepted.
+    /// Parses an upgrade request. With `compression` off, no extension is accepted.
     ///
     /// # Errors
-    /// A [`Refusal`] naming the first rule of RFC 6455 §4.2.1 that the request breaks.
+    ///
+    /// A [`Refusal`] naming the first rule of RFC 6455 §4.2.1 that the request violates.
     pub fn read(
         method: &Method,
         version: Version,
@@ -93,8 +94,8 @@ impl Offer {
         })
     }
 
-    /// The head of the answer: 101 with everything but the `Date`. `protocol` is the subprotocol
-    /// chosen among [`Offer::protocols`]; leave it out if the client offered none.
+    /// The head of the response: 101 with everything but the `Date`. `protocol` is the subprotocol
+    /// selected from [`Offer::protocols`]; `None` if the client offered none.
     #[must_use]
     pub fn answer(&self, protocol: Option<HeaderValue>) -> http::Response<()> {
         let mut response = http::Response::new(());
@@ -113,14 +114,14 @@ impl Offer {
     }
 }
 
-/// Why a request is no acceptable upgrade.
+/// Why a request is not an acceptable upgrade.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
     /// Not a GET.
     Method,
     /// Not HTTP/1.1, or without `Upgrade: websocket` or `Connection: upgrade`.
     NotAnUpgrade,
-    /// Another `Sec-WebSocket-Version` than 13.
+    /// A `Sec-WebSocket-Version` other than 13.
     Version,
     /// `Sec-WebSocket-Key` is missing or not 16 bytes in base64.
     Key,
@@ -129,7 +130,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// The answer's status: 405, 426 or 400.
+    /// The response's status: 405, 426 or 400.
     #[must_use]
     pub const fn status(self) -> StatusCode {
         match self {
@@ -139,7 +140,7 @@ impl Refusal {
         }
     }
 
-    /// What is wrong, for the problem document.
+    /// The message of the problem document.
     #[must_use]
     pub const fn message(self) -> &'static str {
         match self {
@@ -153,7 +154,7 @@ impl Refusal {
         }
     }
 
-    /// The header that the answer must carry for this status (RFC 6455 §4.4, RFC 9110 §15.5.6 and
+    /// The header that the response must have with this status (RFC 6455 §4.4, RFC 9110 §15.5.6 and
     /// §15.5.22).
     #[must_use]
     pub fn header(self) -> Option<(HeaderName, HeaderValue)> {
@@ -178,7 +179,7 @@ fn is_key(key: &str) -> bool {
     BASE64.decode(key).is_ok_and(|nonce| nonce.len() == 16)
 }
 
-/// The value of a header that must stand there once.
+/// The value of a header that must occur exactly once.
 fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
     let mut values = headers.get_all(name).iter();
     let value = values.next()?.to_str().ok()?.trim_ascii();
@@ -247,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_of_the_rfc_gets_the_answer_of_the_rfc() {
+    fn rfc_key_gets_rfc_accept_value() {
         assert_eq!(accept_key(KEY), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
         let answer = read(&request()).expect("valid").answer(None);
         assert_eq!(answer.status(), StatusCode::SWITCHING_PROTOCOLS);
@@ -262,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn only_get_and_http_1_1_open_a_websocket() {
+    fn upgrade_requires_get_and_http_1_1() {
         let post = Offer::read(&Method::POST, Version::HTTP_11, &request(), true);
         assert_eq!(post, Err(Refusal::Method));
         for version in [Version::HTTP_10, Version::HTTP_2] {
@@ -286,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_are_compared_whole_and_without_case() {
+    fn header_tokens_match_whole_and_case_insensitive() {
         assert!(with(UPGRADE, "WebSocket").is_ok());
         assert!(with(CONNECTION, "upgrade").is_ok());
         assert_eq!(with(UPGRADE, "websocket2"), Err(Refusal::NotAnUpgrade));
@@ -294,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn another_version_is_answered_with_ours() {
+    fn other_version_is_answered_with_13() {
         for version in ["8", "12", "14", "", "13, 8"] {
             assert_eq!(with(SEC_WEBSOCKET_VERSION, version), Err(Refusal::Version));
         }
@@ -307,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_16_bytes_in_base64_and_stands_once() {
+    fn key_must_be_single_and_16_bytes() {
         for key in [
             "",
             "short",
@@ -323,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn subprotocols_keep_their_order_and_the_token_stands_apart() {
+    fn subprotocols_keep_order_without_token() {
         let mut headers = request();
         let lines = [
             "tidings.v1.json, bearer.aaa.bbb.ccc",
@@ -345,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_of_subprotocols_is_tokens_and_bounded() {
+    fn subprotocol_list_is_validated_and_bounded() {
         assert_eq!(with(SEC_WEBSOCKET_PROTOCOL, "a b"), Err(Refusal::Protocol));
         let mut headers = request();
         let many = ["p"; MAX_PROTOCOLS].join(",");
@@ -362,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn compression_is_only_agreed_where_it_is_switched_on() {
+    fn compression_requires_setting() {
         let mut headers = request();
         let offered = HeaderValue::from_static("permessage-deflate");
         headers.insert(SEC_WEBSOCKET_EXTENSIONS, offered);

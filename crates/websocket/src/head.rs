@@ -1,7 +1,8 @@
-//! The head of an upgrade as it stands on the socket, and the head of its answer (RFC 9112).
+//! The head of an upgrade request as received from the socket, and the head of its response (RFC
+//! 9112).
 //!
-//! Nearly every connection begins with one whole request that asks for a WebSocket. That one is
-//! read here; whatever is unusual about a request is left to HTTP proper.
+//! Nearly every connection begins with one whole request for a WebSocket. That request is parsed
+//! here; any unusual request is left to hyper.
 
 use std::time::SystemTime;
 
@@ -14,9 +15,9 @@ use http::{HeaderValue, Request, Response, Uri};
 /// The most headers of a request.
 pub const MAX_HEADERS: usize = 64;
 
-/// Reads the head of a request that asks for an upgrade, and says how long the head is. `None` for
-/// anything but a whole `GET` of a path in HTTP/1.1 with an `Upgrade`, without a body or the wish to
-/// close, and at most [`MAX_HEADERS`] headers: nothing is known about it then.
+/// Parses the head of an upgrade request, and returns it with its length. `None` for anything but a
+/// whole `GET` of a path in HTTP/1.1 with an `Upgrade`, without a body or `Connection: close`, and
+/// with at most [`MAX_HEADERS`] headers: then the request is not judged here.
 #[must_use]
 pub fn read_upgrade(bytes: &Bytes) -> Option<(Request<()>, usize)> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
@@ -46,7 +47,8 @@ pub fn read_upgrade(bytes: &Bytes) -> Option<(Request<()>, usize)> {
     Some((request, len))
 }
 
-/// Whether the client wants no further request on the connection, which an answer would repeat.
+/// Whether the client wants the connection closed after the response, which the response would have
+/// to repeat.
 fn closes(headers: &HeaderMap) -> bool {
     let lines = headers.get_all(CONNECTION).into_iter();
     lines
@@ -54,7 +56,7 @@ fn closes(headers: &HeaderMap) -> bool {
         .any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
 }
 
-/// The head of an answer without a body, with the `Date` (RFC 9110 §6.6.1).
+/// The head of a response without a body, with the `Date` (RFC 9110 §6.6.1).
 #[must_use]
 pub fn write_answer(answer: &Response<()>) -> Bytes {
     let mut head = BytesMut::with_capacity(256);
@@ -92,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_upgrade_is_read_and_what_follows_is_left() {
+    fn upgrade_head_is_parsed_and_rest_kept() {
         let (request, len) = read(&format!("{UPGRADE_HEAD}frame")).expect("an upgrade");
         assert_eq!(len, UPGRADE_HEAD.len());
         assert_eq!(request.uri(), "/ws?token=a");
@@ -102,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_unusual_is_left_alone() {
+    fn unusual_request_is_not_parsed() {
         for len in 0..UPGRADE_HEAD.len() {
             assert!(read(&UPGRADE_HEAD[..len]).is_none(), "{len} bytes");
         }
@@ -129,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_written_as_it_is() {
+    fn response_head_is_written_verbatim() {
         let mut answer = Response::new(());
         *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         let websocket = HeaderValue::from_static("websocket");

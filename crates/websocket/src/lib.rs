@@ -1,5 +1,5 @@
-//! WebSocket below any protocol: the opening handshake and the frames (RFC 6455) and their
-//! compression (RFC 7692). It knows no event and no session.
+//! WebSocket without a protocol above it: the opening handshake, the frames (RFC 6455) and their
+//! compression (RFC 7692). It knows no events and no sessions.
 
 mod close_code;
 mod compression;

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::auth::identity::Apart;
+use crate::auth::identity::IdentityExtras;
 
 fn rules(name: &str, subscribe: Option<&str>, publish: Option<&str>) -> NamespaceRules {
     NamespaceRules {
@@ -183,9 +183,9 @@ fn open_applies_to_undeclared_namespaces_only() {
 fn token_grants_allow_subscribing_only() {
     let policy = Policy::new([project()], false).unwrap();
     let guest = Identity {
-        apart: Some(Box::new(Apart {
+        extras: Some(Box::new(IdentityExtras {
             channels: Box::new([Box::from("project:7*"), Box::from("news")]),
-            ..Apart::default()
+            ..IdentityExtras::default()
         })),
         ..identity("guest", &[], "{}")
     };

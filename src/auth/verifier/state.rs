@@ -1,4 +1,4 @@
-//! What tokens are held to.
+//! The keys and requirements that tokens are checked against.
 
 use std::sync::Arc;
 
@@ -11,32 +11,32 @@ use serde::de::IgnoredAny;
 
 use crate::auth::claims::Expectations;
 use crate::auth::failure::Refusal;
-use crate::auth::identity::{Token, Vouched};
+use crate::auth::identity::{Token, Verification};
 use crate::auth::jwks::Source;
 use crate::auth::keys::{self, Check, Key};
 use crate::auth::{AuthFailure, Fingerprint, Identity, VerifierSettings};
 use crate::error::Result;
 use crate::event::Timestamp;
 
-/// All that a reload replaces at once.
+/// Everything that a reload replaces atomically.
 #[derive(Clone)]
 pub(super) struct State {
     pub(super) algorithms: Vec<Algorithm>,
     pub(super) expectations: Expectations,
-    /// Grows when the expectations change.
+    /// Incremented when the required claims change.
     pub(super) expected: u64,
     /// The most revocations of each kind.
     pub(super) revocations: usize,
     /// From the settings and their files.
     pub(super) keys: Vec<Key>,
     pub(super) source: Option<Source>,
-    /// What was fetched last, and its keys.
+    /// The last fetched document, and its keys.
     pub(super) fetched: Option<Bytes>,
     pub(super) fetched_keys: Vec<Key>,
-    /// The keys of another URL, before a reload. They let nobody in; whoever came by them stays
-    /// until the keys of the new URL are there.
+    /// The keys of the previous URL, after a reload. They authenticate no new connection;
+    /// connections authenticated by them stay until the keys of the new URL are fetched.
     pub(super) retired_keys: Vec<Key>,
-    /// Grows with each change, so that nothing verified before counts after it.
+    /// Incremented with each change, so that nothing verified before it counts after it.
     pub(super) generation: u64,
 }
 
@@ -49,7 +49,7 @@ struct Parts<'a> {
     key_id: Option<String>,
 }
 
-/// What of a token's header matters. A member that stands twice is an error.
+/// The relevant members of a token's header. A duplicate member is an error.
 #[derive(Deserialize)]
 struct Header {
     alg: String,
@@ -58,10 +58,11 @@ struct Header {
 }
 
 impl State {
-    /// Reads the keys.
+    /// Loads the keys.
     ///
     /// # Errors
-    /// `invalid_argument` naming the setting that is wrong.
+    ///
+    /// `invalid_argument` with the invalid setting.
     pub(super) fn load(settings: &VerifierSettings) -> Result<Self> {
         let (keys, algorithms) = keys::load(settings)?;
         Ok(State {
@@ -78,15 +79,17 @@ impl State {
         })
     }
 
-    /// True if the keys behind the URL are not known yet.
+    /// True if the keys behind the URL have not been fetched yet.
     pub(super) fn lacks_keys(&self) -> bool {
         self.source.is_some() && self.fetched.is_none()
     }
 
-    /// The identity of a token, whose fingerprint with its signature is `exact`.
+    /// The identity of a token; `exact` is the fingerprint of the whole token, including its
+    /// signature.
     ///
     /// # Errors
-    /// What is wrong with it.
+    ///
+    /// The reason for refusing it.
     pub(super) fn verify(
         &self,
         token: &str,
@@ -112,7 +115,7 @@ impl State {
                 identity.token = Some(Token {
                     signed: Fingerprint::of(token),
                     exact,
-                    vouched: Arc::new(Vouched {
+                    verification: Arc::new(Verification {
                         key,
                         algorithm: parts.algorithm,
                         expected: self.expected,
@@ -124,24 +127,24 @@ impl State {
             Check::Bad => AuthFailure::Signature,
             Check::Unknown => AuthFailure::UnknownKey,
         };
-        // The provider may have another key by now, also under a name that is known. No secret is
-        // ever taken from it.
+        // The provider may have a new key by now, also under a known `kid`. A shared secret is
+        // never taken from the provider.
         let by_keys = self.source.is_some() && parts.algorithm.family() != AlgorithmFamily::Hmac;
         if by_keys {
-            // What no key can mend is judged now: an expired token costs no fetch.
+            // Failures that no key could change are reported now: an expired token causes no fetch.
             self.expectations.identity(&payload, now)?;
         }
         Err(Refusal { failure, by_keys })
     }
 
-    /// Whether a token that was good once would be good now, apart from its signature.
+    /// Revalidates a token that was valid once, except for its signature.
     pub(super) fn recheck(
         &self,
         identity: &Identity,
-        vouched: &Vouched,
+        verification: &Verification,
         now: Timestamp,
     ) -> Result<(), AuthFailure> {
-        if !self.algorithms.contains(&vouched.algorithm) {
+        if !self.algorithms.contains(&verification.algorithm) {
             return Err(AuthFailure::Algorithm);
         }
         let mut keys = self
@@ -149,10 +152,10 @@ impl State {
             .iter()
             .chain(&self.fetched_keys)
             .chain(&self.retired_keys);
-        if !keys.any(|key| key.is(vouched.key, vouched.algorithm)) {
+        if !keys.any(|key| key.is(verification.key, verification.algorithm)) {
             return Err(AuthFailure::UnknownKey);
         }
-        if vouched.expected == self.expected {
+        if verification.expected == self.expected {
             return Ok(());
         }
         self.expectations
@@ -169,7 +172,7 @@ impl State {
         }
         let header = URL_SAFE_NO_PAD.decode(header).map_err(|_| malformed)?;
         let header: Header = serde_json::from_slice(&header).map_err(|_| malformed)?;
-        // Extensions that must be understood (RFC 7515 §4.1.11): none is.
+        // Critical extensions (RFC 7515 §4.1.11): none is supported.
         if header.crit.is_some() {
             return Err(malformed);
         }

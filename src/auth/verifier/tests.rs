@@ -71,7 +71,7 @@ fn hs256_token(payload: &Value) -> String {
     )
 }
 
-/// Takes an answer that must be there at once.
+/// Takes a result that must be ready at once.
 fn now<T>(answer: MaybeReady<T>) -> Result<T> {
     match answer {
         MaybeReady::Ready(answer) => answer,

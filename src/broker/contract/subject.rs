@@ -1,21 +1,22 @@
-//! The brokers that are held to the contract, and how they are asked.
+//! The brokers that the contract suite tests, and helpers to call them.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 
 use crate::broker::disk::tests::TestDisk;
+use crate::broker::nats::fixture::TestNats;
 use crate::broker::{Bounds, Broker, Memory, Page, Range, Receipt, Sink};
 use crate::event::{
-    ChannelName, Draft, Event, EventType, Headers, HistoryPolicy, IdempotencyKey, Namespace,
-    Namespaces, Payload, Timestamp,
+    AcceptedAt, ChannelName, Draft, Event, EventType, Headers, HistoryPolicy, IdempotencyKey,
+    Namespace, Namespaces, Payload, Timestamp,
 };
-use crate::telemetry::{FanoutSpan, Metrics};
+use crate::telemetry::Metrics;
 
-/// A sink that remembers what it was given.
+/// A sink that records delivered events.
 #[derive(Default)]
 pub(in crate::broker) struct Recorder {
     pub(in crate::broker) events: Mutex<Vec<Arc<Event>>>,
@@ -23,9 +24,13 @@ pub(in crate::broker) struct Recorder {
 }
 
 impl Sink for Recorder {
-    fn deliver(&self, event: Arc<Event>, _: Option<FanoutSpan>) -> u64 {
+    fn deliver(&self, event: Arc<Event>) -> u64 {
         self.events.lock().unwrap().push(event);
         3
+    }
+
+    fn lagged(&self, _: Option<&ChannelName>) {
+        unreachable!("a broker in this process loses nothing");
     }
 
     fn is_followed(&self, _: &ChannelName) -> bool {
@@ -40,13 +45,14 @@ pub(super) struct Subject {
     pub(super) sink: Arc<Recorder>,
     namespaces: Arc<ArcSwap<Namespaces>>,
     disk: Option<TestDisk>,
+    nats: Option<TestNats>,
 }
 
 pub(in crate::broker) fn namespaces() -> Arc<ArcSwap<Namespaces>> {
     Arc::new(ArcSwap::from_pointee(keeping(5)))
 }
 
-/// The namespaces, with so many events of each channel of `kept`.
+/// The namespaces, with this many events for each channel of `kept`.
 fn keeping(size: usize) -> Namespaces {
     let hour = Duration::from_hours(1);
     let policy = |name: &str, size, ttl, bytes| Namespace {
@@ -78,6 +84,7 @@ pub(super) fn memory() -> Subject {
         sink,
         namespaces,
         disk: None,
+        nats: None,
     }
 }
 
@@ -94,6 +101,24 @@ pub(super) fn disk() -> Subject {
         sink: Arc::clone(&disk.sink),
         namespaces: Arc::clone(&disk.namespaces),
         disk: Some(disk),
+        nats: None,
+    }
+}
+
+pub(super) async fn nats() -> Subject {
+    let bounds = Bounds {
+        channels: 100,
+        keys: 48,
+        keys_per_publisher: 3,
+        ..Bounds::default()
+    };
+    let nats = TestNats::new(bounds).await;
+    Subject {
+        broker: nats.broker(),
+        sink: Arc::clone(&nats.sink),
+        namespaces: Arc::clone(&nats.namespaces),
+        disk: None,
+        nats: Some(nats),
     }
 }
 
@@ -111,7 +136,7 @@ pub(in crate::broker) fn draft(channel: &str, n: usize, key: Option<&str>) -> Dr
         source: None,
         time: now,
         trace: None,
-        accepted: Instant::now(),
+        accepted: AcceptedAt::now(),
     }
 }
 
@@ -125,10 +150,7 @@ pub(in crate::broker) fn keyed(publisher: &str, key: &str) -> Arc<IdempotencyKey
 
 impl Subject {
     pub(super) async fn publish(&self, channel: &str, n: usize) -> Receipt {
-        self.broker
-            .publish(draft(channel, n, None), None)
-            .await
-            .unwrap()
+        self.broker.publish(draft(channel, n, None)).await.unwrap()
     }
 
     pub(super) async fn read(&self, channel: &str, range: Range) -> Page {
@@ -144,26 +166,30 @@ impl Subject {
         offsets(&self.read(channel, range).await)
     }
 
-    /// As a reload that lets `kept` keep so many events.
+    /// Simulates a reload that lets `kept` keep this many events.
     pub(super) fn keep(&self, size: usize) {
         self.namespaces.store(Arc::new(keeping(size)));
     }
 
-    /// Enough sweeps for everything to have been looked at.
+    /// Enough sweeps to visit everything.
     pub(super) async fn sweep(&self) {
         for _ in 0..8 {
             self.broker.sweep();
             if let Some(disk) = &self.disk {
                 disk.settle().await;
             }
+            if let Some(nats) = &self.nats {
+                nats.settle().await;
+            }
         }
     }
 
-    /// Lets time pass.
+    /// Advances the time.
     pub(super) async fn advance(&self, by: Duration) {
-        match &self.disk {
-            Some(disk) => disk.advance(by),
-            None => tokio::time::advance(by).await,
+        match (&self.disk, &self.nats) {
+            (Some(disk), _) => disk.advance(by),
+            (None, Some(nats)) => nats.advance(by),
+            (None, None) => tokio::time::advance(by).await,
         }
     }
 }

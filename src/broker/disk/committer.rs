@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use super::clock::millis;
 use super::folder::{Folder, LeftAs, OpenError};
 use super::queue::Op;
 use super::record::{KeyRecord, Manifest};
@@ -20,9 +19,10 @@ use super::trouble::Trouble;
 use super::usage::Usage;
 use super::{DiskSettings, Durability, Shared, unavailable};
 use crate::broker::Receipt;
+use crate::broker::clock::millis;
 use crate::broker::keys::{KEY_TTL, KeyShares, KeyTable, ScopedKey};
 use crate::event::{ChannelName, Epoch, IdempotencyKey, Position};
-use crate::telemetry::{Span, commit_together};
+use crate::telemetry::Span;
 
 /// How long it sleeps when idle.
 const IDLE: Duration = Duration::from_mins(1);
@@ -220,10 +220,10 @@ impl Committer {
             batch,
             manifest,
             channels,
-            mut done,
+            done,
             ..
         } = stage;
-        let together = together(&mut done);
+        let together = self.together(&done);
         let written = batch.commit(how);
         drop(together);
         if let Err(trouble) = written {
@@ -244,7 +244,7 @@ impl Committer {
                 let kept = staged.history.numbers().kept();
                 self.usage.change(held.recorded, kept);
                 held.recorded = kept;
-                staged.history.catch_up_with(&held.history);
+                staged.history.adopt_start_of(&held.history);
                 held.history = staged.history;
                 held.removed = staged.removed;
                 held.used = held.used.max(now);
@@ -258,6 +258,19 @@ impl Committer {
         }
         self.level();
         self.deliver(done, now);
+    }
+
+    /// The span of one write for several events. Ends on drop.
+    fn together(&self, done: &[Done]) -> Span {
+        if !self.shared.tracing.enabled() {
+            return Span::none();
+        }
+        let events = done.iter().filter_map(|done| match done {
+            Done::Event { event, .. } => Some(event),
+            Done::Repeat { .. } | Done::Revoked { .. } | Done::Opened { .. } => None,
+        });
+        let traces = events.clone().filter_map(|event| event.trace.as_ref());
+        self.shared.tracing.commit_batch(traces, events.count())
     }
 
     /// Computes how much each channel may store from now on.
@@ -291,17 +304,12 @@ impl Committer {
         let mut events = 0;
         for done in done {
             let receipt = match done {
-                Done::Event {
-                    event,
-                    span,
-                    key,
-                    answer,
-                } => {
+                Done::Event { event, key, answer } => {
                     events += 1;
                     let metrics = &self.shared.metrics;
-                    metrics.publish_commit(event.accepted.elapsed());
+                    metrics.publish_commit(event.accepted);
                     let (id, position) = (event.id, event.position);
-                    let subscribers = sink.as_ref().map_or(0, |sink| sink.deliver(event, span));
+                    let subscribers = sink.as_ref().map_or(0, |sink| sink.deliver(event));
                     let receipt = Receipt {
                         id,
                         position,
@@ -404,19 +412,6 @@ impl Done {
             }
         }
     }
-}
-
-/// The span of one write for several events. Ends on drop.
-fn together(done: &mut [Done]) -> Span {
-    let mut events = 0;
-    let mut spans = Vec::new();
-    for one in done {
-        if let Done::Event { span, .. } = one {
-            events += 1;
-            spans.extend(span);
-        }
-    }
-    commit_together(spans.into_iter(), events)
 }
 
 fn refuse(shared: &Shared, ops: Vec<Op>) {

@@ -236,14 +236,14 @@ pub fn check_path(path: &Path, on_damage: OnDamage) -> Result<(), String> {
         return Err(format!("{} is not a directory", there.display()));
     }
     if there == path {
-        let told = |error: OpenError| {
+        let reason = |error: OpenError| {
             let why = error.0.split_once(": ").map(|(_, why)| why.to_owned());
             why.unwrap_or(error.0)
         };
         let mut damage = Damage::new(path, on_damage);
         match read(&path.join("format")).map_err(|error| error.to_string())? {
-            Some(format) => check_format(path, &format, &mut damage).map_err(told)?,
-            None => check_foreign(path, &mut damage).map_err(told)?,
+            Some(format) => check_format(path, &format, &mut damage).map_err(reason)?,
+            None => check_foreign(path, &mut damage).map_err(reason)?,
         }
     }
     let probe = there.join(format!(".tidings-{}", std::process::id()));

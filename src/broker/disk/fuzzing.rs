@@ -97,14 +97,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_can_be_looked_at(key: [u8; 8], bytes: Vec<u8>) {
+        fn arbitrary_bytes_are_decoded_without_panic(key: [u8; 8], bytes: Vec<u8>) {
             records(&key, &bytes);
             let damaged = journal(&bytes);
             prop_assert!(bytes.len() > 17 || damaged.is_none(), "too short for a seam");
         }
 
         #[test]
-        fn a_journal_that_is_cut_off_is_sound_and_one_with_a_hole_is_not(
+        fn truncated_journal_is_valid_but_hole_is_not(
             value in proptest::collection::vec(1_u8..255, 0..300),
             batches in 4_u64..12,
             cut in 0.0_f64..1.0,
@@ -123,7 +123,7 @@ mod tests {
         }
 
         #[test]
-        fn a_record_with_a_changed_bit_is_refused(key: [u8; 4], id: u64, at: prop::sample::Index, bit in 0_u8..8) {
+        fn record_with_flipped_bit_is_refused(key: [u8; 4], id: u64, at: prop::sample::Index, bit in 0_u8..8) {
             let message = Manifest { batch: id, channels: 3, next_id: 4, era: 5, at: 6, ..Manifest::default() };
             let mut record = seal(&key, &message);
             prop_assert_eq!(unseal::<Manifest>(&key, &record), Ok(message));

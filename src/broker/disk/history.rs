@@ -6,9 +6,9 @@
 
 use std::collections::VecDeque;
 
-use super::clock::millis;
 use super::record::Numbers;
 use super::trouble::Trouble;
+use crate::broker::clock::millis;
 use crate::event::HistoryPolicy;
 
 /// How many marks of the oldest events are cached per channel.
@@ -209,7 +209,7 @@ impl History {
     }
 
     /// Adopts the start that another reader of the same channel found.
-    pub(super) fn catch_up_with(&mut self, other: &History) {
+    pub(super) fn adopt_start_of(&mut self, other: &History) {
         if other.numbers.first > self.numbers.first && !other.is_empty() {
             self.marks.clone_from(&other.marks);
             self.begin(other.numbers.first, other.front());

@@ -244,12 +244,12 @@ struct Batch {
     length: usize,
     /// The database's sequence number of it.
     sequence: u64,
-    /// What it says of the store; none where somebody else wrote it.
+    /// Its manifest of the store; `None` if another program wrote it.
     manifest: Option<Manifest>,
 }
 
 impl Batch {
-    /// The batch at the start of these bytes; `None` where there is none that is whole and sound.
+    /// The batch at the start of these bytes; `None` if there is no complete and valid one.
     fn read(bytes: &[u8]) -> Option<Self> {
         let mut rest = Bytes(bytes);
         if rest.take::<1>()? != [START] {

@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_events_that_end_a_numbering_and_those_behind_them_pass_by_the_committer() {
+    fn epoch_ending_events_and_successors_use_committer() {
         let known = Known::default();
         assert!(!known.must_pass("a"), "nothing is kept of it");
         known.add("a");

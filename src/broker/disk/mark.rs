@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_that_goes_on_is_told_from_a_copy() {
+    fn continued_store_is_distinguished_from_copy() {
         let dir = tempfile::tempdir().unwrap();
         let (store, copied) = (dir.path().join("store"), dir.path().join("copy"));
         fs::create_dir(&store).unwrap();
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_are_put_back_over_the_present_ones_are_recognised() {
+    fn files_restored_over_store_are_detected() {
         let dir = tempfile::tempdir().unwrap();
         let (store, backup) = (dir.path().join("store"), dir.path().join("backup"));
         fs::create_dir(&store).unwrap();
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crash_between_two_marks_is_no_copy() {
+    fn crash_between_marks_is_not_a_copy() {
         let dir = tempfile::tempdir().unwrap();
         let (mut mark, _) = Mark::open(dir.path()).unwrap();
         mark.renew().unwrap();

@@ -9,7 +9,6 @@
 mod aside;
 mod backup;
 mod channel;
-mod clock;
 mod committer;
 mod files;
 mod folder;
@@ -51,14 +50,14 @@ use bytes::Bytes;
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::{Semaphore, oneshot};
 
+use super::clock::Clock;
 use super::keys::KeyShares;
 use super::{Bounds, Broker, Kept, Memory, Page, Range, Receipt, Share, Sink};
 use crate::error::{Error, Result};
 use crate::event::{ChannelName, Draft, HistoryPolicy, Namespaces};
 use crate::fair_queue::FairQueue;
 use crate::maybe_ready::MaybeReady;
-use crate::telemetry::{FanoutSpan, Metrics};
-use clock::Clock;
+use crate::telemetry::{Metrics, Tracing};
 use committer::Committer;
 use folder::Folder;
 use known::Known;
@@ -132,6 +131,7 @@ struct Shared {
     namespaces: Arc<ArcSwap<Namespaces>>,
     sink: Weak<dyn Sink>,
     metrics: Arc<Metrics>,
+    tracing: Arc<Tracing>,
     clock: Clock,
     table: Table,
     /// The most bytes that each channel may store so that everything fits.
@@ -160,15 +160,24 @@ impl Disk {
         namespaces: Arc<ArcSwap<Namespaces>>,
         sink: Weak<dyn Sink>,
         metrics: Arc<Metrics>,
+        tracing: Arc<Tracing>,
         settings: DiskSettings,
     ) -> Result<Self, OpenError> {
-        Self::open_at(namespaces, sink, metrics, settings, Clock::default())
+        Self::open_at(
+            namespaces,
+            sink,
+            metrics,
+            tracing,
+            settings,
+            Clock::default(),
+        )
     }
 
     fn open_at(
         namespaces: Arc<ArcSwap<Namespaces>>,
         sink: Weak<dyn Sink>,
         metrics: Arc<Metrics>,
+        tracing: Arc<Tracing>,
         settings: DiskSettings,
         clock: Clock,
     ) -> Result<Self, OpenError> {
@@ -187,6 +196,7 @@ impl Disk {
             namespaces,
             sink,
             metrics,
+            tracing,
             clock,
             table: Table::new(),
             level: Level::default(),
@@ -268,31 +278,25 @@ async fn answered<T>(later: oneshot::Receiver<Result<T>>) -> Result<T> {
 }
 
 impl Broker for Disk {
-    fn publish(&self, draft: Draft, span: Option<FanoutSpan>) -> MaybeReady<Receipt> {
-        self.publish_for(Share::OWN, draft, span)
+    fn publish(&self, draft: Draft) -> MaybeReady<Receipt> {
+        self.publish_for(Share::OWN, draft)
     }
 
-    fn publish_for(
-        &self,
-        share: Share,
-        draft: Draft,
-        span: Option<FanoutSpan>,
-    ) -> MaybeReady<Receipt> {
+    fn publish_for(&self, share: Share, draft: Draft) -> MaybeReady<Receipt> {
         let Some(channel) = draft.channel.clone() else {
-            return MaybeReady::Ready(self.shared.unkept.publish_unkept(draft, span));
+            return MaybeReady::Ready(self.shared.unkept.publish_unkept(draft));
         };
         let kept = self.shared.namespaces.load().of(&channel).history.size > 0;
         if kept {
             self.shared.known.keeps(channel.as_str());
         } else if !self.shared.known.must_pass(channel.as_str()) {
-            return MaybeReady::Ready(self.shared.unkept.publish_unkept(draft, span));
+            return MaybeReady::Ready(self.shared.unkept.publish_unkept(draft));
         }
         let name = channel.clone();
         let publish = |answer| {
             let publish = Box::new(Publish {
                 channel,
                 draft,
-                span,
                 answer,
             });
             if kept {

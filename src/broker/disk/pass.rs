@@ -23,11 +23,10 @@ impl Committer {
             let Publish {
                 channel,
                 draft,
-                span,
                 answer,
             } = event;
             let receipt = if ended {
-                self.shared.unkept.publish_unkept(draft, span)
+                self.shared.unkept.publish_unkept(draft)
             } else {
                 Err(unavailable())
             };

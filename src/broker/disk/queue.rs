@@ -15,7 +15,6 @@ use crate::auth::Revocation;
 use crate::broker::{Receipt, Share};
 use crate::error::Result;
 use crate::event::{ChannelName, Draft, allocated, shared};
-use crate::telemetry::FanoutSpan;
 
 /// The most queued operations.
 const MAX_OPS: usize = 65_536;
@@ -47,7 +46,6 @@ impl<T> Answer<T> {
 pub(super) struct Publish {
     pub(super) channel: ChannelName,
     pub(super) draft: Draft,
-    pub(super) span: Option<FanoutSpan>,
     pub(super) answer: Answer<Receipt>,
 }
 
@@ -265,7 +263,6 @@ mod tests {
         Op::Publish(Box::new(Publish {
             channel: draft.channel.clone().unwrap(),
             draft,
-            span: None,
             answer: Answer::new().0,
         }))
     }
@@ -290,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_floods_the_queue_leaves_room_and_turns_for_others() {
+    fn flooding_publisher_leaves_room_for_others() {
         let queue = Queue::default();
         let (flood, other) = (Share::of("flood"), Share::of("other"));
         assert!(fill(&queue, flood, "kept:a") <= MAX_OPS / 2);
@@ -304,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lane_keeps_its_order_and_everything_is_taken_once() {
+    fn flow_keeps_order_and_is_taken_once() {
         let queue = Queue::default();
         let shares: Vec<Share> = (0..5).map(|n: u32| Share::of(&n.to_string())).collect();
         let mut expected = vec![Vec::new(); shares.len()];
@@ -336,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn an_audience_counts_like_a_payload() {
+    fn audience_counts_like_payload() {
         let users = (0..1000).map(|_| Arc::from("x".repeat(250))).collect();
         let audience = Arc::new(Audience {
             users,

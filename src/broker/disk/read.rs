@@ -99,7 +99,7 @@ fn read(
     let last = history.numbers().last;
     let mut look_up = |from: u64, limit: usize| store.marks(channel.id, from..=last, limit);
     history.trim_with(policy, now, &mut look_up)?;
-    channel.state().history.catch_up_with(&history);
+    channel.state().history.adopt_start_of(&history);
 
     let mut wanted = channel.wanted(&history, range);
     let stretch = store.events(

@@ -45,15 +45,15 @@ fn list(shared: &Shared) -> Result<Vec<Revocation>> {
     let Some(store) = shared.store.load_full() else {
         return Err(unavailable());
     };
-    let told = |trouble: Trouble| {
+    let unreadable = |trouble: Trouble| {
         let why = trouble.of_a_store();
         Error::precondition(format!("history.path: revocations can't be read: {why}"))
     };
-    load(&store, shared.on_damage).map_err(told)
+    load(&store, shared.on_damage).map_err(unreadable)
 }
 
-/// The revocations in a store. Where damage is tolerated, those that can't be read are left out
-/// with a warning: their tokens are good again.
+/// The revocations in a store. If damage is tolerated, unreadable ones are left out with a warning:
+/// their tokens are valid again.
 pub(super) fn load(store: &Store, on_damage: OnDamage) -> Result<Vec<Revocation>, Trouble> {
     let mut found = Vec::new();
     for entry in store.meta_from(REVOCATIONS) {

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::channel::{Channel, epoch};
-use super::clock::millis;
 use super::history::{History, Mark};
 use super::queue::{Answer, Publish};
 use super::record::{ChannelRecord, EventRecord, KeyRecord, Manifest, Numbers, RevocationRecord};
@@ -12,11 +11,11 @@ use super::store::{Batch, Store};
 use super::trouble::Trouble;
 use super::{Shared, unavailable};
 use crate::auth::Revocation;
+use crate::broker::clock::millis;
 use crate::broker::keys::{KEY_TTL, KeyShare, KeyShares, KeyTable, ScopedKey};
 use crate::broker::{Bounds, Receipt};
 use crate::error::{Error, Result};
 use crate::event::{ChannelName, Epoch, Event, HistoryPolicy, IdempotencyKey, Position};
-use crate::telemetry::FanoutSpan;
 
 /// The minimum number of old events of a channel that a batch deletes at once, if there are as
 /// many.
@@ -55,7 +54,6 @@ pub(super) enum Done {
     /// An event has an offset.
     Event {
         event: Arc<Event>,
-        span: Option<FanoutSpan>,
         key: Option<(ScopedKey, KeyShare)>,
         answer: Answer<Receipt>,
     },
@@ -101,7 +99,6 @@ impl<'s> Stage<'s> {
         let Publish {
             channel: name,
             mut draft,
-            span,
             answer,
         } = publish;
         let given = draft.idempotency_key.take();
@@ -135,12 +132,7 @@ impl<'s> Stage<'s> {
         if let (Some(given), Some((scoped, _))) = (&given, &key) {
             self.keep_key(&name, given, *scoped, &event);
         }
-        self.done.push(Done::Event {
-            event,
-            span,
-            key,
-            answer,
-        });
+        self.done.push(Done::Event { event, key, answer });
     }
 
     fn append(&mut self, staged: usize, mut event: Event) -> Arc<Event> {

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use super::channel::Channel;
-use super::clock::millis;
 use super::committer::Committer;
 use super::history::History;
 use super::record::{ChannelRecord, Manifest};
 use super::store::{Batch, Commit, Store};
 use super::table::ROOMY;
 use super::trouble::Trouble;
+use crate::broker::clock::millis;
 use crate::broker::keys::KEY_TTL;
 use crate::event::ChannelName;
 
@@ -109,7 +109,7 @@ impl Committer {
         for (channel, history, removed) in sweep.trimmed {
             let mut state = channel.state();
             state.recorded = history.numbers().kept();
-            state.history.catch_up_with(&history);
+            state.history.adopt_start_of(&history);
             state.removed = removed;
         }
         for (before, now) in sweep.kept {

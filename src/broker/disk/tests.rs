@@ -53,6 +53,7 @@ impl TestDisk {
             Arc::clone(&namespaces),
             Arc::downgrade(&shared),
             Arc::clone(&metrics),
+            Arc::default(),
             settings.clone(),
             clock.clone(),
         )?;
@@ -104,7 +105,7 @@ impl TestDisk {
 
     async fn publish(&self, channel: &str, n: usize) -> Receipt {
         let event = draft(channel, n, None);
-        self.disk.publish(event, None).await.unwrap()
+        self.disk.publish(event).await.unwrap()
     }
 
     async fn page(&self, channel: &str) -> Page {
@@ -146,12 +147,12 @@ impl TestDisk {
 }
 
 #[tokio::test]
-async fn a_store_that_was_closed_is_there_again() {
+async fn closed_store_is_reopened_complete() {
     let disk = TestDisk::new(bounds());
     for n in 0..8 {
         disk.publish("kept:a", n).await;
     }
-    let first = disk.disk.publish(draft("kept:b", 0, Some("k")), None);
+    let first = disk.disk.publish(draft("kept:b", 0, Some("k")));
     let first = first.await.unwrap();
     let before = disk.page("kept:a").await;
 
@@ -159,7 +160,7 @@ async fn a_store_that_was_closed_is_there_again() {
     let after = disk.page("kept:a").await;
     assert_eq!((after.top, after.oldest), (before.top, 4));
     assert_eq!(disk.offsets("kept:a").await, [4, 5, 6, 7, 8]);
-    let again = disk.disk.publish(draft("kept:b", 1, Some("k")), None);
+    let again = disk.disk.publish(draft("kept:b", 1, Some("k")));
     let again = again.await.unwrap();
     assert_eq!(
         (again.id, again.position, again.duplicate),
@@ -170,7 +171,7 @@ async fn a_store_that_was_closed_is_there_again() {
 }
 
 #[tokio::test]
-async fn shares_of_keys_are_restored_with_the_store() {
+async fn key_shares_are_restored_on_open() {
     let mut disk = TestDisk::new(bounds());
     disk.settings.bounds.keys_per_publisher = 2;
     let disk = disk.reopen();
@@ -179,7 +180,7 @@ async fn shares_of_keys_are_restored_with_the_store() {
             idempotency_key: Some(keyed(publisher, key)),
             ..draft("kept:a", 0, None)
         };
-        disk.disk.publish(event, None).await
+        disk.disk.publish(event).await
     };
     let first = publish(&disk, "u:evil", "a").await.unwrap();
     publish(&disk, "u:evil", "b").await.unwrap();
@@ -194,7 +195,7 @@ async fn shares_of_keys_are_restored_with_the_store() {
 }
 
 #[tokio::test]
-async fn keys_of_an_earlier_version_answer_whoever_repeats() {
+async fn old_version_keys_match_every_publisher() {
     let disk = TestDisk::new(bounds());
     let place = disk.publish("kept:a", 0).await.position.unwrap();
     let id = uuid::Uuid::from_u128(7);
@@ -216,19 +217,19 @@ async fn keys_of_an_earlier_version_answer_whoever_repeats() {
         batch.commit(store::Commit::Synced).unwrap();
     }
     let disk = disk.reopen();
-    let again = disk.disk.publish(draft("kept:a", 1, Some("k")), None).await;
+    let again = disk.disk.publish(draft("kept:a", 1, Some("k"))).await;
     let again = again.unwrap();
     assert_eq!(
         (again.id, again.position, again.duplicate),
         (id, Some(place), true)
     );
     disk.advance(Duration::from_mins(6));
-    let fresh = disk.disk.publish(draft("kept:a", 1, Some("k")), None).await;
+    let fresh = disk.disk.publish(draft("kept:a", 1, Some("k"))).await;
     assert!(!fresh.unwrap().duplicate);
 }
 
 #[tokio::test]
-async fn a_history_is_read_from_disk_where_it_is_not_in_memory() {
+async fn uncached_history_is_read_from_disk() {
     let mut disk = TestDisk::new(bounds());
     disk.settings.cache_bytes = 0;
     let disk = disk.reopen();
@@ -248,7 +249,7 @@ async fn a_history_is_read_from_disk_where_it_is_not_in_memory() {
 }
 
 #[tokio::test]
-async fn age_bytes_and_count_hold_across_a_restart() {
+async fn retention_limits_survive_restart() {
     let disk = TestDisk::new(bounds());
     for n in 0..200 {
         disk.publish("brief:a", n).await;
@@ -270,7 +271,7 @@ async fn age_bytes_and_count_hold_across_a_restart() {
 }
 
 #[tokio::test]
-async fn what_has_expired_is_deleted_in_steps() {
+async fn expired_events_are_deleted_in_steps() {
     let disk = TestDisk::new(bounds());
     for n in 0..300 {
         disk.publish("brief:a", n).await;
@@ -291,12 +292,12 @@ async fn what_has_expired_is_deleted_in_steps() {
 }
 
 #[tokio::test]
-async fn a_batch_that_was_refused_is_taken_back_even_if_it_came_to_the_disk() {
+async fn refused_batch_on_disk_is_reverted() {
     let disk = TestDisk::new(bounds());
     disk.publish("kept:a", 0).await;
     let kept = disk.page("kept:a").await.top;
     disk.disk
-        .publish(draft("kept:a", 1, Some("k")), None)
+        .publish(draft("kept:a", 1, Some("k")))
         .await
         .unwrap();
     let batch = disk.store().manifest().unwrap().unwrap().batch;
@@ -306,7 +307,7 @@ async fn a_batch_that_was_refused_is_taken_back_even_if_it_came_to_the_disk() {
     let disk = disk.reopen();
     assert_eq!(disk.page("kept:a").await.top, kept);
     assert_eq!(disk.offsets("kept:a").await, [1]);
-    let again = disk.disk.publish(draft("kept:a", 2, Some("k")), None).await;
+    let again = disk.disk.publish(draft("kept:a", 2, Some("k"))).await;
     let again = again.unwrap();
     assert!(!again.duplicate, "its key is free again");
     assert_eq!(again.position.unwrap().offset, 2);
@@ -315,7 +316,7 @@ async fn a_batch_that_was_refused_is_taken_back_even_if_it_came_to_the_disk() {
 }
 
 #[tokio::test]
-async fn a_channel_that_a_refused_batch_made_is_taken_back() {
+async fn channel_of_refused_batch_is_reverted() {
     let disk = TestDisk::new(bounds());
     disk.publish("kept:a", 0).await;
     let made = disk.publish("kept:b", 0).await.position.unwrap();
@@ -330,7 +331,7 @@ async fn a_channel_that_a_refused_batch_made_is_taken_back() {
 }
 
 #[tokio::test]
-async fn an_unclean_end_of_an_async_store_gives_every_channel_a_new_epoch() {
+async fn unclean_async_store_gets_new_epochs() {
     let mut disk = TestDisk::new(bounds());
     disk.settings.durability = Durability::Async;
     let disk = disk.reopen();
@@ -349,7 +350,7 @@ async fn an_unclean_end_of_an_async_store_gives_every_channel_a_new_epoch() {
 }
 
 #[tokio::test]
-async fn a_damaged_event_is_a_hole_and_never_another_event() {
+async fn damaged_event_is_a_gap_not_another_event() {
     let mut disk = TestDisk::new(bounds());
     disk.settings.cache_bytes = 0;
     let disk = disk.reopen();
@@ -367,7 +368,7 @@ async fn a_damaged_event_is_a_hole_and_never_another_event() {
 }
 
 #[tokio::test]
-async fn a_failed_store_refuses_and_works_again_by_itself() {
+async fn failed_store_refuses_and_recovers() {
     let disk = TestDisk::new(bounds());
     disk.publish("kept:a", 0).await;
     let (answer, failed) = queue::Answer::new();
@@ -380,7 +381,7 @@ async fn a_failed_store_refuses_and_works_again_by_itself() {
     );
     failed.await.unwrap().unwrap();
     assert!(!disk.disk.is_available());
-    let refused = disk.disk.publish(draft("kept:a", 1, None), None).await;
+    let refused = disk.disk.publish(draft("kept:a", 1, None)).await;
     assert_eq!(refused.unwrap_err().code(), crate::error::Code::Unavailable);
     while !disk.disk.is_available() {
         tokio::task::yield_now().await;
@@ -391,11 +392,11 @@ async fn a_failed_store_refuses_and_works_again_by_itself() {
 }
 
 #[tokio::test]
-async fn an_async_store_that_failed_to_sync_gives_every_channel_a_new_epoch() {
+async fn failed_async_sync_gives_new_epochs() {
     let mut disk = TestDisk::new(bounds());
     disk.settings.durability = Durability::Async;
     let disk = disk.reopen();
-    let publish = || disk.disk.publish(draft("kept:a", 0, Some("k")), None);
+    let publish = || disk.disk.publish(draft("kept:a", 0, Some("k")));
     let before = publish().await.unwrap();
     disk.fail().await;
     let page = disk.page("kept:a").await;
@@ -412,7 +413,7 @@ async fn an_async_store_that_failed_to_sync_gives_every_channel_a_new_epoch() {
 }
 
 #[tokio::test]
-async fn what_was_synced_keeps_its_epoch_when_the_store_fails() {
+async fn synced_data_keeps_epoch_after_failure() {
     let disk = TestDisk::new(bounds());
     let before = disk.publish("kept:a", 0).await.position.unwrap();
     disk.fail().await;
@@ -428,69 +429,72 @@ async fn refusal(change: impl FnOnce(&TestDisk)) -> String {
     disk.disk.close();
     change(&disk);
     let path = disk.settings.path.display().to_string();
-    let said = match disk.try_reopen() {
+    let message = match disk.try_reopen() {
         Ok(_) => panic!("it was opened"),
         Err(error) => error.to_string(),
     };
     assert!(
-        said.starts_with(&format!("history.path = {path}: ")),
-        "{said}"
+        message.starts_with(&format!("history.path = {path}: ")),
+        "{message}"
     );
-    said
+    message
 }
 
 #[tokio::test]
-async fn a_store_that_is_in_use_is_refused() {
+async fn store_in_use_is_refused() {
     let disk = TestDisk::new(bounds());
     let second = TestDisk::open(
         Arc::clone(&disk.dir),
         disk.settings.clone(),
         Clock::default(),
     );
-    let said = second.err().unwrap().to_string();
+    let message = second.err().unwrap().to_string();
     assert!(
-        said.contains("another process is using this store"),
-        "{said}"
+        message.contains("another process is using this store"),
+        "{message}"
     );
 }
 
 #[tokio::test]
-async fn a_newer_store_is_refused() {
-    let said = refusal(|disk| std::fs::write(disk.file("format"), "tidings 2\n").unwrap()).await;
+async fn newer_store_version_is_refused() {
+    let message = refusal(|disk| std::fs::write(disk.file("format"), "tidings 2\n").unwrap()).await;
     assert!(
-        said.contains("format 2") && said.contains("newer"),
-        "{said}"
+        message.contains("format 2") && message.contains("newer"),
+        "{message}"
     );
 }
 
 #[tokio::test]
-async fn a_directory_of_something_else_is_refused() {
-    let said = refusal(|disk| std::fs::remove_file(disk.file("format")).unwrap()).await;
-    assert!(said.contains("the file `format` is missing"), "{said}");
-    let said = refusal(|disk| {
+async fn foreign_directory_is_refused() {
+    let message = refusal(|disk| std::fs::remove_file(disk.file("format")).unwrap()).await;
+    assert!(
+        message.contains("the file `format` is missing"),
+        "{message}"
+    );
+    let message = refusal(|disk| {
         std::fs::remove_file(disk.file("format")).unwrap();
         std::fs::write(disk.file("state"), "of something else").unwrap();
     })
     .await;
-    assert!(said.contains("not a store of Tidings"), "{said}");
+    assert!(message.contains("not a store of Tidings"), "{message}");
 }
 
 #[tokio::test]
-async fn a_store_without_its_log_is_refused() {
-    let said = refusal(|disk| std::fs::remove_dir_all(disk.file("log")).unwrap()).await;
-    assert!(said.contains("damaged"), "{said}");
+async fn store_without_log_is_refused() {
+    let message = refusal(|disk| std::fs::remove_dir_all(disk.file("log")).unwrap()).await;
+    assert!(message.contains("damaged"), "{message}");
 }
 
 #[tokio::test]
-async fn a_store_whose_journal_was_cut_is_refused() {
-    let said = refusal(|disk| {
+async fn store_with_truncated_journal_is_refused() {
+    let message = refusal(|disk| {
         let journal = std::fs::File::options()
             .write(true)
             .open(disk.file("log/0.jnl"));
         journal.unwrap().set_len(600).unwrap();
     })
     .await;
-    assert!(said.contains("damaged"), "{said}");
+    assert!(message.contains("damaged"), "{message}");
 }
 
 /// Changes the first byte of the item of the second of three events.
@@ -515,14 +519,14 @@ async fn with_a_broken_item(journal: impl Fn(&mut Vec<u8>, usize)) -> TestDisk {
 }
 
 #[tokio::test]
-async fn a_journal_that_breaks_off_before_whole_batches_is_refused() {
+async fn journal_broken_before_batches_is_refused() {
     let disk = with_a_broken_item(|bytes, batch| bytes[batch + 13] = 77).await;
-    let said = disk.try_reopen().err().unwrap().to_string();
-    assert!(said.contains("whole batches follow"), "{said}");
+    let message = disk.try_reopen().err().unwrap().to_string();
+    assert!(message.contains("whole batches follow"), "{message}");
 }
 
 #[tokio::test]
-async fn a_batch_that_a_crash_cut_off_is_forgotten() {
+async fn torn_batch_is_discarded() {
     let disk = with_a_broken_item(|bytes, batch| bytes.truncate(batch + 40)).await;
     // It and later ones were never acknowledged.
     std::fs::remove_file(disk.file(watermark::NAME)).unwrap();
@@ -535,8 +539,8 @@ async fn a_batch_that_a_crash_cut_off_is_forgotten() {
 }
 
 #[tokio::test]
-async fn a_store_whose_journal_was_altered_is_refused() {
-    let said = refusal(|disk| {
+async fn store_with_altered_journal_is_refused() {
+    let message = refusal(|disk| {
         let path = disk.file("log/0.jnl");
         let mut bytes = std::fs::read(&path).unwrap();
         let at = bytes.windows(6).position(|w| w == b"kept:a").unwrap();
@@ -544,5 +548,5 @@ async fn a_store_whose_journal_was_altered_is_refused() {
         std::fs::write(&path, bytes).unwrap();
     })
     .await;
-    assert!(said.contains("damaged"), "{said}");
+    assert!(message.contains("damaged"), "{message}");
 }

@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_largest_give_way_and_the_small_keep_everything() {
+    fn only_largest_channels_are_evicted() {
         let mut usage = Usage::new(1000);
         for _ in 0..10 {
             usage.change(0, 20);
@@ -134,7 +134,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn at_the_level_everything_fits(
+        fn everything_fits_at_the_level(
             sizes in proptest::collection::vec(0_u64..100_000, 1..200),
             most in 1_u64..2_000_000,
         ) {

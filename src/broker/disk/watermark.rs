@@ -180,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_newest_note_is_found_again_whichever_place_breaks() {
+    fn newest_watermark_survives_one_broken_slot() {
         let folder = tempfile::tempdir().unwrap();
         let mut mark = Watermark::open(folder.path()).unwrap();
         assert!(mark.is_missing() && mark.batch() == 0);

@@ -124,8 +124,8 @@ impl Shelf {
             self.0.insert((to, name.clone()));
         }
         let largest = self.0.last().map_or(0, |(class, _)| *class);
-        if let Some(told) = budget.largest.get(stripe) {
-            told.store(largest, Ordering::Relaxed);
+        if let Some(class) = budget.largest.get(stripe) {
+            class.store(largest, Ordering::Relaxed);
         }
     }
 
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_class_is_what_lies_between_two_powers_of_two() {
+    fn size_class_is_between_powers_of_two() {
         assert_eq!(
             [0, 1, 2, 3, 4, 1023, 1024].map(class),
             [0, 1, 2, 2, 3, 10, 11]
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn the_richest_stripe_has_the_channel_of_the_highest_class() {
+    fn richest_stripe_has_highest_class() {
         let budget = Budget::new(100, Metrics::new("test"));
         let name = |name: &str| ChannelName::new(name).unwrap();
         let (mut one, mut other) = (Shelf::default(), Shelf::default());

@@ -27,7 +27,7 @@ pub(super) struct Channel {
     pub(super) shelved: u8,
 }
 
-/// What was evicted.
+/// The result of an eviction.
 #[derive(Default)]
 pub(super) struct Trimmed {
     /// The bytes that the channel no longer holds.

@@ -39,7 +39,7 @@ impl World {
             payload: Payload::new(data, "text/plain").unwrap(),
             ..draft(channel, 0, None)
         };
-        let published = self.memory.publish_now(draft, None);
+        let published = self.memory.publish_now(draft);
         // The test's own sink would keep evicted events alive.
         self.sink.events.lock().unwrap().clear();
         published
@@ -53,7 +53,7 @@ impl World {
 
     /// The usage according to the metrics, and the actual one.
     fn held(&self) -> (usize, usize) {
-        let told = self.metric("tidings_history_memory_bytes");
+        let reported = self.metric("tidings_history_memory_bytes");
         let each = |stripe: &Mutex<Stripe>| {
             let stripe = stripe.lock().unwrap();
             let bytes = |(name, kept): (&ChannelName, &Channel)| {
@@ -64,7 +64,7 @@ impl World {
             stripe.channels.iter().map(bytes).sum::<usize>()
         };
         let real = self.memory.stripes.iter().map(each).sum();
-        (usize::try_from(told).unwrap(), real)
+        (usize::try_from(reported).unwrap(), real)
     }
 
     fn metric(&self, name: &str) -> u64 {
@@ -79,7 +79,7 @@ impl World {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_flood_costs_its_own_channels_and_not_small_ones() {
+async fn flood_evicts_its_own_channels_only() {
     let world = world(1 << 20);
     for n in 0..5 {
         world.publish("kept:quiet", 100 + n).unwrap();
@@ -89,9 +89,9 @@ async fn a_flood_costs_its_own_channels_and_not_small_ones() {
         world
             .publish(&format!("brief:flood-{}", n % 7), 50_000)
             .unwrap();
-        let (told, real) = world.held();
-        assert_eq!(told, real);
-        assert!(told <= 1 << 20, "{told} after {n}");
+        let (reported, real) = world.held();
+        assert_eq!(reported, real);
+        assert!(reported <= 1 << 20, "{reported} after {n}");
     }
     let quiet = world.page("kept:quiet");
     assert_eq!((quiet.events.len(), quiet.top), (5, position));
@@ -100,7 +100,7 @@ async fn a_flood_costs_its_own_channels_and_not_small_ones() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_let_go_of_can_not_be_resumed_from() {
+async fn evicted_position_cannot_be_resumed() {
     let world = world(300_000);
     let first = world.publish("brief:a", 50_000).unwrap().position.unwrap();
     let mut newest = first;
@@ -120,19 +120,19 @@ async fn what_was_let_go_of_can_not_be_resumed_from() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn many_small_events_give_way_to_a_large_one() {
+async fn small_events_are_evicted_for_large_one() {
     let world = world(200_000);
     for _ in 0..900 {
         world.publish("brief:small", 1).unwrap();
     }
     world.publish("kept:large", 40_000).unwrap();
-    let (told, real) = world.held();
-    assert!(told <= 200_000 && told == real, "{told} {real}");
+    let (reported, real) = world.held();
+    assert!(reported <= 200_000 && reported == real, "{reported} {real}");
     assert_eq!(world.page("kept:large").events.len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn audiences_weigh_in_history() {
+async fn audiences_count_in_history() {
     let world = world(1 << 20);
     let users = (0..1000).map(|n| Arc::from(format!("{n:060}"))).collect();
     let audience = Arc::new(Audience {
@@ -144,21 +144,21 @@ async fn audiences_weigh_in_history() {
             audience: Some(Arc::clone(&audience)),
             ..draft("brief:a", 0, None)
         };
-        world.memory.publish_now(draft, None).unwrap();
+        world.memory.publish_now(draft).unwrap();
     }
     let kept = world.page("brief:a").events.len();
     assert!(kept * 60_000 <= 1 << 20, "{kept}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn channels_alone_are_bounded_by_the_same_bytes() {
+async fn empty_channels_count_towards_limit() {
     let world = world(100_000);
     let made = (0..10_000)
         .take_while(|n| world.publish(&format!("kept:{n}"), 1).is_ok())
         .count();
     assert!((50..1000).contains(&made), "{made}");
-    let (told, real) = world.held();
-    assert!(told <= 100_000 && told == real, "{told} {real}");
+    let (reported, real) = world.held();
+    assert!(reported <= 100_000 && reported == real, "{reported} {real}");
     let refused = world.publish("kept:more", 1).unwrap_err();
     assert!(
         refused.message().contains("history.memory_bytes"),
@@ -175,7 +175,7 @@ async fn channels_alone_are_bounded_by_the_same_bytes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_publishes_at_once_stays_within_the_bytes() {
+async fn concurrent_publishers_stay_within_limit() {
     let world = Arc::new(world(1 << 20));
     let threads: Vec<_> = (0..4)
         .map(|thread| {
@@ -194,6 +194,6 @@ async fn whoever_publishes_at_once_stays_within_the_bytes() {
         thread.join().unwrap();
     }
     world.memory.sweep();
-    let (told, real) = world.held();
-    assert!(told <= 1 << 20 && told == real, "{told} {real}");
+    let (reported, real) = world.held();
+    assert!(reported <= 1 << 20 && reported == real, "{reported} {real}");
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::super::check;
-use super::super::client::{Target, said};
+use super::super::client::{Target, flag_or_env};
 use super::super::failure::Failure;
 use super::super::output::Output;
 use super::{get, page};
@@ -14,7 +14,7 @@ use crate::proto::EventType;
 use crate::server;
 use crate::transport::http::{AsyncApiServer, asyncapi_document};
 
-/// Where the event types stand.
+/// The source of the event types.
 #[derive(Debug, clap::Args)]
 pub(super) struct Source {
     /// Read them from a configuration file
@@ -32,7 +32,7 @@ impl Source {
 
     /// The configuration that `tidings serve` would have with these flags.
     fn config(&self) -> Result<Config, Failure> {
-        let named = |variable| said(None, variable).filter(|_| !self.is_named());
+        let named = |variable| flag_or_env(None, variable).filter(|_| !self.is_named());
         let preset = self.preset.clone().or_else(|| named("TIDINGS_PRESET"));
         let file = self.config.clone();
         Ok(Config::load(&Inputs {
@@ -66,7 +66,7 @@ pub(super) fn asyncapi(source: &Source, output: &mut Output) -> Result<(), Failu
     output.line(&format!("{document:#}"))
 }
 
-/// Prints the types of a configuration's events, or, where none is named, of the server's.
+/// Prints the types of a configuration's events or, without a configuration, of the server's.
 pub(super) async fn typescript(
     source: &Source,
     target: &Target,
@@ -97,7 +97,7 @@ fn known(known: &KnownType) -> Described<'_> {
     }
 }
 
-/// All types that a server has, each with its schema.
+/// All event types of a server, each with its schema.
 async fn served(target: &Target) -> Result<Vec<EventType>, Failure> {
     let client = target.connect().await?;
     let mut types = Vec::new();
@@ -105,7 +105,7 @@ async fn served(target: &Target) -> Result<Vec<EventType>, Failure> {
     loop {
         let page = page(&client, token).await?;
         for event_type in page.event_types {
-            // A list has no schemas, which may be large.
+            // A list leaves out the schemas, which may be large.
             types.push(get(&client, &event_type.name).await?);
         }
         if page.next_page_token.is_empty() {

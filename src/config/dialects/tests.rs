@@ -1,6 +1,6 @@
 use crate::config::tests::problems;
 
-/// A dialect's keys, and what is said of them.
+/// A dialect's keys, and the expected error.
 const MISTAKES: &[(&str, &str)] = &[
     (
         "name = \"echo\"",

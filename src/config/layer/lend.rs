@@ -1,4 +1,4 @@
-//! Arrays of tables of two layers, put together by the tables' names.
+//! Merges the arrays of tables of two layers by the tables' names.
 
 use figment::value::Value;
 
@@ -6,8 +6,8 @@ use super::Layer;
 use crate::config::problem::Problem;
 
 impl Layer {
-    /// Puts its tables of this array behind those of `other`, which is stronger; those whose names
-    /// are taken there are left out. Places and problems go along.
+    /// Appends its tables of this array to those of `other`, which takes precedence; tables whose
+    /// names exist there are left out. Places and problems are moved too.
     pub(in crate::config) fn lend(&mut self, array: &str, other: &mut Layer) {
         let (Some(Value::Array(_, lent)), Some(Value::Array(_, kept))) =
             (self.values.remove(array), other.values.get_mut(array))
@@ -49,7 +49,7 @@ impl Layer {
     }
 }
 
-/// What of a path stands within a table: `.name` of `namespace[0].name` in `namespace[0]`.
+/// The part of a path within a table: `.name` of `namespace[0].name` in `namespace[0]`.
 fn inside<'p>(path: &'p str, table: &str) -> Option<&'p str> {
     let rest = path.strip_prefix(table)?;
     (rest.is_empty() || rest.starts_with('.')).then_some(rest)

@@ -1,8 +1,8 @@
 //! A batch: consecutive events of one channel, delivered together.
 //!
-//! A set of a batch's events is one word, so set operations decide who gets what: the events that
-//! pass a filter, that a connection has already, that come from history. Subscribers that get the
-//! same set share one piece of memory.
+//! A set of a batch's events is a 64-bit mask, so set operations select the events of a connection:
+//! those that pass a filter, those that it has already, those that come from history. Subscribers
+//! that get the same set share one buffer.
 
 use std::cell::OnceCell;
 use std::collections::HashMap;
@@ -22,11 +22,11 @@ use crate::hub::shard::chunk::{Chunk, Frame};
 use crate::hub::shard::connection::Connection;
 use crate::hub::shard::filter_table::{FilterTable, NO_FILTER};
 
-/// The most events in a batch: a set of them is one word.
+/// The most events in a batch: a set of them is a 64-bit mask.
 pub(super) const MAX_BATCH: usize = 64;
-/// The most bytes of data in a batch of several events: what is joined is copied once.
+/// The most bytes of data in a batch of several events, because joined frames are copied once.
 const MAX_BYTES: usize = 64 * 1024;
-/// The most different parts of a batch that are joined; further ones leave event by event.
+/// The most distinct subsets of a batch that are joined; further ones are sent event by event.
 const MAX_PARTS: usize = 16;
 
 /// Events that are being batched.
@@ -67,7 +67,7 @@ impl PendingBatch {
         std::mem::take(&mut self.deliveries)
     }
 
-    /// Gives the memory back, to be used again.
+    /// Returns the memory for reuse.
     pub(super) fn give_back(&mut self, mut deliveries: Vec<Arc<Delivery>>) {
         deliveries.clear();
         self.deliveries = deliveries;
@@ -77,9 +77,9 @@ impl PendingBatch {
 /// The batches of a round.
 #[derive(Default)]
 pub(super) struct Batches {
-    /// Events that go out together.
+    /// Events that are delivered together.
     pub(super) gathered: PendingBatch,
-    /// Counts batches, so that a connection can tell what it has already.
+    /// Counts batches, so that a connection knows which events it has already.
     pub(super) number: u64,
     /// The events of this round, with how many connections of the shard each went to.
     pub(super) delivered: Vec<(Arc<Delivery>, u32)>,
@@ -94,18 +94,18 @@ pub(super) fn each(mut set: u64) -> impl Iterator<Item = usize> {
     })
 }
 
-/// How many events a set holds.
+/// The number of events in a set.
 pub(super) fn count(set: u64) -> u32 {
     set.count_ones()
 }
 
-/// A batch on its way out, with what was already worked out for it.
+/// A batch being delivered, with cached intermediate results.
 pub(super) struct Batch<'d> {
     deliveries: &'d [Arc<Delivery>],
     number: u64,
     shard: u16,
     all: u64,
-    /// The events that not everyone may see.
+    /// The events that are not visible to everyone.
     guarded: u64,
     /// The events whose delivery is sampled.
     watched: u64,
@@ -113,9 +113,9 @@ pub(super) struct Batch<'d> {
     views: OnceCell<Vec<(&'d Delivery, EventView<'d>)>>,
     /// The whole batch in each of the first dialects.
     whole: [Option<Frame>; NEAR],
-    /// The whole batch in each further dialect that somebody here speaks: hardly more than a few.
+    /// The whole batch in each further dialect of the shard's connections: hardly more than a few.
     whole_far: Vec<(DialectId, Frame)>,
-    /// Parts of it, by dialect and set.
+    /// Subsets of it, by dialect and set.
     parts: HashMap<(DialectId, u64), Frame>,
     /// Its events one by one.
     singles: Vec<[Option<Frame>; NEAR]>,
@@ -124,7 +124,7 @@ pub(super) struct Batch<'d> {
 }
 
 impl<'d> Batch<'d> {
-    /// A batch of these events, with who may see what.
+    /// A batch of these events, with their visibility.
     pub(super) fn new(deliveries: &'d [Arc<Delivery>], number: u64, shard: u16, hub: &Hub) -> Self {
         let all = u64::MAX >> (64 - deliveries.len().clamp(1, MAX_BATCH));
         let mut batch = Batch {
@@ -161,7 +161,7 @@ impl<'d> Batch<'d> {
         self.all
     }
 
-    /// Tells it from every other batch of the shard.
+    /// Distinguishes it from every other batch of the shard.
     pub(super) fn number(&self) -> u64 {
         self.number
     }
@@ -171,22 +171,22 @@ impl<'d> Batch<'d> {
         self.deliveries.get(at).map(|delivery| &**delivery.event())
     }
 
-    /// The events whose way to some connections is looked at.
+    /// The events whose delivery is sampled.
     pub(super) fn watched(&self) -> u64 {
         self.watched
     }
 
-    /// One of its events, on its way.
+    /// The delivery of one of its events.
     pub(super) fn delivery(&self, at: usize) -> Option<&'d Arc<Delivery>> {
         self.deliveries.get(at)
     }
 
-    /// Where it begins; `None` where its channel keeps no history.
+    /// Its start position; `None` if its channel keeps no history.
     pub(super) fn start(&self) -> Option<Position> {
         self.event(0)?.position
     }
 
-    /// The events behind an offset.
+    /// The events after an offset.
     pub(super) fn behind(&self, offset: u64) -> u64 {
         let Some(start) = self.start() else { return 0 };
         let known = offset.saturating_add(1).saturating_sub(start.offset);
@@ -233,7 +233,7 @@ impl<'d> Batch<'d> {
         filters.passes(filter, self.number, visible, views, asking)
     }
 
-    /// These events in one piece, where [`Batch::joined`] has made it before.
+    /// The joined frame of these events, if [`Batch::joined`] has already built it.
     #[inline]
     pub(super) fn made(&self, dialect: DialectId, set: u64) -> Option<&Frame> {
         if set == self.all {
@@ -243,7 +243,7 @@ impl<'d> Batch<'d> {
         }
     }
 
-    /// These events in one piece; `None` where they must leave one by one.
+    /// These events joined in one buffer; `None` if they must be sent one by one.
     #[inline]
     pub(super) fn joined(
         &mut self,

@@ -1,10 +1,10 @@
-//! What filters and replays may cost in a round.
+//! The budget of filters and replays per round.
 
 use crate::filter::FilterLimits;
 use crate::hub::filter_budget::{EvalContext, Meter, Slice};
 use crate::telemetry::ShardMetrics;
 
-/// What is left of a round.
+/// The rest of a round's budget.
 pub(super) struct Budget {
     /// For filters and replays.
     pub(super) slice: Slice,

@@ -9,7 +9,7 @@ use crate::event::{ChannelName, ChannelPattern};
 use crate::hub::shard::slab::Slab;
 
 /// The topics of channels. An entry is a topic's slot, and the topic has the name: a large server
-/// has a channel for each user, so names are stored once.
+/// has a channel for each user, so each name is stored only once.
 #[derive(Default)]
 pub(super) struct Names {
     entries: HashTable<u32>,
@@ -33,7 +33,7 @@ impl Names {
             .insert_unique(self.hasher.hash_one(Some(channel)), topic, hash_of);
     }
 
-    /// Removes a channel's topic; it may have left the slab already.
+    /// Removes a channel's topic, which may have been removed from the slab already.
     pub(super) fn remove(&mut self, channel: &ChannelName, topic: u32) {
         let hash = self.hasher.hash_one(Some(channel));
         if let Ok(entry) = self.entries.find_entry(hash, |entry| *entry == topic) {

@@ -7,8 +7,8 @@ use bytes::Bytes;
 /// A shared chunk. It belongs to one shard, but small rounds use it on publishers' threads.
 pub(super) type Frame = Arc<Chunk>;
 
-/// A frame, or the frames of several events of one channel end to end: one piece of memory, so
-/// that the kernel copies it in one go, however many events it carries.
+/// A frame, or the concatenated frames of several events of one channel: one buffer, so that the
+/// kernel copies it at once, however many events it has.
 #[derive(Debug)]
 pub(super) struct Chunk {
     bytes: Bytes,
@@ -18,11 +18,11 @@ pub(super) struct Chunk {
 /// One event's frame within a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Part {
-    /// Where the frame ends.
+    /// The end of the frame.
     end: usize,
-    /// The event's offset; 0 where its channel keeps no history.
+    /// The event's offset; 0 if its channel keeps no history.
     pub(super) offset: u64,
-    /// A hash of the event's key; 0 where it has none.
+    /// A hash of the event's key; 0 if it has none.
     pub(super) key: u64,
 }
 
@@ -46,7 +46,7 @@ impl Chunk {
         })
     }
 
-    /// Several events' frames, end to end.
+    /// The concatenated frames of several events.
     #[must_use]
     pub(super) fn joined(frames: &[Frame]) -> Frame {
         let mut bytes = Vec::with_capacity(frames.iter().map(|frame| frame.len()).sum());
@@ -77,7 +77,7 @@ impl Chunk {
         &self.bytes
     }
 
-    /// The event, where it is just one.
+    /// The event, if there is only one.
     #[must_use]
     pub(super) fn part(&self) -> Option<Part> {
         match *self.parts {
@@ -86,14 +86,14 @@ impl Chunk {
         }
     }
 
-    /// How many of its events end behind so many bytes; none where it is no event.
+    /// How many of its events end after this many bytes; 0 if it has no events.
     #[must_use]
     pub(super) fn events_after(&self, written: usize) -> usize {
         let parts = self.parts.iter();
         parts.filter(|part| part.end > written).count()
     }
 
-    /// Its events, each a chunk of its own that shares the memory.
+    /// Its events, each as a chunk that shares the memory.
     pub(super) fn split(&self) -> impl Iterator<Item = Frame> {
         self.parts.iter().scan(0, |start, part| {
             let bytes = self.bytes.slice(*start..part.end);

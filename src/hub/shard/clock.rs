@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use crate::clock::uptime_ms;
 
-/// How much later than due a round may begin, in milliseconds; what is beyond it does not count.
+/// How much later than due a round may begin, in milliseconds; time beyond it does not count.
 const LATE: u64 = 500;
-/// From so many milliseconds on, being late is a stall, after which everyone has another interval.
+/// A delay of this many milliseconds is a stall, after which every client gets another interval.
 const STALL: u64 = 1_000;
-/// For so long after a stall, in milliseconds, what clients have sent meanwhile is still coming in.
+/// How long after a stall, in milliseconds, messages sent during the stall are still arriving.
 const BACKLOG: u64 = 1_000;
 
 /// All times are milliseconds.
@@ -21,9 +21,9 @@ const BACKLOG: u64 = 1_000;
 pub(super) struct Clock {
     /// The machine's uptime when the shard began.
     started: u64,
-    /// By when the thread will be back, if nothing stops it: since the start, stalls included.
+    /// When the thread is due to run again: since the start, stalls included.
     due: u64,
-    /// How long it was not there, in all.
+    /// The total time of stalls.
     absent: u64,
     /// The end of the last stall, by this clock and since the start.
     resumed: Option<(u64, u64)>,
@@ -47,7 +47,7 @@ impl Clock {
         uptime_ms().saturating_sub(self.started)
     }
 
-    /// Milliseconds in which the shard was there.
+    /// Milliseconds in which the shard could run.
     pub(super) fn now(&self) -> u64 {
         self.at(self.elapsed())
     }
@@ -56,13 +56,13 @@ impl Clock {
         elapsed.min(self.due).saturating_sub(self.absent)
     }
 
-    /// The thread begins a round: how long it was stopped, if it was.
+    /// The thread begins a round. Returns the duration of the stall, if there was one.
     pub(super) fn wakes(&mut self) -> Option<Duration> {
         self.look(self.elapsed(), 0)
     }
 
-    /// The thread goes to sleep for so many milliseconds at most: how long the round was, if it
-    /// was so long that clients have waited for it.
+    /// The thread goes to sleep for at most this many milliseconds. Returns the duration of the
+    /// round, if it was a stall.
     pub(super) fn sleeps(&mut self, wait: u64) -> Option<Duration> {
         self.look(self.elapsed(), wait)
     }
@@ -80,21 +80,21 @@ impl Clock {
         Some(Duration::from_millis(stall))
     }
 
-    /// When the last stall ended, by [`Clock::now`]; 0 where there was none.
+    /// When the last stall ended, by [`Clock::now`]; 0 if there was none.
     pub(super) fn resumed(&self) -> u64 {
         self.resumed.map_or(0, |(now, _)| now)
     }
 
-    /// How long somebody has had who came at this time of [`Clock::elapsed`]. After a stall
-    /// everybody's time begins anew.
+    /// How long a client that connected at this time of [`Clock::elapsed`] has had. After a stall
+    /// every client's time starts again.
     pub(super) fn since(&self, came: u64) -> u64 {
         let resumed = self.resumed.map_or(0, |(_, elapsed)| elapsed);
         let elapsed = self.elapsed().min(self.due);
         elapsed.saturating_sub(came.max(resumed))
     }
 
-    /// What a rate has grown by during a stall, in microseconds of it, while what clients sent
-    /// meanwhile is still coming in.
+    /// How much a rate limit is refilled by a stall, in microseconds, while messages sent during
+    /// the stall are still arriving.
     pub(super) fn credit_us(&self) -> u64 {
         match self.resumed {
             Some((now, _)) if self.now() < now + BACKLOG => self.last_stall.saturating_mul(1_000),
@@ -130,7 +130,7 @@ mod tests {
     fn stall_during_sleep_does_not_count() {
         let mut clock = clock();
         clock.look(100, 1_000);
-        // Asked by a publisher meanwhile, it does not go on either.
+        // When a publisher asks meanwhile, it does not advance either.
         assert_eq!(clock.at(60_000), 1_600);
         assert_eq!(clock.look(60_000, 0), Some(Duration::from_millis(58_900)));
         assert_eq!(clock.at(60_000), 1_600);

@@ -20,8 +20,8 @@ use crate::hub::protocol::Protocol;
 use crate::hub::shard::connection::Client;
 use crate::maybe_ready::MaybeReady;
 
-/// A connection on its shard's thread, for the length of one call. A protocol does everything to a
-/// connection through it.
+/// A connection on its shard's thread, for the duration of one call. A protocol does everything to
+/// a connection through it.
 pub struct ConnCtx<'s> {
     shard: &'s mut Shard,
     slot: u32,
@@ -55,7 +55,7 @@ impl<'s> ConnCtx<'s> {
         &self.shard.hub
     }
 
-    /// Its identity; `None` until it has authenticated, where that is required.
+    /// Its identity; `None` until it has authenticated, if that is required.
     #[must_use]
     pub fn identity(&self) -> Option<&Arc<Identity>> {
         self.shard.connections.get(self.slot)?.identity.as_ref()
@@ -74,7 +74,7 @@ impl<'s> ConnCtx<'s> {
         self.shard.put(self.slot, bytes);
     }
 
-    /// Closes the connection after what has been sent.
+    /// Closes the connection after everything that was sent.
     pub fn close(&mut self, code: CloseCode, reason: &str) {
         self.shard.close(self.slot, code, reason);
     }
@@ -91,8 +91,10 @@ impl<'s> ConnCtx<'s> {
 
     /// Sets its identity.
     ///
-    /// # Errors `permission_denied` for another user than before, `resource_exhausted` where the
-    /// user has too many connections.
+    /// # Errors
+    ///
+    /// `permission_denied` for a user other than before, `resource_exhausted` if the user has too
+    /// many connections.
     pub fn recognise(&mut self, identity: Arc<Identity>) -> Result<()> {
         self.shard.recognise(self.slot, identity)
     }
@@ -105,7 +107,7 @@ impl<'s> ConnCtx<'s> {
         }
     }
 
-    /// Records what the client registers as.
+    /// Records the client's registered type and name.
     pub fn register(&mut self, client: Client) {
         let Some(connection) = self.shard.connections.get_mut(self.slot) else {
             return;
@@ -141,12 +143,12 @@ impl<'s> ConnCtx<'s> {
         self.shard.check_rights(self.slot, allowed);
     }
 
-    /// Gives a subscription another filter.
+    /// Sets another filter for a subscription.
     pub fn narrow(&mut self, pattern: &ChannelPattern, filter: Option<&Arc<EventFilter>>) {
         self.shard.set_filter(self.slot, pattern, filter);
     }
 
-    /// The filter of a subscription; the outer `None` where there is no such subscription.
+    /// The filter of a subscription; the outer `None` if there is no such subscription.
     #[must_use]
     pub fn filter_of(&self, pattern: &ChannelPattern) -> Option<Option<Arc<EventFilter>>> {
         let topic = self.shard.topics.of(pattern)?;
@@ -186,7 +188,7 @@ impl<'s> ConnCtx<'s> {
         }
     }
 
-    /// The client has answered the last heartbeat, by a reply that does not name it.
+    /// The client has answered the last heartbeat, with a reply that does not name it.
     pub fn answered(&mut self) {
         let now = self.shard.time.now();
         if let Some(connection) = self.shard.connections.get_mut(self.slot) {
@@ -225,8 +227,10 @@ impl<'s> ConnCtx<'s> {
 
     /// Takes one message from the client's rate limit (virtual scheduling, as in a token bucket).
     ///
-    /// # Errors `resource_exhausted` with the time to wait. A client that goes on regardless, for
-    /// as many messages as a whole burst, is closed with 4429.
+    /// # Errors
+    ///
+    /// `resource_exhausted` with the retry time. A client that ignores it for as many messages as a
+    /// whole burst is closed with 4429.
     pub fn take_message(&mut self) -> Result<()> {
         let (rate, burst) = (
             self.shard.settings.messages_per_second,

@@ -1,4 +1,4 @@
-//! One client, as its shard keeps it.
+//! The state of one client on its shard.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -18,7 +18,7 @@ use crate::hub::filter_budget::{Meter, MeterSlot};
 use crate::hub::protocol::Protocol;
 use crate::telemetry::Transport;
 
-/// What a client registered as.
+/// A client's registered type and name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Client {
     /// Such as `gui` or `mobile`.
@@ -27,7 +27,7 @@ pub struct Client {
     pub name: Box<str>,
 }
 
-/// A connection, as operators see it.
+/// A connection, as shown to operators.
 #[derive(Debug, Clone)]
 pub struct ConnectionInfo {
     /// Its id.
@@ -38,35 +38,36 @@ pub struct ConnectionInfo {
     pub roles: Vec<Arc<str>>,
     /// `websocket`, `socketio`, `sse` or `grpc`.
     pub transport: &'static str,
-    /// What it said of itself.
+    /// Its registered type and name.
     pub client: Option<Client>,
     /// Its network address.
     pub address: SocketAddr,
-    /// When it came.
+    /// When it was opened.
     pub connected_at: Timestamp,
-    /// When it was last heard of.
+    /// When the last bytes were received.
     pub last_seen_at: Timestamp,
-    /// What it follows, with where it stands; of very many the first.
+    /// Its subscriptions with their positions; only the first ones if there are very many.
     pub subscriptions: Vec<(String, Option<Position>)>,
-    /// How many it follows.
+    /// The number of its subscriptions.
     pub subscription_count: usize,
-    /// Events handed to it.
+    /// Events delivered to it.
     pub delivered: u64,
-    /// Events it lost for being slow.
+    /// Events dropped because it was slow.
     pub dropped: u64,
     /// Bytes received from it.
     pub bytes_in: u64,
-    /// Bytes handed to its socket or stream.
+    /// Bytes passed to its socket or stream.
     pub bytes_out: u64,
-    /// Bytes waiting for it.
+    /// Bytes queued for it.
     pub outbox_bytes: usize,
     /// Round trip of the last answered Ping, in microseconds; 0 before the first.
     pub round_trip_us: u32,
 }
 
-/// A connection. Everything that only some need at a time is behind a pointer that is empty
-/// otherwise: an idle connection must cost little. What every delivery touches stands first and
-/// together (`repr(C)` keeps the order): of thousands of connections none is in a cache.
+/// A connection. Everything that only some connections need is behind a pointer that is otherwise
+/// empty, because an idle connection must cost little. The fields used by every delivery come first
+/// and together (`repr(C)` keeps the order): with thousands of connections none of them is in a
+/// cache.
 #[repr(C)]
 pub(super) struct Connection {
     pub(super) outbox: Outbox,
@@ -74,8 +75,8 @@ pub(super) struct Connection {
     pub(super) flags: Flags,
     pub(super) dialect: DialectId,
     pub(super) round_trip_us: u32,
-    /// The number of the last batch that it got events of, and which of them: so that two
-    /// subscriptions deliver an event once.
+    /// The number of the last batch of which it got events, and which of them, so that two
+    /// subscriptions deliver an event only once.
     pub(super) last_batch: u64,
     pub(super) covered: u64,
     #[expect(clippy::box_collection, reason = "eight bytes where there is nothing")]
@@ -84,20 +85,20 @@ pub(super) struct Connection {
     pub(super) delivered: u64,
     pub(super) bytes_out: u64,
     pub(super) protocol: Arc<dyn Protocol>,
-    /// `None` until it has shown a token, where one is required.
+    /// `None` until it has presented a token, if one is required.
     pub(super) identity: Option<Arc<Identity>>,
     pub(super) nonce: u64,
-    /// Bytes that came but are not a whole message yet.
+    /// Received bytes of an incomplete message.
     #[expect(clippy::box_collection, reason = "eight bytes where there is nothing")]
     pub(super) partial: Option<Box<Vec<u8>>>,
     pub(super) cold: Option<Box<ColdState>>,
     pub(super) subscriptions: Subscriptions,
-    /// Milliseconds since the shard began, its stalls included.
+    /// Milliseconds since the shard started, including stalls.
     pub(super) connected_at: u64,
     /// Milliseconds on the shard's clock.
     pub(super) last_seen: u64,
     pub(super) last_ping: u64,
-    /// When its timer will ring; entries of the timer queue for other times are stale.
+    /// When its timer fires; entries of the timer queue with other times are stale.
     pub(super) timer: u64,
     /// When the message rate allows the next one (virtual scheduling), in microseconds.
     pub(super) next_message: u64,
@@ -106,21 +107,21 @@ pub(super) struct Connection {
     pub(super) dropped: u32,
     pub(super) refused_messages: u16,
     pub(super) transport: Transport,
-    /// A token was shown that is not judged, or not yet.
+    /// It has presented a token that could not be judged, or not yet.
     pub(super) unjudged: bool,
 }
 
-/// What few connections have.
+/// State that few connections have.
 #[derive(Default)]
 pub(super) struct ColdState {
     pub(super) client: Option<Client>,
-    /// What the protocol keeps between two reads.
+    /// The protocol's state between two reads.
     pub(super) state: Option<Box<dyn Any + Send>>,
-    /// What its filters have cost; there once it has one.
+    /// The meter of its filters, once it has one.
     pub(super) meter: MeterSlot,
 }
 
-/// A client's network address; an IPv6 address is apart.
+/// A client's network address; an IPv6 address is boxed.
 #[derive(Debug, Clone)]
 pub(super) enum Address {
     V4(SocketAddrV4),
@@ -146,8 +147,8 @@ impl Address {
     }
 }
 
-/// What one connection follows: a list with no room to spare, because most never change once they
-/// are there.
+/// The subscriptions of one connection: a list without spare capacity, because most never change
+/// after they were made.
 #[derive(Debug, Default)]
 pub(super) struct Subscriptions(Box<[Subscription]>);
 
@@ -160,7 +161,7 @@ impl Subscriptions {
         self.0 = list.into_boxed_slice();
     }
 
-    /// Takes out the one of a topic; the last one takes its place.
+    /// Removes the one of a topic; the last one takes its index.
     pub(super) fn take(&mut self, topic: u32) -> Option<Subscription> {
         let place = self.0.iter().position(|s| s.topic == topic)?;
         let mut list = mem::take(&mut self.0).into_vec();
@@ -184,7 +185,7 @@ impl DerefMut for Subscriptions {
     }
 }
 
-/// Small facts about a connection.
+/// Flags of a connection.
 #[derive(Debug, Clone, Copy, Default)]
 #[expect(
     clippy::struct_excessive_bools,
@@ -193,30 +194,30 @@ impl DerefMut for Subscriptions {
 pub(super) struct Flags {
     /// An answer is pending; further messages wait.
     pub(super) busy: bool,
-    /// Already on the list of those to flush.
+    /// Already in the list of connections to flush.
     pub(super) touched: bool,
     /// Reading was deferred to the next round.
     pub(super) unread: bool,
-    /// The expiry of the token was announced.
+    /// The client was notified of the token's expiry.
     pub(super) expiry_told: bool,
     /// Counted among the connections of its user.
     pub(super) user_counted: bool,
-    /// The client has shut its side: what is left must be read to its end.
+    /// The client has shut down its side: the rest must be read to its end.
     pub(super) peer_closed: bool,
     /// Marked for [`Recovery`](super::recovery::Recovery).
     pub(super) awaiting_recovery: bool,
-    /// About to be closed as too slow: an event found no room, so no later event may be delivered.
+    /// About to be closed as too slow: an event did not fit, so no later event may be delivered.
     pub(super) pending_close: bool,
 }
 
-/// What one connection follows.
+/// One subscription of a connection.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Subscription {
-    /// The topic's place in the shard.
+    /// The topic's slot in the shard.
     pub(super) topic: u32,
-    /// The subscriber's place in the topic.
+    /// The subscriber's index in the topic.
     pub(super) at: u32,
-    /// Counted among those present.
+    /// Counted in the channel's presence.
     pub(super) present: bool,
     /// Distinguishes it from every other subscription that the shard has seen.
     pub(super) serial: u32,
@@ -231,13 +232,13 @@ pub(super) struct RecoveryState {
     pub(super) epoch: Epoch,
     /// The last offset that was sent.
     pub(super) after: u64,
-    /// Events that are read but not sent.
+    /// Events that were read but not sent.
     pub(super) waiting: VecDeque<Waiting>,
     /// A page is being read, or a filter evaluated, off the shard.
     pub(super) reading: bool,
-    /// The bytes of live events that wait for a deferred filter and are in no history.
+    /// The bytes of live events that wait for a deferred filter and that no history keeps.
     pub(super) loose: Option<usize>,
-    /// The bytes of live events that wait behind the page: the filter is deferred, and history may
+    /// The bytes of live events that wait after the page: the filter is deferred, and history may
     /// be too short to keep them meanwhile.
     pub(super) kept: Option<usize>,
 }
@@ -266,11 +267,11 @@ pub(super) struct Ending {
     pub(super) reason: String,
     /// The operator who ended it.
     pub(super) by: Option<Box<str>>,
-    /// When it is removed even if the client has not answered.
+    /// When it is removed even if the client has not answered the close.
     pub(super) deadline: u64,
-    /// Our side is shut.
+    /// The server's side is shut down.
     pub(super) finished: bool,
-    /// Bytes that came since, and were not looked at.
+    /// Bytes that have arrived since, and are discarded.
     pub(super) unread: usize,
 }
 
@@ -288,14 +289,14 @@ impl RecoveryState {
         }
     }
 
-    /// An event that waited has gone out.
+    /// A waiting event was sent.
     pub(super) fn let_go(&mut self, event: &Event) {
         for bytes in [&mut self.loose, &mut self.kept].into_iter().flatten() {
             *bytes = bytes.saturating_sub(event.weight());
         }
     }
 
-    /// One whose events come from no history.
+    /// A recovery whose events come from no history.
     pub(super) fn loose(topic: u32, serial: u32) -> Self {
         let after = Position {
             epoch: Epoch::from_bits(0),
@@ -309,8 +310,8 @@ impl RecoveryState {
 }
 
 impl Connection {
-    /// A connection that has neither an identity nor subscriptions yet, opened at time 0 of the
-    /// shard's clock.
+    /// A connection without an identity and without subscriptions, opened at time 0 of the shard's
+    /// clock.
     pub(super) fn new(
         nonce: u64,
         link: Link,
@@ -349,17 +350,18 @@ impl Connection {
         }
     }
 
-    /// How it follows a topic, if it does.
+    /// Its subscription to a topic, if there is one.
     pub(super) fn subscription(&self, topic: u32) -> Option<&Subscription> {
         self.subscriptions.iter().find(|s| s.topic == topic)
     }
 
-    /// True if nothing but writing is left to do once it has got an event.
+    /// True if only writing is left to do once it has got an event.
     pub(super) fn is_plain(&self) -> bool {
         !self.flags.touched && self.recoveries.is_none() && self.ending.is_none()
     }
 
-    /// True if what it gets can go to its socket as it is: nothing waits before it.
+    /// True if its events can be written directly to its socket, because nothing is queued before
+    /// them.
     pub(super) fn takes_at_once(&self) -> bool {
         self.outbox.is_empty() && self.link.plain().is_some()
     }
@@ -374,12 +376,12 @@ impl Connection {
             .map_or(&[], |identity| identity.roles())
     }
 
-    /// What its filters have cost.
+    /// The meter of its filters.
     pub(super) fn meter(&self) -> Option<&Arc<Meter>> {
         self.cold.as_ref()?.meter.get()
     }
 
-    /// What the client said of itself.
+    /// The client's registered type and name.
     pub(super) fn client(&self) -> Option<&Client> {
         self.cold.as_ref()?.client.as_ref()
     }
@@ -388,14 +390,14 @@ impl Connection {
         self.client().map_or("unknown", |client| &client.kind)
     }
 
-    /// What few have, made where it is not there.
+    /// The cold state, created if there is none.
     pub(super) fn cold(&mut self) -> &mut ColdState {
         let cold = self.cold.get_or_insert_default();
         cold.meter.is_for(self.identity.as_ref());
         cold
     }
 
-    /// Takes what the protocol keeps between two reads.
+    /// Takes the protocol's state between two reads.
     pub(super) fn take_state(&mut self) -> Option<Box<dyn Any + Send>> {
         let cold = self.cold.as_mut()?;
         let state = cold.state.take();
@@ -410,11 +412,11 @@ impl Connection {
 mod tests {
     use super::*;
 
-    /// A socket is larger where mio keeps more of it for its own assertions.
+    /// A socket is larger in debug builds, where mio keeps state for its own assertions.
     const LINK: usize = size_of::<Link>();
 
-    /// With a link of 16 bytes it is 224: the 128 of a block in the shard are 28 KiB then, which is
-    /// one of the allocator's own sizes. A byte more would cost 32.
+    /// With a link of 16 bytes it is 224: 128 of them, a block of the shard, are 28 KiB then, which
+    /// is one of the allocator's size classes. One more byte would cost 32.
     #[test]
     fn connection_is_208_bytes_and_its_io() {
         assert_eq!(size_of::<Connection>() - LINK, 208);

@@ -20,10 +20,10 @@ pub enum Link {
     Pipe(Pipe),
 }
 
-/// What came of a read.
+/// The result of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Got {
-    /// So many bytes.
+    /// This many bytes.
     Bytes(usize),
     /// Nothing for now.
     Nothing,
@@ -31,17 +31,17 @@ pub enum Got {
     End,
 }
 
-/// What came of writing an outbox out.
+/// The result of flushing an outbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Flushed {
-    /// Bytes that went out.
+    /// The bytes written.
     pub bytes: usize,
     /// False if the connection broke.
     pub alive: bool,
 }
 
 impl Link {
-    /// The socket, where there is one.
+    /// The socket, if there is one.
     pub fn socket(&mut self) -> Option<&mut TcpStream> {
         match self {
             Link::Socket(socket) | Link::Tls(socket, _) => Some(socket),
@@ -49,7 +49,7 @@ impl Link {
         }
     }
 
-    /// The socket, where what is written to it is all that it takes.
+    /// The socket, if it can be written directly (without TLS).
     pub fn plain(&self) -> Option<&TcpStream> {
         match self {
             Link::Socket(socket) => Some(socket),
@@ -57,7 +57,7 @@ impl Link {
         }
     }
 
-    /// Reads what is there.
+    /// Reads available bytes.
     pub fn read(&mut self, buffer: &mut [u8]) -> Got {
         let read = match self {
             Link::Socket(socket) => socket.read(buffer),
@@ -73,7 +73,7 @@ impl Link {
         }
     }
 
-    /// Writes as much of the outbox as the other side takes: many frames in one system call.
+    /// Writes as much of the outbox as the peer accepts: many frames in one system call.
     pub fn flush(&mut self, outbox: &mut Outbox, pool: &mut QueuePool) -> Flushed {
         match self {
             Link::Socket(socket) => flush_socket(socket, outbox, pool),
@@ -89,7 +89,7 @@ impl Link {
         }
     }
 
-    /// True if TLS holds bytes that the socket has not taken.
+    /// True if TLS has bytes that the socket has not accepted.
     pub fn wants_write(&self) -> bool {
         match self {
             Link::Tls(_, tls) => tls.wants_write(),
@@ -97,10 +97,11 @@ impl Link {
         }
     }
 
-    /// Says that nothing more will be sent.
+    /// Signals the end of sending.
     ///
     /// # Errors
-    /// The client was gone before the last byte.
+    ///
+    /// The client closed before the last byte.
     pub fn finish(&mut self, code: CloseCode, reason: &str) -> io::Result<()> {
         match self {
             Link::Socket(socket) => socket.shutdown(std::net::Shutdown::Write),
@@ -158,7 +159,7 @@ fn write_many(socket: &mut TcpStream, outbox: &Outbox) -> io::Result<usize> {
     socket.write_vectored(slices.get(..filled).unwrap_or_default())
 }
 
-/// Plaintext that may wait inside TLS for the socket to take it.
+/// The most plaintext buffered inside TLS for the socket.
 const TLS_WINDOW: usize = 64 * 1024;
 
 fn flush_tls(

@@ -9,7 +9,7 @@ impl Connection {
         self.recoveries().find(|c| c.topic == topic)
     }
 
-    /// The same, to change it.
+    /// The same, mutably.
     pub(super) fn recovery_mut(&mut self, topic: u32) -> Option<&mut RecoveryState> {
         self.recoveries
             .as_mut()?
@@ -21,7 +21,7 @@ impl Connection {
         self.recoveries.iter().flat_map(|all| all.iter())
     }
 
-    /// Forgets the recovery of a subscription.
+    /// Removes the recovery of a subscription.
     pub(super) fn end_recovery(&mut self, topic: u32) {
         let Some(recoveries) = &mut self.recoveries else {
             return;
@@ -42,7 +42,7 @@ impl Connection {
         true
     }
 
-    /// Lets the connection's other subscriptions read before this one reads on, so that a channel
+    /// Lets the connection's other subscriptions read before this one continues, so that a channel
     /// whose history never ends starves none of them.
     pub(super) fn recover_last(&mut self, topic: u32) {
         let Some(recoveries) = self.recoveries.as_mut() else {
@@ -54,8 +54,8 @@ impl Connection {
         }
     }
 
-    /// The topics to go on with, those with a page in memory first: no other page is read before
-    /// that one is sent. Those whose page or verdicts are being made off the shard are left out.
+    /// The topics to continue with, those with a page in memory first: no other page is read before
+    /// that one is sent. Topics whose page or verdicts are pending off the shard are left out.
     pub(super) fn next_recoveries(&self) -> Vec<u32> {
         let ready = self.recoveries().filter(|c| !c.reading);
         let (with_page, without): (Vec<&RecoveryState>, Vec<&RecoveryState>) =
@@ -67,11 +67,11 @@ impl Connection {
             .collect()
     }
 
-    /// True if a subscription has to wait with its next page, because others of the connection have
+    /// True if a subscription must wait with its next page, because others of the connection have
     /// one. A connection holds one page at a time, however many of its subscriptions are in
-    /// recovery, and a second one while a filter is evaluated about the first: a subscription
-    /// without a filter (`filtered`) does not wait for the filter of another. What is held back
-    /// and comes from no history is bounded by itself.
+    /// recovery, and a second one while a filter is evaluated on the first: a subscription without
+    /// a filter (`filtered`) does not wait for the filter of another. Events that are held back and
+    /// that no history keeps have their own limit.
     pub(super) fn others_have_pages(&self, topic: u32, filtered: bool) -> bool {
         let mut evaluated = 0;
         for other in self.recoveries() {

@@ -13,7 +13,7 @@ pub(super) struct Connections {
 }
 
 impl Connections {
-    /// No connections; ids will name this shard.
+    /// No connections; ids contain this shard.
     pub(super) fn new(shard: u16) -> Self {
         Connections {
             shard,
@@ -22,12 +22,12 @@ impl Connections {
         }
     }
 
-    /// Adds a connection and answers its slot.
+    /// Adds a connection and returns its slot.
     pub(super) fn insert(&mut self, connection: Connection) -> u32 {
         self.slab.insert(connection)
     }
 
-    /// Removes a connection. Its user is forgotten by [`Connections::remove_user`].
+    /// Removes a connection. [`Connections::remove_user`] removes its user.
     pub(super) fn remove(&mut self, slot: u32) -> Option<Connection> {
         self.slab.remove(slot)
     }
@@ -61,7 +61,8 @@ impl Connections {
         Some(ConnectionId::new(self.shard, slot, connection.nonce))
     }
 
-    /// The slot of a connection. `None` if it has gone, even if another one has its slot by now.
+    /// The slot of a connection. `None` if it no longer exists, even if another one has its slot by
+    /// now.
     pub(super) fn find(&self, id: ConnectionId) -> Option<u32> {
         let connection = self.slab.get(id.slot())?;
         (id.shard() == self.shard && connection.nonce == id.nonce()).then_some(id.slot())
@@ -72,7 +73,7 @@ impl Connections {
         self.users.of(user, |slot| self.slab.get(slot)?.user())
     }
 
-    /// Indexes a connection by its user, which it has by now.
+    /// Indexes a connection by its user, which is set already.
     pub(super) fn add_user(&mut self, slot: u32) {
         let Connections { slab, users, .. } = self;
         users.add(slot, |slot| slab.get(slot)?.user());

@@ -1,4 +1,4 @@
-//! Deferred filters: the budget of a round does not suffice, so the subscription goes into recovery
+//! Deferred filters: if the budget of a round does not suffice, the subscription enters recovery
 //! and its filter is evaluated off the shard.
 //!
 //! Events that arrive meanwhile are held back, up to the limit of an outbox. If the channel keeps
@@ -22,7 +22,7 @@ use crate::hub::protocol::Notice;
 /// Events of one evaluation off the shard.
 const AT_ONCE: usize = 128;
 
-/// Events that a filter is evaluated on off the shard.
+/// Events on which a filter is evaluated off the shard.
 pub(in crate::hub) struct FilterBatch {
     filter: Arc<EventFilter>,
     events: Arc<[Arc<Event>]>,
@@ -160,7 +160,7 @@ impl Shard {
         if self.end_reading(slot, subscription) {
             self.take_verdicts(slot, subscription.topic, batch, verdicts);
         }
-        // The connection's other subscriptions waited for this page, even if it is of no use now.
+        // The connection's other subscriptions waited for this page, even if it is useless now.
         self.advance_recoveries(slot);
     }
 
@@ -178,7 +178,7 @@ impl Shard {
                 let Some(recovery) = self.recovery(slot, topic) else {
                     return;
                 };
-                // Other events may wait by now, after a change of the epoch.
+                // The waiting events may be different by now, after a change of the epoch.
                 let answered = batch.events.iter().zip(verdicts);
                 for (waiting, (event, verdict)) in recovery.waiting.iter_mut().zip(answered) {
                     if Arc::ptr_eq(&waiting.event, event) {
@@ -200,7 +200,7 @@ impl Shard {
         self.filters.get(place).cloned()
     }
 
-    /// The filter exceeds `limits.filter_steps` on an event: the client is told of the gap.
+    /// The filter exceeds `limits.filter_steps` on an event: the client is notified of the gap.
     pub(super) fn notify_costly(&mut self, slot: u32, topic: u32, event: &Event) {
         self.hub.metrics().limit_reached("filter_steps");
         if let Some(position) = event.position
@@ -225,7 +225,7 @@ impl Shard {
     }
 }
 
-/// What the filters of a connection have cost.
+/// The meter of a connection's filters.
 pub(super) fn meter_of(connection: &mut crate::hub::shard::connection::Connection) -> Arc<Meter> {
     Arc::clone(connection.cold().meter.get_or_insert_default())
 }

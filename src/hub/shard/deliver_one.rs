@@ -1,4 +1,4 @@
-//! Delivery of a batch to one connection: which events it gets, and room for them in its outbox.
+//! Delivers a batch to one connection: selects its events, and makes room for them in its outbox.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -20,7 +20,7 @@ use crate::hub::shard::outbox::Missing;
 use crate::hub::shard::overflow::{RoomRequest, conflates_at};
 use crate::telemetry::{DropReason, ShardMetrics, Transport};
 
-/// What one shard did with a batch.
+/// The result of a batch on one shard.
 pub(super) struct Outcome {
     /// Connections that got the whole batch.
     whole: u32,
@@ -88,7 +88,7 @@ pub(super) enum Put {
     Close,
 }
 
-/// Writes a batch to one connection after the other.
+/// Writes a batch to one connection after another.
 pub(super) struct BatchWriter<'h, 'd> {
     pub(super) batch: &'h mut Batch<'d>,
     pub(super) shard: u16,
@@ -131,8 +131,8 @@ impl BatchWriter<'_, '_> {
         due
     }
 
-    /// The events that a subscriber gets now, `live` being those that are new to it. Events that
-    /// its connection has by another subscription, or reads from history, are left out. `None` if
+    /// The events that a subscriber gets now; `live` are those that are new to it. Events that its
+    /// connection gets through another subscription, or reads from history, are left out. `None` if
     /// the budget does not suffice for its filter.
     fn due(
         &mut self,
@@ -145,7 +145,7 @@ impl BatchWriter<'_, '_> {
         if connection.flags.pending_close {
             return Some(0);
         }
-        // Without a filter, touch no cache line that the delivery does not touch anyway.
+        // Without a filter, no further cache line is touched.
         let meter = match subscriber.filter {
             NO_FILTER => None,
             _ => connection.meter().map(|meter| &**meter),
@@ -268,7 +268,7 @@ impl BatchWriter<'_, '_> {
             .add(connection.transport, set, self.batch.all());
     }
 
-    /// The sampled ones of so many subscribers; none if no event of the batch is sampled.
+    /// The sampled subscribers of this many; none if no event of the batch is sampled.
     pub(super) fn sampler(&self, here: usize, most: usize) -> DeliverySampler {
         let first = each(self.batch.watched()).next();
         match first.and_then(|at| self.batch.delivery(at)) {
@@ -323,7 +323,7 @@ impl BatchWriter<'_, '_> {
         connection.outbox.is_empty() || connection.outbox.bytes().saturating_add(len) <= limit
     }
 
-    /// Drops waiting events from the outbox, and puts a gap notice in their place. Only events of
+    /// Drops queued events from the outbox, and puts a gap notice in their place. Only events of
     /// namespaces whose policy allows it are dropped. True if there is room now.
     fn make_room(&mut self, connection: &mut Connection, topic: u32, frame: &Frame) -> bool {
         let protocol = &connection.protocol;

@@ -13,9 +13,9 @@ use crate::lifecycle::Departure;
 /// The order in which connections are closed.
 #[derive(Default)]
 pub(super) struct Drain {
-    /// How they are closed; `None` while the server runs.
+    /// The schedule of the drain; `None` while the server runs.
     departure: Option<Arc<Departure>>,
-    /// When to close which, the next one first; times are the shard's.
+    /// When to close each connection, the next one first; times are the shard's.
     order: VecDeque<(u64, ConnectionId)>,
 }
 

@@ -1,4 +1,4 @@
-//! A shard's commands: what each does, and how late answers come back as commands.
+//! Executes a shard's commands, and returns late answers as commands.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use crate::event::ConnectionId;
 use crate::hub::command::{Continuation, ShardCommand};
 use crate::hub::queue::Inbound;
 
-/// Names one subscription of one connection while an answer for it is made off the shard.
+/// Identifies one subscription of one connection while an answer for it is computed off the shard.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::hub) struct SubscriptionRef {
     pub(in crate::hub) connection: ConnectionId,
@@ -54,6 +54,8 @@ impl Shard {
                 }),
             ),
             ShardCommand::Resume { connection, then } => self.resume(connection, then),
+            ShardCommand::CheckPositions(channel) => self.check_positions(channel.as_ref()),
+            ShardCommand::PositionsChecked(tops) => self.take_tops(tops),
             ShardCommand::RecheckIdentities => self.check_identities(),
             ShardCommand::RecheckSubscriptions(rule) => self.check_all_rights(&*rule),
             ShardCommand::PresenceChanged {
@@ -71,10 +73,11 @@ impl Shard {
                 reply.send(self.identity_of(connection));
             }
             ShardCommand::CountAudience {
+                event_type,
                 audience,
                 from,
                 reply,
-            } => reply.send(self.count_included(&audience, from)),
+            } => reply.send(self.count_included(&event_type, &audience, from)),
             ShardCommand::IsEmpty { reply } => reply.send(self.has_no_connections()),
             ShardCommand::Disconnect {
                 connection,
@@ -92,7 +95,7 @@ impl Shard {
     }
 
     /// Continues a request of a client, with the messages that waited behind it. Nothing happens if
-    /// the connection has gone or is closing.
+    /// the connection no longer exists or is closing.
     fn resume(&mut self, id: ConnectionId, then: Continuation) {
         let Some(slot) = self.connections.find(id) else {
             return;

@@ -3,18 +3,22 @@
 use std::sync::Arc;
 
 use super::Shard;
-use super::batch::Batch;
+use super::batch::{Batch, each};
 use super::connections::Connections;
 use super::deliver_one::{BatchWriter, Outcome, Put};
 use super::held_back::HeldBack;
 use super::overlap_merger::OverlapMerger;
-use super::topics::Advance;
+use super::topics::{Advance, Topics};
 use super::writer::PendingClose;
-use crate::event::{Audience, ChannelName, ChannelPattern, Position, SlowConsumer};
+use crate::event::{Audience, ChannelName, ChannelPattern, ConnectionId, Position, SlowConsumer};
+use crate::filter::EventFilter;
 use crate::hub::delivery::Delivery;
 use crate::hub::shard::connection::Connection;
-use crate::hub::shard::filter_table::NO_FILTER;
+use crate::hub::shard::filter_table::{FilterTable, NO_FILTER};
 use crate::telemetry::Transport;
+
+/// The channel whose `event_types` also narrow what is sent to roles.
+const GLOBAL: &str = "global";
 
 impl Shard {
     /// Adds an event to the pending batch, after fanning the batch out if the event cannot join it.
@@ -196,6 +200,7 @@ impl Shard {
         } else {
             slots.extend(self.connections.iter().map(|(slot, _)| slot));
         }
+        let narrowed = self.narrowing(audience);
         let most = self.settings.connections_per_event;
         let mut out = BatchWriter {
             batch,
@@ -229,7 +234,16 @@ impl Shard {
             {
                 continue;
             }
-            let set = out.batch.visible(slot, connection);
+            let mut set = out.batch.visible(slot, connection);
+            if let Some(global) = narrowed
+                && !is_named(
+                    audience,
+                    ConnectionId::new(out.shard, slot, connection.nonce),
+                    connection,
+                )
+            {
+                set &= wanted_types(global, connection, out.topics, &self.filters, out.batch);
+            }
             if set == 0 {
                 continue;
             }
@@ -245,6 +259,16 @@ impl Shard {
             }
             out.writer.touch(slot, connection);
         }
+    }
+
+    /// The topic whose `event_types` narrow an event for this audience: that of `global` if the event
+    /// is for roles, because such an event is a broadcast to whoever holds one.
+    pub(super) fn narrowing(&self, audience: &Audience) -> Option<u32> {
+        if audience.roles.is_empty() {
+            return None;
+        }
+        let global = ChannelName::new(GLOBAL).ok()?;
+        self.topics.of_channel(&global)
     }
 
     /// Advances the topic's position over the batch, and returns the events that are new: the
@@ -275,7 +299,7 @@ impl Shard {
                 all
             }
             Advance::Gap(before) => {
-                // Everyone reads the missing events from history first.
+                // All subscribers read the missing events from history first.
                 self.recover_all(place, before);
                 batch.behind(before.offset)
             }
@@ -283,11 +307,50 @@ impl Shard {
     }
 }
 
+/// True if the audience names this connection or its user, not only its roles.
+pub(super) fn is_named(audience: &Audience, id: ConnectionId, connection: &Connection) -> bool {
+    let user = connection.user();
+    audience.connections.contains(&id)
+        || user.is_some_and(|user| audience.users.iter().any(|named| &**named == user))
+}
+
+/// The events of the batch whose types the connection's subscription to `global` accepts.
+fn wanted_types(
+    global: u32,
+    connection: &Connection,
+    topics: &Topics,
+    filters: &FilterTable,
+    batch: &Batch<'_>,
+) -> u64 {
+    let Some(filter) = type_filter(global, connection, topics, filters) else {
+        return u64::MAX;
+    };
+    let wants = |at: &usize| {
+        let event = batch.event(*at);
+        event.is_some_and(|event| filter.wants(event))
+    };
+    each(batch.all())
+        .filter(wants)
+        .fold(0, |set, at| set | 1 << at)
+}
+
+/// The filter of the connection's subscription to `global`.
+pub(super) fn type_filter<'f>(
+    global: u32,
+    connection: &Connection,
+    topics: &Topics,
+    filters: &'f FilterTable,
+) -> Option<&'f Arc<EventFilter>> {
+    let subscriber = topics.subscriber(connection, global)?;
+    filters.get(subscriber.filter)
+}
+
 /// How one batch is written.
 struct WritePass {
     /// No batch follows in this round.
     last: bool,
-    /// Handled before the next batch, or that batch would overtake the events that found no room.
+    /// Handled before the next batch, because that batch would overtake the events that did not
+    /// fit.
     too_slow: Vec<(u32, Option<(u32, u64)>)>,
 }
 
@@ -351,7 +414,7 @@ impl WritePass {
             let Some(connection) = connections.get_mut(slot) else {
                 continue;
             };
-            // Events of a pattern cannot be read from history when they find no room.
+            // Events of a pattern cannot be read from history if they do not fit.
             let channel = share
                 .channel
                 .filter(|_| !share.by_pattern || out.policy != SlowConsumer::Resync);

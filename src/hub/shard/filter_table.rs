@@ -44,7 +44,7 @@ impl FilterTable {
         }
     }
 
-    /// The place of a filter, one use more.
+    /// The slot of a filter, with one more use.
     pub(super) fn acquire(&mut self, filter: Option<&Arc<EventFilter>>) -> u32 {
         let Some(filter) = filter else {
             return NO_FILTER;
@@ -69,7 +69,7 @@ impl FilterTable {
         place
     }
 
-    /// One use fewer.
+    /// One fewer use.
     pub(super) fn release(&mut self, place: u32) {
         let Some(shared) = self.filters.get_mut(place) else {
             return;
@@ -83,7 +83,7 @@ impl FilterTable {
         }
     }
 
-    /// The filter in a place.
+    /// The filter in a slot.
     #[must_use]
     pub(super) fn get(&self, place: u32) -> Option<&Arc<EventFilter>> {
         self.filters.get(place).map(|shared| &shared.filter)

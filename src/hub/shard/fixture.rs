@@ -15,7 +15,7 @@ use crate::hub::shard::connection::Connection;
 use crate::hub::shard::connection_io::Link;
 use crate::telemetry::Transport;
 
-/// A codec that says nothing.
+/// A codec that encodes nothing.
 struct Silent;
 
 impl Protocol for Silent {
@@ -48,7 +48,7 @@ impl Protocol for Silent {
     }
 }
 
-/// A connection with a pipe that nobody reads.
+/// A connection with a pipe that is never read.
 pub(super) fn connection(user: Option<&str>) -> Connection {
     let (pipe, _reader) = Pipe::new();
     let address = std::net::SocketAddr::from(([127, 0, 0, 1], 9));

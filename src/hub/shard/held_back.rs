@@ -16,20 +16,20 @@ use crate::hub::shard::connection::{Connection, RecoveryState, Waiting};
 /// A batch's events for connections with subscriptions that hold events back.
 #[derive(Default)]
 pub(super) struct HeldBack {
-    /// The subscriptions, each with the events that its connection may see.
+    /// The subscriptions, each with the events that are visible to its connection.
     held: Vec<(u32, u32, u64)>,
-    /// Those that read history, each with the events that are new and those that may be seen.
+    /// The subscriptions that read history, each with the new events and the visible ones.
     behind: Vec<(u32, u32, u64, u64)>,
     sent: Vec<Sent>,
 }
 
-/// What a connection gets by its other subscriptions.
+/// The events that a connection gets through its other subscriptions.
 #[derive(Debug, Clone, Copy, Default)]
 struct Sent {
     slot: u32,
-    /// These come at once.
+    /// Delivered at once.
     now: u64,
-    /// These come at once, or came before, or are read from history.
+    /// Delivered at once, delivered before, or read from history.
     covered: u64,
 }
 
@@ -59,7 +59,7 @@ impl HeldBack {
         false
     }
 
-    /// A connection gets these events at once by a subscription that is live.
+    /// A connection gets these events at once through a live subscription.
     #[inline]
     pub(super) fn sent(&mut self, slot: u32, now: u64, connection: &Connection) {
         if now != 0 && connection.recoveries.is_some() {
@@ -68,7 +68,7 @@ impl HeldBack {
         }
     }
 
-    /// What a connection gets by its other subscriptions.
+    /// The events that a connection gets through its other subscriptions.
     fn by_others(&self, slot: u32, connection: &Connection, batch: &Batch<'_>) -> Sent {
         let mut all = Sent {
             slot,
@@ -76,7 +76,7 @@ impl HeldBack {
         };
         for sent in self.sent.iter().filter(|sent| sent.slot == slot) {
             all.now |= sent.now;
-            // What finds no room counts as covered only afterwards.
+            // An event that does not fit counts as covered only afterwards.
             all.covered |= sent.covered;
         }
         if all.now == 0 && connection.last_batch == batch.number() {
@@ -87,7 +87,7 @@ impl HeldBack {
 }
 
 impl Shard {
-    /// Keeps the events of a batch with those subscriptions that hold back what came before.
+    /// Holds back the events of a batch for the subscriptions that hold back earlier ones.
     pub(super) fn hold_back_each(&mut self, held_back: &HeldBack, batch: &Batch<'_>) {
         for &(slot, topic, fresh, visible) in &held_back.behind {
             self.keep_behind(slot, topic, batch, fresh, visible);
@@ -111,7 +111,7 @@ impl Shard {
         }
     }
 
-    /// True if events that come at once by another subscription come before some of the same
+    /// True if events that are delivered at once by another subscription precede some of the same
     /// channel that this one holds back, or is about to.
     fn is_overtaken(&self, slot: u32, topic: u32, batch: &Batch<'_>, rest: u64, now: u64) -> bool {
         if now == 0 {
@@ -142,7 +142,7 @@ impl Shard {
     }
 
     /// Holds back live events of a subscription in recovery whose filter is deferred, if they
-    /// follow what it has and fit; the others are read from history.
+    /// follow the events that it has and fit; the others are read from history.
     pub(super) fn keep_behind(
         &mut self,
         slot: u32,
@@ -173,7 +173,7 @@ impl Shard {
             return;
         };
         if recovery.reading && recovery.waiting.is_empty() {
-            // A page is being read, and will be all that waits.
+            // A page is being read, and will contain everything that waits.
             return;
         }
         if kept == 0 {
@@ -239,7 +239,7 @@ impl Shard {
         };
         for delivery in each(live).filter_map(|at| batch.delivery(at)) {
             let event = Arc::clone(delivery.event());
-            // A large event must be able to pass, as one does through an empty outbox.
+            // A single large event must always fit, as in an empty outbox.
             if held > 0 && held + event.weight() > most {
                 return false;
             }

@@ -21,7 +21,7 @@ const MAX_UNREAD: usize = 1 << 20;
 /// The read buffer of a shard, for all of its sockets.
 const SCRATCH: usize = 64 * 1024;
 
-/// What a shard reads with.
+/// The reader's state of a shard.
 pub(super) struct Reader {
     scratch: Vec<u8>,
     /// Sockets with more to read, after others had their turn.
@@ -38,7 +38,7 @@ impl Reader {
 }
 
 impl Shard {
-    /// A socket can be read, written, or both.
+    /// A socket is readable, writable, or both.
     pub(super) fn socket_ready(&mut self, slot: u32, event: &Event) {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
@@ -62,7 +62,7 @@ impl Shard {
         }
     }
 
-    /// Reads what a client has sent and hands it to its protocol.
+    /// Reads a client's bytes and passes them to its protocol.
     pub(super) fn read(&mut self, slot: u32) {
         for _ in 0..READS {
             let Some(connection) = self.connections.get_mut(slot) else {
@@ -90,7 +90,7 @@ impl Shard {
                             }
                         }
                     }
-                    // Edge-triggered: a short read has emptied the socket, but for its end.
+                    // Edge-triggered: a short read has emptied the socket, except for its end.
                     count == scratch.len() || self.reads_on(slot)
                 }
                 Got::Nothing => false,
@@ -180,7 +180,7 @@ impl Shard {
     }
 
     /// Puts a reply or a notice into an outbox. It may exceed the limit for events by a quarter. A
-    /// client whose outbox is full even so sends requests without reading the replies, and is
+    /// client whose outbox is full even then sends requests without reading the replies, and is
     /// closed.
     pub(super) fn put(&mut self, slot: u32, bytes: Bytes) {
         let limit = self.settings.outbox_bytes;
@@ -195,7 +195,7 @@ impl Shard {
             !connection.outbox.is_empty()
                 && connection.outbox.bytes().saturating_add(bytes.len()) > limit
         };
-        // It may only be full because this round has not been written yet.
+        // The outbox may be full only because this round has not been written yet.
         if full(connection) && self.writer.flush(connection) && full(connection) {
             connection.flags.pending_close = true;
             self.writer.close_later(slot, PendingClose::TooSlow);
@@ -225,7 +225,7 @@ impl Shard {
         }
     }
 
-    /// The reader of a pipe has gone.
+    /// The reader of a pipe was dropped.
     pub(in crate::hub) fn pipe_closed(&mut self, id: ConnectionId) {
         if let Some(slot) = self.connections.find(id) {
             self.writer.close_later(slot, PendingClose::Gone);

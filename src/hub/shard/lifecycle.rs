@@ -31,7 +31,7 @@ pub struct Opening {
     pub protocol: Arc<dyn Protocol>,
     /// Its identity; `None` if it has not authenticated yet.
     pub identity: Option<Arc<Identity>>,
-    /// Where it comes from.
+    /// Its network address.
     pub address: SocketAddr,
     /// Its permit among the server's connections.
     pub permit: ConnectionPermit,
@@ -40,8 +40,8 @@ pub struct Opening {
     pub answer: Bytes,
     /// Bytes that came with the handshake.
     pub early: Vec<u8>,
-    /// What runs first on the shard's thread.
-    pub greeting: Box<dyn FnOnce(&mut ConnCtx<'_>) + Send>,
+    /// Runs first on the shard's thread.
+    pub on_open: Box<dyn FnOnce(&mut ConnCtx<'_>) + Send>,
     /// Makes its id unique; from [`crate::event::ConnectionId::new_nonce`].
     pub nonce: u64,
 }
@@ -57,7 +57,7 @@ impl Shard {
             mut permit,
             answer,
             mut early,
-            greeting,
+            on_open,
             nonce,
         } = opening;
         let transport = protocol.transport();
@@ -90,7 +90,7 @@ impl Shard {
             self.schedule(slot);
             return;
         }
-        greeting(&mut ConnCtx::new(self, slot));
+        on_open(&mut ConnCtx::new(self, slot));
         if self.drain.has_begun() {
             self.close_for_restart(slot);
         }
@@ -99,7 +99,7 @@ impl Shard {
         }
         self.schedule(slot);
         // The poll reports bytes in a socket once it is registered, but not bytes that TLS has
-        // decrypted.
+        // already decrypted.
         let tls = |c: &Connection| matches!(c.link, Link::Tls(..));
         if self.connections.get(slot).is_some_and(tls) {
             self.read(slot);
@@ -128,8 +128,10 @@ impl Shard {
     /// Sets the identity of a connection. Its user never changes: a renewal is a new token of the
     /// same user.
     ///
-    /// # Errors `unauthenticated` if the token was revoked meanwhile, `permission_denied` for
-    /// another user, `resource_exhausted` where the user has too many connections.
+    /// # Errors
+    ///
+    /// `unauthenticated` if the token was revoked meanwhile, `permission_denied` for another user,
+    /// `resource_exhausted` if the user has too many connections.
     pub(super) fn recognise(&mut self, slot: u32, identity: Arc<Identity>) -> Result<()> {
         // Revalidate after registration, so that a concurrent revocation sweep cannot miss this connection.
         self.hub.revalidate(&identity)?;
@@ -219,8 +221,8 @@ impl Shard {
         self.schedule(slot);
     }
 
-    /// Everything is sent: shuts the write side down, and lingers until the client shuts its side,
-    /// or unread bytes would be lost.
+    /// Everything is sent: shuts down the write side, and lingers until the client shuts down its
+    /// side, because otherwise unread bytes would be lost.
     pub(super) fn finish(&mut self, slot: u32) {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;

@@ -35,6 +35,7 @@ mod overflow;
 mod overlap_merger;
 #[cfg(feature = "parts")]
 pub mod parts;
+mod position_check;
 mod position_lookup;
 mod presence;
 mod query;
@@ -64,6 +65,7 @@ use self::connections::Connections;
 use self::drain::Drain;
 use self::filter_table::FilterTable;
 use self::io::Reader;
+use self::position_check::PositionChecks;
 use self::recovery::Recovery;
 use self::sampling::Sampling;
 use self::timers::Time;
@@ -80,6 +82,7 @@ pub use connection_io::Link;
 pub(super) use deferred::FilterBatch;
 pub(super) use execute::SubscriptionRef;
 pub use lifecycle::Opening;
+pub(super) use position_check::Tops;
 pub(super) use position_lookup::Lookup;
 pub use query::{ConnectionFilter, ConnectionPage, ConnectionQuery};
 pub use replay_cache::REPLAY_BYTES;
@@ -88,28 +91,28 @@ pub use subscribe::{Join, JoinRequest};
 pub use transport_upgrade::TransportUpgrade;
 pub(super) use worker::SMALL_ROUND_SUBSCRIBERS;
 
-/// The inbox's place among the sockets.
+/// The queue's token among those of the sockets.
 const WAKE: Token = Token(usize::MAX);
-/// The longest wait for something to happen.
+/// The longest poll when idle.
 const IDLE_WAIT: Duration = Duration::from_secs(10);
-/// The same after something has happened: what it took is given back once nothing more comes.
+/// The longest poll after some activity: unused memory is freed once nothing more arrives.
 const ACTIVE_WAIT: Duration = Duration::from_millis(250);
-/// Events and commands taken before the touched connections are written.
+/// The most events and commands taken before the touched connections are written.
 const BATCH: usize = 256;
-/// The state of one shard, in parts. Its own thread works with it, or for a small round a publisher
-/// that finds it asleep; never both at once (see `hub/shard_cell.rs`).
+/// The state of one shard, in parts. It is used by its own thread, or for a small round by a
+/// publisher that finds it asleep; never by both at once (see `hub/shard_cell.rs`).
 ///
-/// A part owns its state and is given what else it needs. What concerns several parts at once, as a
-/// subscription does, is a method of the shard.
+/// A part owns its state and gets everything else as arguments. An operation on several parts, such
+/// as a subscription, is a method of the shard.
 pub(super) struct Shard {
     index: u16,
     hub: Arc<Hub>,
     inbox: Arc<ShardQueue>,
-    /// Where its sockets are registered; the poll itself is its thread's.
+    /// The registry of its sockets; the poll itself belongs to its thread.
     registry: Registry,
-    /// What a publisher took out of the queue and left to the thread: it comes first.
+    /// An entry that a publisher popped from the queue and left to the thread: it is handled first.
     left_item: Option<Inbound>,
-    /// The first timer that the thread knew of when it went to sleep.
+    /// The first timer that the thread knew when it went to sleep.
     sleeps_until: u64,
     settings: Arc<Settings>,
     metrics: Arc<ShardMetrics>,
@@ -122,6 +125,7 @@ pub(super) struct Shard {
     batches: Batches,
     writer: Writer,
     recovery: Recovery,
+    position_checks: PositionChecks,
     sampling: Sampling,
     drain: Drain,
     stopping: bool,
@@ -152,6 +156,7 @@ impl Shard {
             batches: Batches::default(),
             writer: Writer::new(settings.io_uring, Arc::clone(&metrics)),
             recovery: Recovery::default(),
+            position_checks: PositionChecks::default(),
             sampling: Sampling::default(),
             drain: Drain::default(),
             stopping: false,
@@ -167,7 +172,7 @@ impl Shard {
         WAKE
     }
 
-    /// Records that the shard's thread did not run, where it did not.
+    /// Records that the shard's thread did not run, if that was the case.
     fn note_stall(&self, stall: Option<Duration>) {
         if let Some(stall) = stall {
             self.hub.metrics().stalled(Stalled::Shard);

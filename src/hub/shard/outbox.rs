@@ -1,24 +1,24 @@
-//! The outbox: frames that wait to be written to one connection.
+//! The outbox: frames queued for one connection.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
 use super::chunk::Frame;
 
-/// The most frames in one vectored write. Linux takes 1,024 (`IOV_MAX`); beyond 64 the gain is
-/// under a hundredth.
+/// The most frames in one vectored write. Linux accepts 1,024 (`IOV_MAX`); beyond 64 the gain is
+/// under one percent.
 pub(super) const MAX_SLICES: usize = 64;
 
-/// A run of events that were taken out of an outbox; 0 to 0 where they had no offsets.
+/// A range of events that were removed from an outbox; 0 to 0 if they had no offsets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Missing {
-    /// The channel's place in its shard.
+    /// The channel's slot in its shard.
     pub channel: u32,
     /// The first offset.
     pub from: u64,
     /// The last offset.
     pub to: u64,
-    /// True if newer events with the same keys stand for all of them.
+    /// True if newer events with the same keys replaced all of them.
     pub conflated: bool,
 }
 
@@ -28,19 +28,19 @@ pub(super) struct Entry {
     pub(super) kind: Kind,
 }
 
-/// What a waiting frame is.
+/// The kind of a queued frame.
 #[derive(Debug)]
 pub(super) enum Kind {
-    /// A reply or a notice: never taken out.
+    /// A reply or a notice: never removed.
     Fixed,
-    /// Events of the channel in this place of the shard, that may be taken out.
+    /// Events of the channel in this slot of the shard, which may be removed.
     Events(u32),
-    /// Says what was taken out before; grows where more goes.
+    /// A gap notice for removed events; it grows when more are removed.
     Gap(Box<Missing>),
 }
 
-/// Frames that wait for one connection, in order. Costs eight bytes while it is empty: shards
-/// lend the queue itself from a [`QueuePool`].
+/// Frames queued for one connection, in order. Uses eight bytes while it is empty: shards lend the
+/// queue itself from a [`QueuePool`].
 #[derive(Debug, Default)]
 pub struct Outbox(Option<Box<Queue>>);
 
@@ -48,7 +48,7 @@ pub struct Outbox(Option<Box<Queue>>);
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     pub(super) entries: VecDeque<Entry>,
-    /// How much of the first frame is already written.
+    /// How many bytes of the first frame are already written.
     pub(super) written: usize,
     pub(super) bytes: usize,
 }
@@ -62,9 +62,9 @@ pub(super) struct Queue {
 pub struct QueuePool(Vec<Box<Queue>>);
 
 impl QueuePool {
-    /// The most that are kept.
+    /// The most queues that are kept.
     const MAX: usize = 4096;
-    /// The most entries a kept queue has room for.
+    /// The largest capacity of a kept queue.
     const MAX_ROOM: usize = 256;
 
     #[expect(clippy::unnecessary_box_returns, reason = "it is kept in its box")]
@@ -81,7 +81,7 @@ impl QueuePool {
         }
     }
 
-    /// Lets go of all of them: called when nothing has happened for a while.
+    /// Frees all of them: called after a while without activity.
     pub fn clear(&mut self) {
         self.0.clear();
         self.0.shrink_to_fit();
@@ -89,8 +89,8 @@ impl QueuePool {
 }
 
 impl Queue {
-    /// Takes joined events apart, so that each can be taken out by itself. What has been written
-    /// whole is forgotten.
+    /// Splits joined events, so that each can be removed by itself. Completely written frames are
+    /// dropped.
     pub(super) fn split(&mut self) {
         let mut written = std::mem::take(&mut self.written);
         for entry in std::mem::take(&mut self.entries) {
@@ -117,25 +117,24 @@ impl Queue {
 }
 
 impl Outbox {
-    /// The queue, where anything waits.
+    /// The queue, if there is one.
     pub(super) fn queue(&mut self) -> Option<&mut Queue> {
         self.0.as_deref_mut()
     }
 
-    /// Bytes that wait.
+    /// The queued bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.0.as_ref().map_or(0, |queue| queue.bytes)
     }
 
-    /// True if nothing waits.
+    /// True if the outbox is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_none()
     }
 
-    /// Puts a frame at the end; with the place of its channel, where events that wait may be
-    /// taken out again.
+    /// Appends a frame; with the slot of its channel if its events may be removed again.
     pub(super) fn push(&mut self, frame: Frame, channel: Option<u32>, pool: &mut QueuePool) {
         let queue = self.0.get_or_insert_with(|| pool.take());
         queue.bytes += frame.len();
@@ -143,13 +142,13 @@ impl Outbox {
         queue.entries.push_back(Entry { frame, kind });
     }
 
-    /// The frame at the front; what is written of it counts as still there.
+    /// The frame at the front; its written bytes count as queued.
     #[must_use]
     pub(super) fn first(&self) -> Option<&Frame> {
         self.0.as_ref()?.entries.front().map(|entry| &entry.frame)
     }
 
-    /// The only frame that waits, where nothing of it is written yet.
+    /// The only queued frame, if nothing of it is written yet.
     #[must_use]
     pub(super) fn whole(&self) -> Option<&Frame> {
         let queue = self.0.as_ref()?;
@@ -157,7 +156,7 @@ impl Outbox {
         (queue.entries.len() == 1 && queue.written == 0).then_some(&first.frame)
     }
 
-    /// What is to be written, where it is one piece.
+    /// The bytes to be written, if they are one slice.
     #[must_use]
     pub(super) fn only(&self) -> Option<&[u8]> {
         let queue = self.0.as_ref()?;
@@ -168,8 +167,8 @@ impl Outbox {
         first.frame.bytes().get(queue.written..)
     }
 
-    /// Waiting events of this channel can't be taken out any more: nobody could say of which
-    /// channel they were.
+    /// Marks queued events of this channel as not removable: a gap notice could no longer name
+    /// their channel.
     pub fn settle_channel(&mut self, channel: u32) {
         for entry in self.0.iter_mut().flat_map(|queue| &mut queue.entries) {
             let of = match &entry.kind {
@@ -183,7 +182,7 @@ impl Outbox {
         }
     }
 
-    /// Forgets every waiting frame but one that is partly written.
+    /// Drops every queued frame except one that is partly written.
     pub fn clear(&mut self, pool: &mut QueuePool) {
         let Some(queue) = &mut self.0 else { return };
         if queue.written > 0 {
@@ -200,7 +199,7 @@ impl Outbox {
         }
     }
 
-    /// How many events wait, one that is written in part included.
+    /// The number of queued events, including one that is partly written.
     #[must_use]
     pub fn events(&self) -> u64 {
         let Some(queue) = &self.0 else { return 0 };
@@ -212,7 +211,7 @@ impl Outbox {
         u64::try_from(events.sum::<usize>()).unwrap_or(u64::MAX)
     }
 
-    /// Fills `slices` with what is to be written next; answers how many it filled.
+    /// Fills `slices` with the next bytes to be written; returns how many it filled.
     pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         let Some(queue) = &self.0 else { return 0 };
         let mut written = queue.written;
@@ -225,7 +224,7 @@ impl Outbox {
         filled
     }
 
-    /// Forgets what has been written. Gives the queue back once it is empty.
+    /// Removes written bytes. Returns the queue to the pool once it is empty.
     pub fn advance(&mut self, mut count: usize, pool: &mut QueuePool) {
         let Some(queue) = &mut self.0 else { return };
         queue.bytes = queue.bytes.saturating_sub(count);

@@ -5,43 +5,43 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use super::chunk::Frame;
 use super::outbox::{Entry, Kind, Missing, Outbox};
 
-/// How many events went.
+/// The number of removed events.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Evicted {
-    /// Dropped for being the oldest.
+    /// Dropped as the oldest.
     pub dropped: u64,
-    /// Taken out for a newer event with the same key.
+    /// Replaced by a newer event with the same key.
     pub conflated: u64,
 }
 
 /// A request for room in an outbox.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RoomRequest {
-    /// The place of the new event's channel.
+    /// The slot of the new event's channel.
     pub channel: u32,
-    /// A hash of its key; 0 where it has none.
+    /// A hash of its key; 0 if it has none.
     pub key: u64,
-    /// The length of the frame that is to be put in, in bytes.
+    /// The length of the frame to be added, in bytes.
     pub needed: usize,
-    /// What may wait, in bytes.
+    /// The limit of queued bytes.
     pub limit: usize,
-    /// Whether of events with one key only the newest stays.
+    /// Whether only the newest of the events with one key is kept.
     pub conflate: bool,
 }
 
-/// The bytes from which on events are conflated: an eighth above the limit, so that the walk over
-/// the queue is amortised.
+/// The queued bytes above which events are conflated: an eighth above the limit, so that the
+/// traversal of the queue is amortised.
 pub(super) fn conflates_at(limit: usize) -> usize {
     limit.saturating_add(limit / 8)
 }
 
 impl Outbox {
-    /// Makes room for a new event, among events whose channel `may_go`: with `conflate`, of
-    /// waiting events with one key only the newest stays; then the oldest go, down to three
-    /// quarters of the limit, so that the work is not done again for the very next event. For the
-    /// same reason it is called for `conflate` only beyond the limit, from [`conflates_at`] on. In the
-    /// place of what went stands a frame that `gap` makes for each run of offsets; frames for
-    /// adjoining runs become one. A frame that is partly written stays, as do replies.
+    /// Makes room for a new event, among events whose channel `may_go`. With `conflate`, only the
+    /// newest of the queued events with one key is kept. Then the oldest are dropped, down to three
+    /// quarters of the limit, so that the work is not repeated for the very next event. For the
+    /// same reason `conflate` only starts at [`conflates_at`]. Removed events are replaced by a
+    /// frame that `gap` makes for each range of offsets; frames of adjacent ranges are merged. A
+    /// frame that is partly written stays, and so do replies.
     pub(super) fn shed(
         &mut self,
         room: RoomRequest,
@@ -75,7 +75,7 @@ impl Outbox {
         }
         let mut rebuilt = Rebuilt::new(&gap);
         let mut entries = entries.into_iter().zip(superseded);
-        // Its first bytes are written: even a gap cannot grow any more.
+        // Its first bytes are written: even a gap can no longer be extended.
         for ((begun, _), _) in entries.by_ref().take(partly) {
             rebuilt.entries.push_back(begun);
         }
@@ -86,7 +86,7 @@ impl Outbox {
         let whole: usize = queue.entries.iter().map(|entry| entry.frame.len()).sum();
         queue.bytes = whole.saturating_sub(queue.written);
         if conflate && queue.bytes.saturating_add(needed) > limit {
-            // The gaps between those that stay are too much: of the oldest all are one.
+            // The gaps between the kept events use too much: those of the oldest are merged.
             let room = RoomRequest {
                 conflate: false,
                 ..room
@@ -97,7 +97,7 @@ impl Outbox {
     }
 }
 
-/// Marks events for which a newer one with the same key waits behind them; answers how many.
+/// Marks events that have a newer one with the same key behind them; returns how many.
 fn mark_superseded(
     entries: &mut [(Entry, bool)],
     partly: usize,
@@ -120,7 +120,7 @@ fn mark_superseded(
     count
 }
 
-/// Marks the oldest events until no more than `target` bytes are left; answers how many.
+/// Marks the oldest events until at most `target` bytes are left; returns how many.
 fn mark_oldest(
     entries: &mut [(Entry, bool)],
     partly: usize,
@@ -148,7 +148,7 @@ fn mark_oldest(
 /// The queue after events were dropped, with a gap for each range of offsets.
 struct Rebuilt<G> {
     entries: VecDeque<Entry>,
-    /// The run of each channel that may still grow.
+    /// The range of each channel that may still grow.
     open: HashMap<u32, Missing>,
     gap: G,
 }
@@ -182,7 +182,7 @@ impl<G: Fn(Missing) -> Option<Frame>> Rebuilt<G> {
         }
     }
 
-    /// Adds a run to what is missing; one that adjoins the open run becomes part of it.
+    /// Adds a missing range; one that is adjacent to the open range extends it.
     fn miss(&mut self, missing: Missing) {
         match self.open.get_mut(&missing.channel) {
             Some(open) if missing.from <= open.to + 1 => {
@@ -199,7 +199,7 @@ impl<G: Fn(Missing) -> Option<Frame>> Rebuilt<G> {
         }
     }
 
-    /// Puts the gap of a channel where it belongs: before the next event that is there.
+    /// Inserts the gap of a channel in its place: before the next kept event.
     fn tell(&mut self, channel: u32) {
         if let Some(missing) = self.open.remove(&channel)
             && let Some(frame) = (self.gap)(missing)
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_hardly_fit_are_not_gone_through_for_each_event() {
+    fn conflation_is_amortised_near_the_limit() {
         let mut pool = QueuePool::default();
         let keys: Vec<(u64, u64)> = (1..=100).map(|n| (n, n)).collect();
         let mut outbox = filled(&keys, &mut pool);
@@ -344,7 +344,7 @@ mod tests {
     #[test]
     fn gaps_between_kept_events_count_against_the_limit() {
         let mut pool = QueuePool::default();
-        // Every other one is superseded: five stay, and five gaps.
+        // Every other event is superseded: five events remain, and five gaps.
         let keys: Vec<(u64, u64)> = (1..=10)
             .map(|n| (n, if n % 2 == 0 { n } else { 99 }))
             .collect();
@@ -421,8 +421,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is taken out, in however many rounds: what a reader sees and what gaps tell
-        /// make up everything, each once and in order.
+        /// For any removals, in any number of rounds: the received events and the gaps together
+        /// cover every event, each once and in order.
         #[test]
         fn events_and_gaps_together_are_everything(
             rounds in proptest::collection::vec((1_usize..12, 20_usize..200, any::<bool>(), any::<bool>(), 0_usize..30), 1..12),

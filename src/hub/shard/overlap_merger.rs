@@ -1,6 +1,6 @@
 //! Connections with overlapping subscriptions, to a channel and to patterns that match it, each
-//! with its own filter. Their events of a batch are merged first, or the events of one subscription
-//! would overtake those of the other.
+//! with its own filter. Their events of a batch are merged first, because otherwise the events of
+//! one subscription would overtake those of the other.
 
 use std::collections::HashMap;
 
@@ -16,9 +16,9 @@ pub(super) struct OverlapMerger(HashMap<u32, Share>);
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Share {
     pub(super) set: u64,
-    /// The place of the channel, if some of it comes by the channel's name.
+    /// The slot of the channel, if some of the events come from the channel's own subscription.
     pub(super) channel: Option<u32>,
-    /// Some of it comes by a pattern.
+    /// Some of the events come from a pattern.
     pub(super) by_pattern: bool,
     /// Its delivery is sampled.
     pub(super) is_sampled: bool,

@@ -1,5 +1,5 @@
-//! The parts of a delivery, one by one, for `benches/parts.rs` to measure. Nothing is done here
-//! that a shard does not do; what it does between two parts is left out.
+//! The parts of a delivery, separately, for `benches/parts.rs` to measure. They do only what a
+//! shard does; the work between two parts is left out.
 
 use std::io::IoSlice;
 use std::sync::Arc;
@@ -21,11 +21,11 @@ use crate::hub::shard::outbox::{MAX_SLICES, Outbox, QueuePool};
 use crate::maybe_ready::MaybeReady;
 use crate::telemetry::ShardMetrics;
 
-/// Events on their way: no filter has been asked about them yet.
+/// Events in delivery, on which no filter was evaluated yet.
 pub struct Run(Vec<Delivery>);
 
 impl Run {
-    /// A run of these events.
+    /// A batch of these events.
     #[must_use]
     pub fn new(events: &[Arc<Event>]) -> Self {
         let delivery = |event: &Arc<Event>| Delivery::new(Arc::clone(event), 1, None);
@@ -62,7 +62,7 @@ impl Matcher {
         }
     }
 
-    /// Asks every filter about every event; answers how often one let an event through.
+    /// Evaluates every filter on every event; returns the number of passes.
     pub fn ask(&mut self, run: &Run) -> u32 {
         self.run += 1;
         self.slice.renew();
@@ -89,25 +89,25 @@ impl Matcher {
     }
 }
 
-/// Frames as a shard hands them around.
+/// Frames, as shared by a shard.
 pub struct Frames(Vec<Frame>);
 
 impl Frames {
-    /// So many events with the same bytes.
+    /// This many events with the same bytes.
     #[must_use]
     pub fn new(bytes: &Bytes, count: u64) -> Self {
         let frame = |offset| Chunk::event(bytes.clone(), offset, 0);
         Frames((1..=count).map(frame).collect())
     }
 
-    /// All of them in one piece.
+    /// All of them joined in one buffer.
     #[must_use]
     pub fn joined(&self) -> Frames {
         Frames(vec![Chunk::joined(&self.0)])
     }
 }
 
-/// What waits for one connection.
+/// The outbox of one connection.
 #[derive(Default)]
 pub struct Waiting {
     outbox: Outbox,
@@ -115,8 +115,8 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    /// Puts the frames in, gathers them for vectored writes, and takes them out as written;
-    /// answers how many bytes there were.
+    /// Pushes the frames, gathers them for vectored writes, and removes them as written; returns
+    /// the number of bytes.
     pub fn pass(&mut self, frames: &Frames) -> usize {
         for frame in &frames.0 {
             self.outbox
@@ -134,8 +134,8 @@ impl Waiting {
     }
 }
 
-/// Looks up what a subscription begins with; answers how many events it would be replayed, where
-/// the broker has them at hand.
+/// Looks up the start of a subscription; returns the number of events to replay, if the broker has
+/// them in memory.
 #[must_use]
 pub fn count(broker: &Arc<dyn Broker>, channel: &ChannelName, since: Position) -> Option<u64> {
     let join = Join {

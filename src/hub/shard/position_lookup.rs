@@ -1,7 +1,7 @@
-//! Position lookup: where a subscription starts, and how many events it is replayed.
+//! Position lookup: the start of a subscription, and the number of events to replay.
 //!
 //! Events to replay are counted first and read again when they are sent, page by page: however long
-//! the history, a subscription holds one page of it.
+//! the history, a subscription holds only one page of it.
 
 use std::sync::{Arc, Weak};
 
@@ -20,12 +20,12 @@ use crate::maybe_ready::MaybeReady;
 
 /// Events read at a time, to be counted.
 const PAGE: usize = 512;
-/// Pages that are counted on the shard's thread, where a broker has them at hand.
+/// Pages that are counted on the shard's thread, if the broker has them in memory.
 const PAGES_AT_ONCE: usize = 16;
-/// A replay of at most so many bytes is kept rather than read again.
+/// A replay of at most this many bytes is kept instead of being read again.
 const KEEP_BYTES: usize = 64 * 1024;
 
-/// For whom events are counted.
+/// The subscriber for which events are counted.
 pub(super) struct Viewer {
     pub(super) id: Option<ConnectionId>,
     pub(super) identity: Option<Arc<Identity>>,
@@ -33,11 +33,11 @@ pub(super) struct Viewer {
     pub(super) type_roles: Arc<TypeRoles>,
 }
 
-/// A viewer's filter, and what evaluates it.
+/// A subscriber's filter, and its evaluator.
 pub(super) struct Filtered {
     pub(super) hub: Arc<Hub>,
     pub(super) filter: Arc<EventFilter>,
-    /// What its connection's filters have cost.
+    /// The meter of the connection's filters.
     pub(super) meter: Weak<Meter>,
 }
 
@@ -48,21 +48,21 @@ impl Viewer {
     }
 }
 
-/// The position that a subscription starts from; `None` where the channel keeps no history.
+/// The position at which a subscription starts; `None` if the channel keeps no history.
 pub(in crate::hub) type Lookup = Option<Beginning>;
 
-/// How a subscription begins.
+/// The start of a subscription.
 #[derive(Debug)]
 pub(in crate::hub) struct Beginning {
     /// The channel's position at the lookup.
     pub(super) top: Position,
-    /// The offset behind which events are replayed.
+    /// The offset after which events are replayed.
     pub(super) after: u64,
-    /// True if the asked position was there, and everything behind it.
+    /// True if the requested position and every event after it still exist.
     pub(super) recovered: bool,
-    /// How many events there are for this subscriber between `after` and `top`.
+    /// The number of events for this subscriber between `after` and `top`.
     pub(super) replayed: u64,
-    /// Those events, where they are few; otherwise they are read when they are sent.
+    /// Those events, if they are few; otherwise they are read when they are sent.
     pub(super) events: Vec<Waiting>,
 }
 
@@ -117,7 +117,7 @@ pub(super) fn look_up(
 /// A lookup in progress.
 struct Count {
     broker: Arc<dyn Broker>,
-    /// Whose share of the store's time it uses.
+    /// The share of the store's time that it uses.
     share: Share,
     channel: ChannelName,
     since: Option<Position>,

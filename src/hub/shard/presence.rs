@@ -15,7 +15,7 @@ impl Shard {
             .unwrap_or_else(|| Arc::from(ANONYMOUS))
     }
 
-    /// Joins a channel's presence; true if the channel keeps it.
+    /// Adds the connection to a channel's presence; true if the channel has presence.
     pub(super) fn presence_join(&self, slot: u32, pattern: &ChannelPattern) -> bool {
         let ChannelPattern::Exact(channel) = pattern else {
             return false;

@@ -1,65 +1,66 @@
-//! Answers to operators' questions.
+//! Answers operators' queries.
 
 use std::sync::Arc;
 
 use super::Shard;
-use crate::event::{Audience, ChannelName, ConnectionId, Timestamp};
+use super::fanout::{is_named, type_filter};
+use crate::event::{Audience, ChannelName, ConnectionId, EventType, Timestamp};
 use crate::hub::shard::connection::ConnectionInfo;
 
-/// The most connections that one answer looks at.
+/// The most connections that one answer visits.
 const LOOKED_AT: u32 = 20_000;
 
-/// The names of a connection's subscriptions that are shown, in bytes with what stands around each.
+/// The most bytes of the listed subscriptions of a connection, including their overhead.
 const SHOWN_SUBSCRIPTIONS: usize = 1 << 20;
-/// What stands around a subscription and around the rest of a connection where they are written as
-/// JSON, which takes more than protobuf.
+/// The overhead of a subscription, and of the rest of a connection, in JSON, which is larger than
+/// protobuf.
 const AROUND_SUBSCRIPTION: usize = 72;
 const AROUND_CONNECTION: usize = 640;
 
-/// Which connections; all conditions must hold.
+/// Selects connections; all conditions must hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ConnectionFilter {
-    /// Only this user's.
+    /// Only connections of this user.
     pub user: Option<Arc<str>>,
-    /// Only those with this role.
+    /// Only connections with this role.
     pub role: Option<Arc<str>>,
-    /// Only those subscribed to this channel.
+    /// Only connections subscribed to this channel.
     pub channel: Option<ChannelName>,
-    /// Only this transport.
+    /// Only connections of this transport.
     pub transport: Option<Box<str>>,
-    /// Only those that registered as this.
+    /// Only connections registered with this client type.
     pub client_type: Option<Box<str>>,
 }
 
-/// Which page of a shard's connections is asked for.
+/// The requested page of a shard's connections.
 #[derive(Debug, Clone)]
 pub struct ConnectionQuery {
-    /// Which connections.
+    /// Selects connections.
     pub filter: ConnectionFilter,
     /// The slot to start from.
     pub from: u32,
     /// The most connections.
     pub limit: usize,
-    /// The most bytes that they may take when they are written down.
+    /// The most bytes of their encoded form.
     pub bytes: usize,
 }
 
 /// Some of a shard's connections.
 #[derive(Debug, Default)]
 pub struct ConnectionPage {
-    /// The connections, by their places.
+    /// The connections, in order of slot.
     pub connections: Vec<ConnectionInfo>,
-    /// The place at which to go on; `None` at the end.
+    /// The slot at which to continue; `None` at the end.
     pub next: Option<u32>,
-    /// How many bytes they take when they are written down.
+    /// The bytes of their encoded form.
     pub bytes: usize,
-    /// True if there was no room for the next one.
+    /// True if the next one did not fit.
     pub full: bool,
 }
 
 impl ConnectionInfo {
-    /// The most bytes that it takes when it is written down. In JSON a quote or a backslash of a
-    /// name takes two.
+    /// The most bytes of its encoded form. In JSON a quote or a backslash in a name takes two
+    /// bytes.
     #[must_use]
     pub fn size(&self) -> usize {
         let user = self.user.as_ref().map_or(0, |user| user.len());
@@ -75,7 +76,7 @@ impl ConnectionInfo {
 }
 
 impl Shard {
-    /// One page of connections. It ends early where the shard has looked at enough of them.
+    /// One page of connections. It ends early if the shard has visited enough of them.
     pub(super) fn list(&self, query: &ConnectionQuery) -> ConnectionPage {
         let mut page = ConnectionPage::default();
         let end = self
@@ -106,9 +107,11 @@ impl Shard {
     /// Counts an audience's connections from a slot on; returns the slot to continue from.
     pub(in crate::hub) fn count_included(
         &self,
+        event_type: &EventType,
         audience: &Audience,
         from: u32,
     ) -> (u64, Option<u32>) {
+        let narrowed = self.narrowing(audience);
         let end = self.connections.end().min(from.saturating_add(LOOKED_AT));
         let included = (from..end).filter(|slot| {
             let connection = self.connections.get(*slot);
@@ -116,7 +119,13 @@ impl Shard {
                 return false;
             };
             let (user, roles) = (connection.user(), connection.roles());
-            connection.ending.is_none() && audience.includes(id, user, roles)
+            connection.ending.is_none()
+                && audience.includes(id, user, roles)
+                && (is_named(audience, id, connection)
+                    || narrowed.is_none_or(|global| {
+                        let filter = type_filter(global, connection, &self.topics, &self.filters);
+                        filter.is_none_or(|filter| filter.wants_type(event_type.as_str()))
+                    }))
         });
         let count = u64::try_from(included.count()).unwrap_or(u64::MAX);
         (count, (end < self.connections.end()).then_some(end))
@@ -187,7 +196,7 @@ impl Shard {
     }
 }
 
-/// So many milliseconds before now, by the calendar.
+/// The wall-clock time this many milliseconds ago.
 fn ago(ms: u64) -> Timestamp {
     let micros = Timestamp::now().as_micros();
     Timestamp::from_micros(micros.saturating_sub_unsigned(ms.saturating_mul(1000)))

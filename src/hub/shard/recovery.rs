@@ -25,19 +25,19 @@ use crate::telemetry::DropReason;
 /// Events read from history at a time.
 const PAGE: usize = 128;
 
-/// The steps that a page costs apart from filters: reading it, and checking who may see its events.
+/// The steps of a page apart from filters: reading it, and checking the visibility of its events.
 const READ: u64 = 20 * 128;
 
-/// The connections in recovery, and the frames of events that were replayed lately.
+/// The connections in recovery, and the cache of recently replayed frames.
 #[derive(Default)]
 pub(super) struct Recovery {
-    /// Connections whose recovery goes on after this round's events.
+    /// Connections whose recovery continues after this round's events.
     awaiting: Vec<u32>,
     pub(super) replays: Replays,
 }
 
 impl Recovery {
-    /// Marks a connection whose recovery may go on.
+    /// Marks a connection whose recovery can continue.
     pub(super) fn schedule(&mut self, slot: u32, connection: &mut Connection) {
         if !connection.flags.awaiting_recovery {
             connection.flags.awaiting_recovery = true;
@@ -45,7 +45,7 @@ impl Recovery {
         }
     }
 
-    /// True if no recovery can go on.
+    /// True if no recovery can continue.
     pub(super) fn is_idle(&self) -> bool {
         self.awaiting.is_empty()
     }
@@ -66,19 +66,19 @@ impl Recovery {
 enum Step {
     /// It has reached its topic's position.
     Live,
-    /// Events are missing up to this offset.
+    /// Events up to this offset must be read.
     Read(u64),
-    /// Events that are read can be sent.
+    /// Read events can be sent.
     Send,
-    /// The filter must be evaluated on events that were read.
+    /// The filter must be evaluated on read events.
     Ask,
     /// The topic has not advanced, a page is pending, or the outbox has no room.
     Wait,
 }
 
 impl Shard {
-    /// Continues the recovery of every marked connection within the round's budget. Those that had
-    /// no turn come first in the next round.
+    /// Continues the recovery of every marked connection within the round's budget. Connections
+    /// that had no turn come first in the next round.
     pub(super) fn run_recovery(&mut self) {
         let mut awaiting = self.recovery.take().into_iter();
         let mut turns = 0;
@@ -111,7 +111,7 @@ impl Shard {
         }
     }
 
-    /// Goes on in the next round, after the connection's other subscriptions.
+    /// Continues in the next round, after the connection's other subscriptions.
     fn yield_turn(&mut self, slot: u32, topic: u32) {
         if let Some(connection) = self.connections.get_mut(slot) {
             connection.recover_last(topic);
@@ -120,9 +120,9 @@ impl Shard {
     }
 
     fn advance_one(&mut self, slot: u32, topic: u32) {
-        // One page per round, so that others get their turn even where nothing passes. A page in
-        // memory from before counts, or other subscriptions would always find the connection with a
-        // page.
+        // One page per round, so that other connections get their turn even if no event passes. A
+        // page in memory from an earlier round counts, because otherwise other subscriptions would
+        // always find the connection with a page.
         let mut had_page = self
             .recovery(slot, topic)
             .is_some_and(|recovery| !recovery.waiting.is_empty());
@@ -232,7 +232,7 @@ impl Shard {
         });
     }
 
-    /// A page of history has arrived, after the shard went on without it.
+    /// A page of history has arrived, after the shard continued without it.
     pub(super) fn history_page(
         &mut self,
         subscription: SubscriptionRef,
@@ -249,11 +249,11 @@ impl Shard {
                 connection.recover_last(topic);
             }
         }
-        // The connection's other subscriptions waited for this page, even if it is of no use now.
+        // The connection's other subscriptions waited for this page, even if it is useless now.
         self.advance_recoveries(slot);
     }
 
-    /// Notes that a page or a verdict for this subscription is being made off the shard.
+    /// Records that a page or a verdict for this subscription is pending off the shard.
     pub(super) fn begin_reading(&mut self, slot: u32, topic: u32) -> Option<SubscriptionRef> {
         let connection = self.connections.id(slot)?;
         let recovery = self.recovery(slot, topic)?;
@@ -265,14 +265,14 @@ impl Shard {
         })
     }
 
-    /// The page or verdict has come. False if the subscription has ended meanwhile.
+    /// The page or verdict has arrived. False if the subscription has ended meanwhile.
     pub(super) fn end_reading(&mut self, slot: u32, subscription: SubscriptionRef) -> bool {
         let recovery = self.recovery(slot, subscription.topic);
         let same = recovery.filter(|recovery| recovery.serial == subscription.serial);
         same.map(|recovery| recovery.reading = false).is_some()
     }
 
-    /// A page of history is there.
+    /// A page of history has arrived.
     fn take_page(&mut self, slot: u32, topic: u32, page: Result<Option<Page>>) {
         let until = self
             .topics
@@ -297,7 +297,7 @@ impl Shard {
         }
     }
 
-    /// Puts events that are read into the outbox, as long as it has room.
+    /// Moves read events into the outbox, as long as it has room.
     fn send_waiting(&mut self, slot: u32, topic: u32) {
         let room = self.settings.outbox_bytes / 2;
         let asks = self
@@ -458,25 +458,25 @@ impl Shard {
         self.set_live(slot, topic, false);
     }
 
-    /// From now on the subscription reads history behind `after`; false if it ends anyway.
+    /// From now on the subscription reads history after `after`; false if it ends anyway.
     pub(super) fn begin_recovery(&mut self, slot: u32, topic: u32, after: Position) -> bool {
         let connection = self.connections.get_mut(slot);
         connection.is_some_and(|connection| connection.begin_recovery(topic, after))
     }
 
-    /// The broker skipped offsets: the channel's subscribers read the missing events first.
+    /// Events after this position are missing: the channel's subscribers read them from history
+    /// first.
     pub(super) fn recover_all(&mut self, topic: u32, after: Position) {
         let Some(entry) = self.topics.get(topic) else {
             return;
         };
-        let live: Vec<u32> = entry
+        let subscribers: Vec<(u32, bool)> = entry
             .subscribers
             .iter()
-            .filter(|s| s.live)
-            .map(|s| s.connection)
+            .map(|s| (s.connection, s.live))
             .collect();
-        for slot in live {
-            if self.begin_recovery(slot, topic, after) {
+        for (slot, live) in subscribers {
+            if live && self.begin_recovery(slot, topic, after) {
                 self.set_live(slot, topic, false);
             }
             if let Some(connection) = self.connections.get_mut(slot) {
@@ -485,8 +485,8 @@ impl Shard {
         }
     }
 
-    /// A channel has a new epoch, and is live from `position` on. What its subscribers missed is
-    /// unknown, so each is told to reload its state.
+    /// A channel has a new epoch, and is live from `position` on. It is unknown what its
+    /// subscribers missed, so each is told to reload its state.
     pub(super) fn renumber(&mut self, topic: u32, position: Position) {
         let serial = self.topics.next_serial();
         let Some(entry) = self.topics.get_mut(topic) else {
@@ -497,13 +497,13 @@ impl Shard {
         let channel = entry.pattern.to_string();
         let slots: Vec<u32> = entry.subscribers.iter().map(|s| s.connection).collect();
         for slot in slots {
-            // A subscription that has not begun is told when it begins.
+            // A subscription that has not begun is notified when it begins.
             let begun = self.recovery(slot, topic).is_some() || self.is_live(slot, topic);
             if begun {
                 self.end_recovery(slot, topic);
                 self.answer_from(slot, topic, position.offset);
                 if let Some(connection) = self.connections.get_mut(slot) {
-                    // Waiting events are of the old epoch: a gap among them can no longer be
+                    // Queued events are of the old epoch: a gap among them can no longer be
                     // reported.
                     connection.outbox.settle_channel(topic);
                 }

@@ -9,7 +9,7 @@ use crate::hub::delivery::DialectId;
 use crate::hub::protocol::Protocol;
 use crate::hub::shard::chunk::{Chunk, Frame};
 
-/// What is kept, in bytes, by each shard: a term of the server's worst case of memory.
+/// The size of the cache per shard, in bytes: a term of the server's memory bound.
 pub const REPLAY_BYTES: usize = 4 << 20;
 
 /// The cached frames.

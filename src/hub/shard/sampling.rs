@@ -1,6 +1,5 @@
-//! Connections at which it is looked how an event reaches them: a few of all that it goes to, at
-//! random. They get their frame in their turn like everyone else, so that what is found there
-//! holds for the others.
+//! Samples deliveries to a few random connections. They get their frame in turn like all others, so
+//! the measured latencies are representative.
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -19,7 +18,7 @@ pub(super) struct Sample {
     /// The client was asked to confirm it.
     pub(super) asked: bool,
     pub(super) put: Instant,
-    /// When it was handed to the socket, where that is known already.
+    /// When it was passed to the socket, if that is known already.
     pub(super) written: Option<Instant>,
 }
 
@@ -30,11 +29,11 @@ pub(super) struct DeliverySampler {
 }
 
 impl DeliverySampler {
-    /// Nobody.
+    /// No samples.
     pub(super) const NONE: DeliverySampler = DeliverySampler { places: Vec::new() };
 
-    /// Some of these `here` subscribers, of `everywhere` that the event has on all shards: their
-    /// share of `most`, rounded at random.
+    /// Samples some of the `here` subscribers on this shard, out of `everywhere` on all shards: a
+    /// proportional part of `most`, randomly rounded.
     pub(super) fn choose(here: usize, everywhere: u32, most: usize) -> Self {
         let everywhere = usize::try_from(everywhere).unwrap_or(usize::MAX).max(here);
         let product = most.saturating_mul(here);
@@ -50,7 +49,7 @@ impl DeliverySampler {
         DeliverySampler { places }
     }
 
-    /// The next place, `usize::MAX` behind the last.
+    /// The next index, `usize::MAX` after the last.
     pub(super) fn next(&mut self) -> usize {
         self.places.pop().unwrap_or(usize::MAX)
     }
@@ -66,14 +65,14 @@ pub(super) struct Sampling {
 }
 
 impl Sampling {
-    /// Everything is written: records the samples of this round. `most` is how many connections of
-    /// an event are sampled.
+    /// Everything is written: records the samples of this round. `most` is the number of sampled
+    /// connections of an event.
     pub(super) fn finish(&mut self, hub: &Hub, most: usize) {
         if self.samples.is_empty() {
             return;
         }
         let (now, wall) = (Instant::now(), SystemTime::now());
-        // Dated back, for the machine's clock may jump and the other one does not.
+        // Computed backwards, because the wall clock may be set and the monotonic clock can't.
         let at = |then: Instant| wall - now.saturating_duration_since(then);
         let mut samples = std::mem::take(&mut self.samples);
         for sample in samples.drain(..) {
@@ -97,7 +96,7 @@ impl Sampling {
                 let asked = Asked {
                     accepted: event.accepted,
                     parent,
-                    trace: sample.delivery.trace().and(event.trace.clone()),
+                    trace: sample.delivery.trace().cloned(),
                     written,
                 };
                 self.confirmations.ask(sample.connection, event, asked);
@@ -107,8 +106,8 @@ impl Sampling {
     }
 }
 
-/// Whether a sampled delivery gets a span: so often that of all deliveries, the configured share
-/// has one.
+/// Whether a sampled delivery gets a span: with a probability such that the configured share of all
+/// deliveries gets one.
 fn gets_span(hub: &Hub, most: usize, subscribers: u32) -> bool {
     let share = hub.tracing().delivery_spans();
     let most = u32::try_from(most).unwrap_or(u32::MAX);

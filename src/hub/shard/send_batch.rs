@@ -10,16 +10,16 @@ use tidings_uring::{Sends, Short};
 use super::connections::Connections;
 use crate::hub::shard::chunk::Frame;
 
-/// The most sends in one system call; measured.
+/// The most sends in one system call; chosen by measurement.
 const MOST: u16 = 512;
-/// Up to so many sends are cheaper one by one.
+/// Up to this many sends are cheaper one by one.
 const SMALL_ROUND_SUBSCRIBERS: usize = 3;
 
 /// A batch of sends. Its sockets must not be written otherwise before [`SendBatch::submit`].
 pub(super) struct SendBatch {
     ring: Option<Sends>,
     waiting: Vec<Waiting>,
-    /// What they send; mostly it is one frame for all.
+    /// The frames to send; mostly it is one frame for all.
     frames: Vec<Frame>,
     short: Vec<Short>,
 }
@@ -27,7 +27,7 @@ pub(super) struct SendBatch {
 #[derive(Clone, Copy)]
 struct Waiting {
     slot: u32,
-    /// Its place among the frames.
+    /// Its index among the frames.
     frame: usize,
     channel: Option<u32>,
 }
@@ -36,14 +36,14 @@ struct Waiting {
 pub(super) struct Sent<'f> {
     pub(super) slot: u32,
     pub(super) frame: &'f Frame,
-    /// The place of its channel, where it may be taken out of an outbox again.
+    /// The slot of its channel, if its events may be removed from an outbox again.
     pub(super) channel: Option<u32>,
-    /// How many bytes of it went out.
+    /// How many bytes were sent.
     pub(super) bytes: usize,
 }
 
 impl SendBatch {
-    /// With `io_uring` where that is wanted and there.
+    /// With `io_uring` if it is requested and available.
     pub(super) fn new(io_uring: bool) -> Self {
         let ring = io_uring.then(|| Sends::new(MOST));
         let ring = ring.and_then(|ring| {
@@ -60,12 +60,12 @@ impl SendBatch {
         }
     }
 
-    /// True if what waits must leave before more is added.
+    /// True if the batch must be submitted before more is added.
     pub(super) fn is_full(&self) -> bool {
         self.waiting.len() >= usize::from(MOST)
     }
 
-    /// Adds one to what waits: all of a frame, for a connection with a plain socket.
+    /// Adds a send: all of a frame, to a connection with a plain socket.
     pub(super) fn add(&mut self, slot: u32, frame: &Frame, channel: Option<u32>) {
         if !self
             .frames
@@ -86,7 +86,7 @@ impl SendBatch {
     pub(super) fn submit(
         &mut self,
         connections: &mut Connections,
-        mut told: impl FnMut(&mut Connections, Sent<'_>),
+        mut report: impl FnMut(&mut Connections, Sent<'_>),
     ) {
         if self.waiting.is_empty() {
             return;
@@ -103,13 +103,13 @@ impl SendBatch {
             let Some(frame) = frames.get(waited.frame) else {
                 continue;
             };
-            // The next write of the rest finds out the reason.
+            // The next write of the rest reports the reason.
             let bytes = match short.next_if(|short| short.index == index) {
                 Some(short) => short.sent.unwrap_or(0),
                 None if index < given => frame.len(),
                 None => 0,
             };
-            told(
+            report(
                 connections,
                 Sent {
                     slot: waited.slot,
@@ -122,7 +122,7 @@ impl SendBatch {
         frames.clear();
     }
 
-    /// Answers how many of those that wait were tried; which of these were not done whole is in
+    /// Submits sends and returns how many were tried; those that were not completed in full are in
     /// `short`, in order.
     fn send(&mut self, connections: &Connections) -> usize {
         let SendBatch {

@@ -16,27 +16,27 @@ use crate::hub::shard::connection::{Connection, RecoveryState, Subscription, Wai
 use crate::hub::shard::filter_table::NO_FILTER;
 use crate::maybe_ready::MaybeReady;
 
-/// One subscription that a client asks for.
+/// One requested subscription.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Join {
     /// The channel, or a pattern.
     pub pattern: ChannelPattern,
     /// Resume after this position.
     pub since: Option<Position>,
-    /// Replay the newest so many events.
+    /// Replay this many of the newest events.
     pub rewind: Option<u32>,
 }
 
-/// The subscriptions that a client asks for; its right to each is checked already.
+/// The requested subscriptions; the permission for each is checked already.
 #[derive(Debug, Clone, Default)]
 pub struct JoinRequest {
     /// The channels.
     pub joins: Vec<Join>,
     /// Those that were refused, reported with the rest.
     pub refused: Vec<Refused>,
-    /// Which events are wanted; all if `None`.
+    /// The filter; all events if `None`.
     pub filter: Option<Arc<EventFilter>>,
-    /// Whether to be notified of who joins and leaves.
+    /// Whether to be notified of presence changes.
     pub watch: bool,
 }
 
@@ -46,7 +46,7 @@ pub(super) type Then = Box<dyn FnOnce(&mut ConnCtx<'_>, Vec<Joined>, Vec<Refused
 /// A client's subscriptions whose start positions are being looked up.
 pub(in crate::hub) struct PendingJoin {
     pending: Vec<Pending>,
-    /// Those that were refused, to be told with the rest.
+    /// The refused subscriptions, to be reported with the rest.
     refused: Vec<Refused>,
     then: Then,
 }
@@ -60,19 +60,19 @@ struct Pending {
     replaced: Option<Position>,
 }
 
-/// What a subscription takes over from the one that it replaces, so that nothing is lost between
-/// the two.
+/// What a subscription inherits from the one that it replaces, so that nothing is lost between the
+/// two.
 enum Replaced {
     /// Everything up to this position was sent.
     At(Position),
-    /// It had no position. What was held back for its filter, and its bytes.
+    /// It had no position. The events held back for its filter, and their bytes.
     Held(VecDeque<Waiting>, usize),
 }
 
 impl Shard {
     /// Subscribes a connection. The subscriptions get events only after `then` has reported how
     /// each began. Until then their topics advance without them, and they read the difference from
-    /// history. So no event is missed and none comes twice.
+    /// history. So no event is missed or duplicated.
     pub(super) fn join(&mut self, slot: u32, request: JoinRequest, then: Then) {
         let JoinRequest {
             joins,
@@ -256,8 +256,8 @@ impl Shard {
         Ok((topic, serial, self.inherit(slot, topic, serial, replaced)))
     }
 
-    /// What the next subscription to this topic takes over from the connection's present one;
-    /// `None` where that has not begun.
+    /// What the next subscription to this topic inherits from the connection's present one; `None`
+    /// if that has not begun.
     fn replace(&mut self, slot: u32, topic: u32) -> Option<Replaced> {
         let position = self.topics.get(topic)?.position;
         let live = self.is_live(slot, topic);
@@ -274,8 +274,8 @@ impl Shard {
         }
     }
 
-    /// Gives a subscription what was held back for the one before it, to be asked about anew. What
-    /// comes before it begins is held back as well.
+    /// Gives a subscription the events that its predecessor held back, on which its filter is
+    /// evaluated again. Events that arrive before it begins are held back as well.
     fn inherit(
         &mut self,
         slot: u32,
@@ -303,14 +303,14 @@ impl Shard {
         }
     }
 
-    /// Lets what was taken over go on; true if there is such.
+    /// Continues with the inherited events; true if there are any.
     fn begin_held(&mut self, slot: u32, topic: u32) -> bool {
         let held = self.recovery(slot, topic).filter(|c| c.loose.is_some());
         held.map(|recovery| recovery.reading = false).is_some()
     }
 
-    /// Checks the memory of the connection's filters with this one. A filter that several
-    /// subscriptions share counts once.
+    /// Checks the memory limit of the connection's filters, including this one. A filter that
+    /// several subscriptions share counts once.
     fn check_filter_bytes(&self, slot: u32, filter: Option<&Arc<EventFilter>>) -> Result<()> {
         let (Some(filter), Some(connection)) = (filter, self.connections.get(slot)) else {
             return Ok(());
@@ -398,8 +398,8 @@ impl Shard {
         }
         let asks_from = join.since.is_some() || join.rewind.is_some();
         if let Some(at) = replaced.filter(|at| !asks_from && at.epoch == found.top.epoch) {
-            // It continues from the replaced subscription's position: the events since come as if
-            // live, or are reported as a gap.
+            // It continues from the replaced subscription's position: later events are delivered as
+            // live ones, or are reported as a gap.
             found = Beginning {
                 top: at,
                 after: at.offset,
@@ -433,7 +433,7 @@ impl Shard {
         self.topics.subscriber(self.connections.get(slot)?, topic)
     }
 
-    /// The same, to change it.
+    /// The same, mutably.
     fn subscriber_mut(&mut self, slot: u32, topic: u32) -> Option<&mut Subscriber> {
         let connection = self.connections.get(slot)?;
         self.topics.subscriber_mut(connection, topic)
@@ -487,8 +487,8 @@ impl Shard {
         }
     }
 
-    /// The first subscriber here: from now on the channel's events come to this shard. Only after
-    /// that may its position be asked for, or an event between the two would be lost.
+    /// The first subscriber of this shard: from now on the channel's events come to this shard. Its
+    /// position may only be looked up after that, because an event between the two would be lost.
     fn new_topic(&mut self, pattern: &ChannelPattern) -> u32 {
         let route = self.hub.follow(pattern, usize::from(self.index));
         self.topics.insert(pattern, route)

@@ -14,7 +14,7 @@ use crate::hub::protocol::Notice;
 use crate::hub::shard::connection::Connection;
 use crate::telemetry::Transport;
 
-/// When to look at a connection again; the earliest stands first.
+/// When to check a connection again; the earliest comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Timer(Reverse<(u64, u32)>);
 
@@ -24,18 +24,18 @@ impl Timer {
     }
 }
 
-/// How much later than due a heartbeat may go out, at most.
+/// The longest delay of a heartbeat after it is due.
 const LONGEST_STEP_MS: u64 = 250;
-/// When to come back where `auth.deadline` has passed before a token could be judged.
+/// The retry time if `auth.deadline` has passed before a token could be judged.
 const UNJUDGED_RETRY: Duration = Duration::from_secs(5);
-/// How long before a token expires the client is told, at most.
+/// The longest time before a token's expiry at which the client is notified.
 const EXPIRY_NOTICE_MS: i64 = 60_000;
 
 /// A shard's clock and timers.
 pub(super) struct Time {
     clock: Clock,
     queue: BinaryHeap<Timer>,
-    /// Milliseconds that the shard has been running, read once in each round.
+    /// The time of the shard's clock in milliseconds, read once per round.
     pub(super) now: u64,
 }
 
@@ -126,22 +126,22 @@ impl Shard {
         Some(due.max(self.time.now + 1))
     }
 
-    /// True if the connection has shown no token and has to.
+    /// True if the connection has presented no token but must.
     fn must_authenticate(&self, slot: u32) -> bool {
         self.connections
             .get(slot)
             .is_some_and(|c| c.identity.is_none())
     }
 
-    /// Until when a client may be silent: for the timeout, and after a stall of the server for
-    /// another interval, so that it is asked once more before it is given up.
+    /// How long a client may be silent: for the timeout, and after a stall of the server for
+    /// another interval, so that it gets another ping before it is closed.
     fn silent_until(&self, connection: &Connection) -> u64 {
         let settings = &self.settings;
         let asked = self.time.resumed() + millis(settings.heartbeat_interval);
         asked.max(connection.last_seen + millis(settings.heartbeat_timeout))
     }
 
-    /// Milliseconds until the token expires; negative when it has.
+    /// Milliseconds until the token expires; negative if it has expired.
     fn token_left(&self, slot: u32) -> Option<i64> {
         let identity = self.connections.get(slot)?.identity.as_ref()?;
         Some(identity.valid_until()?.as_millis() - Timestamp::now().as_millis())
@@ -182,7 +182,7 @@ impl Shard {
     }
 
     /// Why a connection that has not authenticated in time is closed. A token that could not be
-    /// judged was not refused: the client shall come back with it.
+    /// judged was not refused: the client should reconnect with it.
     fn no_token(&self, slot: u32) -> Error {
         if self.connections.get(slot).is_some_and(|c| c.unjudged) {
             return Error::unavailable("the token could not be judged before auth.deadline")
@@ -225,7 +225,7 @@ impl Shard {
         }
         connection.last_ping = self.time.now;
         if !connection.outbox.is_empty() && !counts_on_pings(connection.transport) {
-            // What waits says that the server is there, once the client reads it.
+            // Queued bytes show the client that the server is alive, once it reads them.
             return;
         }
         let bytes = connection.protocol.heartbeat(Timestamp::now());
@@ -233,14 +233,15 @@ impl Shard {
     }
 }
 
-/// The next of the moments at which heartbeats go out. Of a crowd many are due together then, and their answers come
-/// together: a wake-up for each would cost more than the heartbeat.
+/// The next moment at which heartbeats are sent. The heartbeats of many connections are aligned, so
+/// that their answers arrive together: a wake-up for each would cost more than the heartbeat.
 fn together(due: u64, interval: u64) -> u64 {
     let step = (interval / 64).clamp(1, LONGEST_STEP_MS);
     due.next_multiple_of(step)
 }
 
-/// True if a client that says nothing is gone: where streams end by themselves, it need not answer.
+/// True if a silent client is considered dead: a client whose streams end by themselves need not
+/// answer.
 const fn answers(transport: Transport) -> bool {
     match transport {
         Transport::WebSocket | Transport::SocketIo => true,
@@ -248,8 +249,8 @@ const fn answers(transport: Transport) -> bool {
     }
 }
 
-/// True if the client gives the server up where a ping is missing, however much it hears and says
-/// itself (Engine.IO, "Heartbeat").
+/// True if the client closes when a ping is missing, regardless of other traffic (Engine.IO,
+/// "Heartbeat").
 const fn counts_on_pings(transport: Transport) -> bool {
     match transport {
         Transport::SocketIo => true,
@@ -257,7 +258,7 @@ const fn counts_on_pings(transport: Transport) -> bool {
     }
 }
 
-/// From when the interval of heartbeats counts.
+/// The time from which the interval of heartbeats counts.
 fn heartbeat_base(connection: &Connection) -> u64 {
     if counts_on_pings(connection.transport) {
         connection.last_ping
@@ -266,8 +267,8 @@ fn heartbeat_base(connection: &Connection) -> u64 {
     }
 }
 
-/// How long before its expiry a token with so long to live is announced: a minute, or half of
-/// what is left of a short-lived one.
+/// How long before its expiry a token with this remaining lifetime is announced: a minute, or half
+/// of the rest of a short-lived one.
 fn notice_before(left: i64) -> i64 {
     EXPIRY_NOTICE_MS.min(left / 2)
 }

@@ -11,14 +11,14 @@ use crate::hub::shard::slab::Slab;
 
 /// A channel or pattern, with its subscribers on this shard.
 pub(super) struct Topic {
-    /// Distinguishes the channel's epoch from every other one that the shard has seen.
+    /// Distinguishes the channel's epoch from all others that the shard has seen.
     pub(super) serial: u32,
     pub(super) pattern: ChannelPattern,
     pub(super) route: Arc<Interest>,
-    /// The newest event that this shard has seen; `None` where no history is kept.
+    /// The newest event that this shard has seen; `None` if no history is kept.
     pub(super) position: Option<Position>,
     pub(super) subscribers: Vec<Subscriber>,
-    /// Subscribers that watch who joins and leaves.
+    /// The number of subscribers with `presence`.
     pub(super) watchers: u32,
 }
 
@@ -27,17 +27,17 @@ pub(super) struct Topic {
 pub(super) struct Subscriber {
     /// The connection's slot.
     pub(super) connection: u32,
-    /// Its filter's slot in the filter table; `u32::MAX` where it has none.
+    /// Its filter's slot in the filter table; `u32::MAX` if it has none.
     pub(super) filter: u32,
-    /// It gets events as they are published, not from history.
+    /// True if it gets events as they are published, not from history.
     pub(super) live: bool,
     pub(super) watches: bool,
-    /// This subscription delivers the channel's events after this offset. Earlier ones are left to
-    /// a pattern that the connection is subscribed to as well.
+    /// This subscription delivers the channel's events after this offset. Earlier ones are
+    /// delivered by a pattern to which the connection is subscribed as well.
     pub(super) from: u64,
 }
 
-/// What the position of a batch means for its topic.
+/// The relation of a batch's position to its topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Advance {
     /// No position was known: every event is new.
@@ -86,6 +86,12 @@ impl Topics {
         }
     }
 
+    /// The topics of all channels.
+    pub(super) fn channels(&self) -> impl Iterator<Item = u32> {
+        let is_channel = |topic: &Topic| matches!(topic.pattern, ChannelPattern::Exact(_));
+        (0..self.slab.end()).filter(move |place| self.get(*place).is_some_and(is_channel))
+    }
+
     /// The topics that an event of this channel reaches: the channel's own first.
     pub(super) fn matching(&self, channel: &ChannelName) -> [Option<u32>; 3] {
         [
@@ -95,7 +101,7 @@ impl Topics {
         ]
     }
 
-    /// A number that no subscription and no topic of this shard had lately.
+    /// A number that no subscription and no topic of this shard had recently.
     pub(super) fn next_serial(&mut self) -> u32 {
         self.serials = self.serials.wrapping_add(1);
         self.serials
@@ -122,7 +128,7 @@ impl Topics {
         place
     }
 
-    /// Removes a topic if it has no subscribers; answers its pattern.
+    /// Removes a topic if it has no subscribers; returns its pattern.
     pub(super) fn remove_if_empty(&mut self, place: u32) -> Option<ChannelPattern> {
         if !self.slab.get(place)?.subscribers.is_empty() {
             return None;
@@ -138,12 +144,12 @@ impl Topics {
         Some(topic.pattern)
     }
 
-    /// Adds a subscriber and answers its index in the topic.
+    /// Adds a subscriber and returns its index in the topic.
     pub(super) fn subscribe(&mut self, topic: u32, subscriber: Subscriber) -> Option<u32> {
         let topic = self.slab.get_mut(topic)?;
         let at = u32::try_from(topic.subscribers.len()).unwrap_or(u32::MAX);
         if topic.subscribers.is_empty() {
-            // Most channels of a large server are one user's own: no capacity to spare.
+            // Most channels of a large server belong to one user: no spare capacity.
             topic.subscribers.reserve_exact(1);
         }
         topic.subscribers.push(subscriber);
@@ -152,8 +158,8 @@ impl Topics {
         Some(at)
     }
 
-    /// Removes the subscriber at an index. Answers it, and the connection whose subscriber has
-    /// that index from now on.
+    /// Removes the subscriber at an index. Returns it, and the connection whose subscriber has that
+    /// index from now on.
     pub(super) fn unsubscribe(&mut self, topic: u32, at: u32) -> Option<(Subscriber, Option<u32>)> {
         let at = usize::try_from(at).unwrap_or(usize::MAX);
         let topic = self.slab.get_mut(topic)?;
@@ -172,7 +178,7 @@ impl Topics {
         self.slab.get(topic)?.subscribers.get(at)
     }
 
-    /// The same, to change it.
+    /// The same, mutably.
     pub(super) fn subscriber_mut(
         &mut self,
         connection: &Connection,

@@ -1,7 +1,7 @@
-//! Transport upgrade: a connection goes from a pipe to a socket.
+//! Transport upgrade: a connection moves from a pipe to a socket.
 //!
-//! Its subscriptions and counters stay, and waiting frames go first to the new socket. The shard
-//! does it between two events, so none is lost and none comes twice.
+//! Its subscriptions and counters stay, and queued frames go first to the new socket. The shard
+//! does it between two events, so none is lost or duplicated.
 
 use std::sync::Arc;
 
@@ -17,16 +17,16 @@ use crate::hub::shard::connection::Connection;
 use crate::hub::shard::connection_io::Link;
 use crate::hub::shard::outbox::QueuePool;
 
-/// What the connection goes on with, given its dialect until now and what waits in that.
+/// Encodes queued frames of the old dialect for the new one, and returns the new protocol.
 type Translate = Box<dyn FnOnce(DialectId, Vec<Bytes>) -> (Arc<dyn Protocol>, Bytes) + Send>;
 
 /// The new IO of a connection.
 pub struct TransportUpgrade {
     /// The socket.
     pub link: Link,
-    /// Bytes that were read from it already.
+    /// Bytes that were already read from it.
     pub early: Vec<u8>,
-    /// The dialect there, of the same transport, and what waited, in its words.
+    /// Makes the new protocol, of the same transport, and the queued messages in its dialect.
     pub translate: Translate,
 }
 
@@ -83,7 +83,7 @@ impl Shard {
         connection.link = link;
         connection.dialect = protocol.dialect();
         connection.protocol = protocol;
-        // An incomplete message of the old transport: the rest will never come.
+        // An incomplete message of the old transport: the rest will never arrive.
         connection.partial = None;
         connection.last_seen = self.time.now;
         if !bytes.is_empty() {
@@ -102,8 +102,8 @@ impl Shard {
     }
 }
 
-/// Takes everything that the client has not been given yet, in order; `None` where the connection
-/// has a socket.
+/// Takes everything that the client has not received yet, in order; `None` if the connection has a
+/// socket.
 fn what_waits(connection: &mut Connection, pool: &mut QueuePool) -> Option<Vec<Bytes>> {
     let Link::Pipe(pipe) = &connection.link else {
         return None;

@@ -49,7 +49,7 @@ impl Shard {
                 self.recovery.schedule(slot, connection);
             }
         }
-        // Another channel may get the topic's slot: waiting events must not be reported as that
+        // Another channel may get the topic's slot: queued events must not be reported as that
         // channel's.
         connection.outbox.settle_channel(topic);
         let (subscriber, moved) = self.topics.unsubscribe(topic, gone.at)?;

@@ -6,11 +6,11 @@ use hashbrown::HashTable;
 
 use crate::hub::shard::slab::Slab;
 
-/// Marks an entry as the slot of a list, and not of a connection.
+/// Marks an entry as the slot of a list instead of a connection.
 const CROWD: u32 = 1 << 31;
 
 /// The connections of each user. Most users have one, so an entry is a connection's slot, and
-/// `user_of` gives its user; only users with more have a list.
+/// `user_of` returns its user; only users with several connections have a list.
 #[derive(Default)]
 pub(super) struct Users {
     entries: HashTable<u32>,
@@ -34,7 +34,7 @@ impl Users {
         }
     }
 
-    /// Adds a connection; `user_of` gives its user already.
+    /// Adds a connection, for which `user_of` already returns the user.
     pub(super) fn add<'c>(&mut self, slot: u32, user_of: impl Fn(u32) -> Option<&'c str>) {
         let Some(user) = user_of(slot) else { return };
         let Users {
@@ -88,7 +88,7 @@ impl Users {
     }
 }
 
-/// A connection by which the user of an entry is known.
+/// A connection of an entry, from which the user is read.
 fn speaker(crowds: &Slab<Vec<u32>>, entry: u32) -> Option<u32> {
     if entry & CROWD == 0 {
         return Some(entry);
@@ -100,7 +100,7 @@ fn speaker(crowds: &Slab<Vec<u32>>, entry: u32) -> Option<u32> {
 mod tests {
     use super::*;
 
-    /// Connections 0 to 9 are those of the user `0`, and so on.
+    /// Connections 0 to 9 belong to the user `0`, and so on.
     fn names() -> Vec<String> {
         (0..10_000).map(|slot| (slot / 10).to_string()).collect()
     }

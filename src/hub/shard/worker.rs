@@ -64,6 +64,7 @@ impl Shard {
         self.drain();
         self.fire_timers();
         self.close_due();
+        self.go_on_checking_positions();
         self.finish_round();
         (!self.stopping).then(|| self.sleep(events.is_empty()))
     }
@@ -175,8 +176,9 @@ impl Shard {
         }
         self.finish_samples();
         for (delivery, delivered) in self.batches.delivered.drain(..) {
-            if delivered > 0 {
-                let took = delivery.accepted().elapsed();
+            if delivered > 0
+                && let Some(took) = delivery.event().accepted.elapsed()
+            {
                 self.metrics.delivery_latency(took, u64::from(delivered));
                 if let Some(trace) = delivery.trace() {
                     self.hub.metrics().delivery_exemplar(took, trace);
@@ -197,7 +199,9 @@ impl Shard {
         }
         let longest = if quiet { IDLE_WAIT } else { ACTIVE_WAIT };
         let timer = self.time.next_timer();
-        let Some(next) = timer.into_iter().chain(self.drain.next()).min() else {
+        let others = [self.drain.next(), self.position_checks.next()];
+        let others = others.into_iter().flatten();
+        let Some(next) = timer.into_iter().chain(others).min() else {
             self.sleeps_until = u64::MAX;
             return longest;
         };

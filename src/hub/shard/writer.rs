@@ -1,7 +1,7 @@
-//! Writing to connections: what is due to be written in a round, and the writes themselves.
+//! Writes to connections: marks connections in a round, and performs the writes.
 //!
-//! A round marks each connection that it gives something to, and writes every marked one once at its
-//! end. Sends of whole frames to plain sockets are batched into one system call.
+//! A round marks each connection that gets something, and writes every marked one once at its end.
+//! Sends of whole frames to plain sockets are batched into one system call.
 
 use std::mem;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use crate::hub::shard::connection::Connection;
 use crate::hub::shard::outbox::QueuePool;
 use crate::telemetry::ShardMetrics;
 
-/// Why a connection must be closed, noted while connections are being walked.
+/// Why a connection must be closed, recorded while connections are being traversed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PendingClose {
-    /// The client has gone.
+    /// The client disconnected.
     Gone,
     /// Its outbox is full.
     TooSlow,
@@ -28,7 +28,7 @@ pub(super) struct Writer {
     pub(super) pool: QueuePool,
     /// Connections to be written at the end of the round.
     touched: Vec<u32>,
-    /// Connections to be closed once nothing is being walked.
+    /// Connections to be closed after the traversal.
     pending_close: Vec<(u32, PendingClose)>,
     send_batch: SendBatch,
     metrics: Arc<ShardMetrics>,
@@ -50,7 +50,7 @@ impl Writer {
         touch(&mut self.touched, slot, connection);
     }
 
-    /// Closes a connection once nothing is being walked.
+    /// Closes a connection after the traversal.
     pub(super) fn close_later(&mut self, slot: u32, reason: PendingClose) {
         self.pending_close.push((slot, reason));
     }
@@ -65,17 +65,18 @@ impl Writer {
         mem::take(&mut self.pending_close)
     }
 
-    /// Writes what waits, and counts it; false if the connection broke.
+    /// Writes queued bytes, and counts them; false if the connection broke.
     pub(super) fn flush(&mut self, connection: &mut Connection) -> bool {
         flush(connection, &mut self.pool, &self.metrics)
     }
 
-    /// Puts a frame at the end of an outbox; `channel` as in [`Outbox::push`](crate::hub::shard::outbox::Outbox).
+    /// Appends a frame to an outbox; `channel` as in
+    /// [`Outbox::push`](crate::hub::shard::outbox::Outbox).
     pub(super) fn push(&mut self, connection: &mut Connection, frame: Frame, channel: Option<u32>) {
         connection.outbox.push(frame, channel, &mut self.pool);
     }
 
-    /// Adds a frame that goes to a socket without passing the outbox, which is empty.
+    /// Adds a frame that is sent to a socket without passing the outbox, which is empty.
     pub(super) fn send_directly(&mut self, slot: u32, frame: &Frame, channel: Option<u32>) {
         self.send_batch.add(slot, frame, channel);
     }
@@ -85,9 +86,9 @@ impl Writer {
         self.send_batch.is_full()
     }
 
-    /// Sends the frames of [`Writer::send_directly`]. What a socket does not take goes into its
-    /// connection's outbox, and is written again at the end of the round, which also finds out
-    /// whether the socket broke.
+    /// Sends the frames of [`Writer::send_directly`]. Bytes that a socket does not accept go into
+    /// its connection's outbox, and are written again at the end of the round, which also detects a
+    /// broken socket.
     pub(super) fn submit_direct(&mut self, connections: &mut Connections) {
         let Writer {
             pool,
@@ -115,8 +116,8 @@ impl Writer {
         metrics.sent(u64::try_from(bytes).unwrap_or(0));
     }
 
-    /// Writes every marked connection. Answers those that have more to do afterwards: they are in
-    /// recovery, or closing.
+    /// Writes every marked connection. Returns those with further work: they are in recovery, or
+    /// closing.
     pub(super) fn flush_touched(&mut self, connections: &mut Connections) -> Vec<u32> {
         let touched = mem::take(&mut self.touched);
         let mut then = Vec::new();
@@ -124,7 +125,7 @@ impl Writer {
             let Some(connection) = connections.get_mut(slot) else {
                 continue;
             };
-            // Listed twice only where another connection had this slot a moment ago.
+            // Listed twice only if another connection had this slot a moment ago.
             if !mem::replace(&mut connection.flags.touched, false) {
                 continue;
             }
@@ -165,7 +166,7 @@ impl Writer {
             connection.bytes_out += count;
             connection.outbox.advance(sent.bytes, pool);
             // Write once more if something is left: the poll is edge-triggered, so only a write
-            // that would block makes it report the socket again; and a broken socket says so.
+            // that would block makes it report the socket again; and a broken socket is detected.
             if !connection.outbox.is_empty() && !flush(connection, pool, metrics) {
                 pending_close.push((sent.slot, PendingClose::Gone));
             }
@@ -233,7 +234,7 @@ mod tests {
         let (mut writer, mut connections) = (writer(), Connections::new(0));
         let slot = connections.insert(connection(None));
         let frame = Chunk::event(Bytes::from_static(b"event"), 1, 0);
-        // What its sender counts in advance.
+        // Its sender counts these bytes in advance.
         connections.get_mut(slot).unwrap().bytes_out = 5;
         writer.send_directly(slot, &frame, Some(0));
         writer.submit_direct(&mut connections);

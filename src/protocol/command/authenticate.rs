@@ -1,4 +1,4 @@
-//! `authenticate`: shows a token.
+//! `authenticate`: presents a token.
 
 use std::fmt;
 use std::sync::Arc;

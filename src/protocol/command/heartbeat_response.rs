@@ -1,4 +1,4 @@
-//! `heartbeat_response`: a sign of life.
+//! `heartbeat_response`: shows that the client is alive.
 
 use super::CommandSpec;
 use crate::error::Result;
@@ -7,7 +7,7 @@ use crate::proto;
 use crate::protocol::json::arguments::Arguments;
 use crate::protocol::request_ctx::RequestCtx;
 
-/// Does nothing: every message is a sign of life. It has no reply.
+/// Does nothing, because every message shows that the client is alive. It has no reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeartbeatResponse;
 

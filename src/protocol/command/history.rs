@@ -25,7 +25,7 @@ pub struct History {
 }
 
 impl History {
-    /// The most events of a page that names no limit.
+    /// The default page size.
     const DEFAULT_LIMIT: u32 = 100;
 }
 

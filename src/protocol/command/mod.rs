@@ -2,14 +2,14 @@
 //!
 //! To add a command `rpc`:
 //!
-//! 1. `command/rpc.rs`: its arguments, how JSON and protobuf carry them, and what it does
+//! 1. `command/rpc.rs`: its arguments, how JSON and protobuf carry them, and its execution
 //!    ([`CommandSpec`]).
 //! 2. `command/mod.rs`: `mod rpc;` and its line in the table of [`commands!`].
 //! 3. `server_message.rs`: the reply, if it has one of its own: a variant with its name and its
 //!    members in JSON.
 //! 4. `protobuf/encode.rs`: the same reply in protobuf.
 //!
-//! Besides that, its messages in `proto/tidings/v1/messages.proto`, `docs/reference/protocol.md` and the
+//! Also its messages in `proto/tidings/v1/messages.proto`, `docs/reference/protocol.md` and the
 //! clients. The names of a command and of its reply reserve no event type: see
 //! [`RESERVED_EVENT_TYPES`](crate::event::RESERVED_EVENT_TYPES).
 
@@ -41,10 +41,10 @@ use crate::error::{Error, Result};
 use crate::hub::ConnCtx;
 use crate::proto;
 
-/// The channel that `event_types` without channels are about.
+/// The channel to which `event_types` without channels apply.
 const GLOBAL: &str = "global";
 
-/// What a command consists of.
+/// The definition of a command.
 pub(super) trait CommandSpec: Sized {
     /// Its message in protobuf.
     type Protobuf;
@@ -55,22 +55,25 @@ pub(super) trait CommandSpec: Sized {
     /// The names of its arguments.
     const MEMBERS: &'static [&'static str];
 
-    /// Takes it out of the arguments of a JSON message.
+    /// Parses it from the arguments of a JSON message.
     ///
     /// # Errors
-    /// `invalid_argument` naming the field.
+    ///
+    /// `invalid_argument` with the field.
     fn from_json(arguments: &Arguments<'_>) -> Result<Self>;
 
-    /// Takes it out of its protobuf message.
+    /// Converts it from its protobuf message.
     ///
     /// # Errors
-    /// `invalid_argument` naming the field.
+    ///
+    /// `invalid_argument` with the field.
     fn from_protobuf(message: Self::Protobuf) -> Result<Self>;
 
-    /// Runs it, and replies. The client gets the error as the reply.
+    /// Executes it, and replies. The client gets the error as the reply.
     ///
     /// # Errors
-    /// Why it is refused.
+    ///
+    /// The reason for a refusal.
     fn run(self, req: &RequestCtx, cx: &mut ConnCtx<'_>) -> Result<()>;
 }
 
@@ -82,7 +85,7 @@ macro_rules! commands {
             $(#[doc = concat!("`", $name, "`.")] $command($command),)*
         }
 
-        /// Which command it is.
+        /// The kind of a command.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Kind {
             $(#[doc = concat!("`", $name, "`.")] $command,)*
@@ -110,10 +113,11 @@ macro_rules! commands {
                 match self { $(Kind::$command => <$command as CommandSpec>::MEMBERS,)* }
             }
 
-            /// Takes the command out of the arguments of a JSON message.
+            /// Parses the command from the arguments of a JSON message.
             ///
             /// # Errors
-            /// `invalid_argument` naming the field.
+            ///
+            /// `invalid_argument` with the field.
             pub(super) fn parse_json(self, arguments: &Arguments<'_>) -> Result<ClientCommand> {
                 match self {
                     $(Kind::$command => <$command as CommandSpec>::from_json(arguments).map(ClientCommand::$command),)*
@@ -121,7 +125,7 @@ macro_rules! commands {
             }
         }
 
-        /// Takes a command out of its protobuf message.
+        /// Converts a command from its protobuf message.
         pub(super) fn from_protobuf(
             message: proto::client_message::Command,
         ) -> (Kind, Result<ClientCommand>) {
@@ -135,16 +139,17 @@ macro_rules! commands {
         }
 
         impl ClientCommand {
-            /// Which command it is.
+            /// Its kind.
             #[must_use]
             pub const fn kind(&self) -> Kind {
                 match self { $(ClientCommand::$command(_) => Kind::$command,)* }
             }
 
-            /// Runs it, and replies.
+            /// Executes it, and replies.
             ///
             /// # Errors
-            /// Why it is refused: the client gets it as the reply.
+            ///
+            /// The reason for a refusal: the client gets it as the reply.
             pub(super) fn run(self, req: &RequestCtx, cx: &mut ConnCtx<'_>) -> Result<()> {
                 match self { $(ClientCommand::$command(command) => CommandSpec::run(command, req, cx),)* }
             }
@@ -166,20 +171,23 @@ commands! {
 }
 
 impl Kind {
-    /// The kind with this name.
+    /// The kind with this name. A client that calls its sign of life `pong` answers a heartbeat.
     #[must_use]
     pub fn of(name: &str) -> Option<Self> {
+        if name == "pong" {
+            return Some(Kind::HeartbeatResponse);
+        }
         Self::ALL.iter().copied().find(|kind| kind.name() == name)
     }
 
-    /// Whether it is about channels.
+    /// Whether it has channels as an argument.
     #[must_use]
     pub fn names_channels(self) -> bool {
         let members = self.members();
         members.contains(&"channel") || members.contains(&"channels")
     }
 
-    /// Every name for a sentence: `a, b or c`.
+    /// All names for an error message: `a, b or c`.
     #[must_use]
     pub fn list() -> String {
         Self::list_after(&[])
@@ -187,7 +195,7 @@ impl Kind {
 
     fn list_after(own: &[&str]) -> String {
         let ours = Self::ALL.iter().map(|kind| kind.name());
-        // A dialect may use the name of a built-in command for one of its own.
+        // A dialect may use the name of a built-in command for a command of its own.
         let ours = ours.filter(|name| !own.contains(name));
         let names: Vec<&str> = own.iter().copied().chain(ours).collect();
         match names.split_last() {
@@ -196,7 +204,7 @@ impl Kind {
         }
     }
 
-    /// The refusal of a message whose name is neither one of these nor one of the dialect's own.
+    /// The error for a message whose name is neither one of these nor one of the dialect's own.
     pub(super) fn unknown(name: &str, own: &[&str]) -> Error {
         let shown: String = name.chars().take(64).collect();
         let known = Self::list_after(own);

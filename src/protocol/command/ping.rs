@@ -9,7 +9,7 @@ use crate::protocol::json::arguments::Arguments;
 use crate::protocol::request_ctx::RequestCtx;
 use crate::protocol::server_message::ServerMessage;
 
-/// Asks for a `pong`.
+/// Requests a `pong`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ping;
 

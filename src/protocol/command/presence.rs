@@ -9,7 +9,7 @@ use crate::protocol::json::arguments::Arguments;
 use crate::protocol::request_ctx::RequestCtx;
 use crate::protocol::server_message::ServerMessage;
 
-/// Asks for the users in a channel.
+/// Requests the users in a channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Presence {
     /// The channel.

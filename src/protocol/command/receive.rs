@@ -1,4 +1,4 @@
-//! `receive`: confirms the arrival of an event.
+//! `receive`: confirms the delivery of an event.
 
 use uuid::Uuid;
 
@@ -11,8 +11,7 @@ use crate::protocol::json::arguments::Arguments;
 use crate::protocol::protobuf::schema::moment;
 use crate::protocol::request_ctx::RequestCtx;
 
-/// Confirms an event that carried the question to confirm it. It has no reply; an unsolicited one is
-/// ignored.
+/// Confirms an event that was sent with `confirm`. It has no reply; an unsolicited one is ignored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receive(Arrived);
 

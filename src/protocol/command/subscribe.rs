@@ -14,23 +14,24 @@ use crate::protocol::request_ctx::RequestCtx;
 use crate::protocol::server_message::ServerMessage;
 use crate::session::{self, Wanted};
 
-/// Subscribes to channels, or narrows `global` to event types.
+/// Subscribes to channels, or restricts `global` to event types.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Subscribe {
     wanted: session::Subscribe,
-    /// Whether `global` is narrowed, because no channel was named.
+    /// Whether `global` is restricted, because no channel was named.
     narrows: bool,
 }
 
 impl Subscribe {
-    /// Subscribes to the channels. Without any, adds the event types to those that `global` is narrowed
-    /// to.
+    /// Subscribes to the channels. Without any, adds the event types to those to which `global` is
+    /// restricted.
     ///
     /// # Errors
-    /// `invalid_argument` for the field `channels` where there are no event types either.
+    ///
+    /// `invalid_argument` for the field `channels` if there are no event types either.
     pub fn new(mut wanted: session::Subscribe) -> Result<Self> {
-        // Duplicate channels are dropped: the second subscription would replace the first while that
-        // begins.
+        // Duplicate channels are dropped: the second subscription would replace the first while
+        // that begins.
         let mut seen = HashSet::new();
         wanted
             .channels
@@ -131,7 +132,8 @@ impl CommandSpec for Subscribe {
             };
             cx.join(request, move |cx, joined, refused| {
                 drop(span);
-                req.services.note_refused(cx.identity(), cx.id(), &refused);
+                req.services
+                    .note_subscribed(cx.identity(), cx.id(), &joined, &refused);
                 for refused in &refused {
                     cx.hub().metrics().error(refused.error.code());
                 }
@@ -147,7 +149,7 @@ fn no_channels() -> Error {
     Error::field("channels", "expected a list of channels")
 }
 
-/// The event types to which a subscription is already narrowed.
+/// The event types to which a subscription is already restricted.
 pub(super) fn narrowed_types(cx: &ConnCtx<'_>, pattern: &ChannelPattern) -> Vec<String> {
     match cx.filter_of(pattern) {
         Some(Some(filter)) => types_of(&filter),

@@ -11,7 +11,7 @@ use crate::protocol::json::arguments::Arguments;
 use crate::protocol::request_ctx::RequestCtx;
 use crate::protocol::server_message::ServerMessage;
 
-/// Unsubscribes from channels, or removes event types from those that `global` is narrowed to.
+/// Unsubscribes from channels, or removes event types from the restriction of `global`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Unsubscribe {
     /// The channels or patterns, as they were subscribed to.
@@ -71,7 +71,7 @@ impl CommandSpec for Unsubscribe {
     }
 }
 
-/// Removes event types from those that `global` is narrowed to; unsubscribes from it with the last.
+/// Removes event types from the restriction of `global`; unsubscribes from it with the last.
 fn widen(cx: &mut ConnCtx<'_>, event_types: &[String], left: &mut Vec<String>) -> Result<()> {
     let global = ChannelPattern::parse(GLOBAL)?;
     let mut types = narrowed_types(cx, &global);

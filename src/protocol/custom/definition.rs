@@ -20,8 +20,8 @@ pub struct Definition {
 /// The envelope of an event: a JSON object of members, and the data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventWords {
-    /// The member that carries the data; empty where the data's own members stand beside the
-    /// others. Data that is no object then stands under `data`.
+    /// The member with the data; empty if the data's own members are at the top level. Data that is
+    /// not an object is then under `data`.
     pub data: String,
     /// The members of the envelope, in this order.
     pub members: Vec<Member>,
@@ -39,14 +39,14 @@ impl Default for EventWords {
 /// The envelope of a reply or a notice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ControlWords {
-    /// The member that carries the body; empty where the body's members stand beside the others.
+    /// The member with the body; empty if the body's members are at the top level.
     pub data: String,
-    /// The members beside the body, in this order.
+    /// The members besides the body, in this order.
     pub members: Vec<ControlMember>,
     /// How refused subscriptions are reported.
     pub refusals: Refusals,
-    /// By built-in name, the names under which a message is sent, once each; none suppresses it.
-    /// Messages that are not here keep their names.
+    /// By built-in name, the names under which a message is sent, once each; an empty list
+    /// suppresses it. Messages that are not listed keep their names.
     pub names: HashMap<String, Vec<String>>,
 }
 
@@ -61,12 +61,12 @@ impl Default for ControlWords {
     }
 }
 
-/// A member beside the body of a message.
+/// A member besides the body of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ControlMember {
     /// `type`: the message's name.
     Type,
-    /// `timestamp`: now.
+    /// `timestamp`: the current time.
     Timestamp,
 }
 
@@ -75,7 +75,7 @@ pub enum ControlMember {
 pub enum Refusals {
     /// In the list `errors` of `subscribed`.
     Subscribed,
-    /// Each in an `error` of its own.
+    /// Each in a separate `error`.
     Error,
 }
 
@@ -84,9 +84,10 @@ pub enum Refusals {
 pub struct CommandWords {
     /// Its name.
     pub name: String,
-    /// The built-in command that it runs.
+    /// The built-in command that it maps to.
     pub does: Kind,
-    /// The template of the channels, where the message does not name them like the built-in command.
+    /// The template of the channel names, if the message does not name channels like the built-in
+    /// command.
     pub channels: Option<Template>,
     /// Renamed members: the client's name and the built-in one.
     pub members: Vec<(String, String)>,

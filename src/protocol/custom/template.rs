@@ -1,4 +1,4 @@
-//! Templates of channel names with members of a client's message: `session:{session_id}`.
+//! Templates of channel names that insert members of a client's message: `session:{session_id}`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,8 +8,8 @@ use serde_json::value::RawValue;
 use crate::error::{Error, Result};
 use crate::event::strict_json;
 
-/// The most channels of one message: as many as it may list.
-const MAX_CHANNELS: usize = 256;
+/// The most channels of one message. A smaller bound for subscriptions is the session's.
+const MAX_CHANNELS: usize = 10_000;
 /// The longest inserted value, in bytes: the longest channel name.
 const MAX_VALUE: usize = 255;
 
@@ -24,10 +24,11 @@ enum Piece {
 }
 
 impl Template {
-    /// Parses a text in which `{name}` stands for the message's member of that name.
+    /// Parses a text in which `{name}` stands for the message's member with that name.
     ///
     /// # Errors
-    /// Says what is wrong with it.
+    ///
+    /// The problem.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         let mut pieces = Vec::new();
         let mut rest = text;
@@ -57,7 +58,7 @@ impl Template {
         Ok(Template(pieces))
     }
 
-    /// The members that it names.
+    /// The members that it inserts.
     pub fn members(&self) -> impl Iterator<Item = &str> {
         self.0.iter().filter_map(|piece| match piece {
             Piece::Member(name) => Some(name.as_str()),
@@ -65,12 +66,13 @@ impl Template {
         })
     }
 
-    /// The channels: one for each value of each member.
+    /// The channel names: one for each value of each member.
     ///
     /// # Errors
-    /// `invalid_argument` naming the member that is missing, or is neither a string nor a whole
-    /// number in its plain spelling, nor a list of those: `7` and `7.0` must not become two
-    /// channels, nor two big numbers one.
+    ///
+    /// `invalid_argument` with the member that is missing, or is not a string, a whole number in
+    /// its plain form, or a list of those: `7` and `7.0` must not become two channels, nor two
+    /// large numbers the same one.
     pub(in crate::protocol) fn fill<'a>(
         &self,
         member: impl Fn(&str) -> Option<&'a RawValue>,
@@ -82,7 +84,7 @@ impl Template {
                 Piece::Member(name) => (name.as_str(), values(name, member(name))?),
             };
             if made.len().saturating_mul(values.len()) > MAX_CHANNELS {
-                let text = "expected what makes at most 256 channels";
+                let text = "expected what makes at most 10000 channels";
                 return Err(Error::field(name.to_owned(), text));
             }
             let joined = made
@@ -137,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_member_stands_for_itself_and_a_list_for_each_of_its_values() {
+    fn list_member_makes_one_channel_per_value() {
         let filled = |template, json| fill(template, json).unwrap();
         assert_eq!(filled("global", "{}"), ["global"]);
         assert_eq!(filled("s:{id}", r#"{"id":"x"}"#), ["s:x"]);
@@ -156,9 +158,9 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_put_in_is_refused_by_its_name() {
+    fn invalid_member_is_refused_by_name() {
         let long = format!(r#"{{"id":"{}"}}"#, "x".repeat(256));
-        let many = format!(r#"{{"id":{:?}}}"#, vec![1; 257]);
+        let many = format!(r#"{{"id":{:?}}}"#, vec![1; 10_001]);
         for json in [
             "{}",
             r#"{"id":null}"#,
@@ -177,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_template_that_is_none_is_refused() {
+    fn invalid_template_is_refused() {
         for text in ["", "{", "}", "a{b", "a}b", "{}", "{{a}}", "a}{b}"] {
             assert!(Template::parse(text).is_err(), "{text}");
         }
@@ -185,14 +187,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_template_reads_as_it_is_written(text in "[a-z:{}]{0,12}") {
+        fn template_display_round_trips(text in "[a-z:{}]{0,12}") {
             if let Ok(template) = Template::parse(&text) {
                 prop_assert_eq!(template.to_string(), text);
             }
         }
 
         #[test]
-        fn a_filled_template_holds_each_value_between_its_texts(
+        fn filled_template_contains_each_value(
             before in "[a-z:]{0,5}", after in "[a-z:]{0,5}", values in prop::collection::vec("[^\u{0}]{0,9}", 0..9),
         ) {
             let template = Template::parse(&format!("{before}{{m}}{after}")).unwrap();

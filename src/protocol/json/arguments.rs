@@ -19,7 +19,7 @@ pub(in crate::protocol) struct Arguments<'a> {
     inner: HashMap<Cow<'a, str>, &'a RawValue>,
     /// Renamed members: the client's name and the built-in one.
     renamed: &'a [(String, String)],
-    /// The template of the channels, where the message does not name them.
+    /// The template of the channel names, if the message does not name channels.
     template: Option<&'a Template>,
 }
 
@@ -27,7 +27,8 @@ impl<'a> Arguments<'a> {
     /// Parses a message.
     ///
     /// # Errors
-    /// `invalid_argument` where it is not a JSON object, or a member stands twice.
+    ///
+    /// `invalid_argument` if it is not a JSON object, or a member is duplicate.
     pub(in crate::protocol) fn parse(text: &'a str) -> Result<Self> {
         let text = strict_json::without_bom(text.as_bytes());
         if !text.trim_ascii_start().starts_with(b"{") {
@@ -56,7 +57,7 @@ impl<'a> Arguments<'a> {
         Ok(self)
     }
 
-    /// Reads members under other names, and makes channels from a template.
+    /// Reads members under other names, and builds channel names from a template.
     #[must_use]
     pub(in crate::protocol) fn translated(
         mut self,
@@ -103,11 +104,12 @@ impl<'a> Arguments<'a> {
             .map(|(theirs, _)| theirs.as_str())
     }
 
-    /// Refuses members that the command does not have, because they would be ignored silently. Without
-    /// `all`, only members that name receivers are refused.
+    /// Refuses members that the command does not have, because they would be ignored silently.
+    /// Without `all`, only members that name receivers are refused.
     ///
     /// # Errors
-    /// `invalid_argument` naming the member.
+    ///
+    /// `invalid_argument` with the member.
     pub(in crate::protocol) fn only(&self, kind: Kind, all: bool) -> Result<()> {
         // Clients send a timestamp with any message; in a `publish` it would be the event's time.
         let is_envelope = |name: &str| {
@@ -141,7 +143,7 @@ impl<'a> Arguments<'a> {
     /// A member of the client's message under its own name.
     pub(in crate::protocol) fn member(&self, name: &str) -> Option<&'a RawValue> {
         let found = match self.outer.get(name) {
-            // A `data` object that carries the arguments is no argument itself.
+            // A `data` object that contains the arguments is not an argument itself.
             Some(_) if name == "data" && !self.inner.is_empty() => self.inner.get(name),
             Some(value) => Some(value),
             None => self.inner.get(name),
@@ -149,7 +151,7 @@ impl<'a> Arguments<'a> {
         found.copied()
     }
 
-    /// An argument; one that is `null` counts as absent.
+    /// An argument; `null` counts as absent.
     #[must_use]
     pub(in crate::protocol) fn given(&self, name: &str) -> Option<&'a RawValue> {
         self.raw(name).filter(|value| value.get() != "null")
@@ -168,20 +170,22 @@ impl<'a> Arguments<'a> {
             .map_err(|_| self.wrong(name, expected))
     }
 
-    /// A text.
+    /// A string.
     ///
     /// # Errors
-    /// `invalid_argument` naming the field where it is something else.
+    ///
+    /// `invalid_argument` with the field if it has another type.
     pub(in crate::protocol) fn text(&self, name: &'static str) -> Result<Option<Cow<'a, str>>> {
         Ok(self
             .take::<Text<'a>>(name, "expected a string")?
             .map(|text| text.0))
     }
 
-    /// A text that must be there.
+    /// A required string.
     ///
     /// # Errors
-    /// As [`Arguments::text`], and where it is missing.
+    ///
+    /// As [`Arguments::text`], and if it is missing.
     pub(in crate::protocol) fn required_text(&self, name: &'static str) -> Result<Cow<'a, str>> {
         self.text(name)?
             .ok_or_else(|| self.wrong(name, "expected a string, and it is missing"))
@@ -190,7 +194,8 @@ impl<'a> Arguments<'a> {
     /// The channels of the message: listed, or from the template.
     ///
     /// # Errors
-    /// `invalid_argument` naming the field.
+    ///
+    /// `invalid_argument` with the field.
     pub(in crate::protocol) fn channels(&self) -> Result<Vec<String>> {
         let Some(template) = self.template else {
             return self.texts("channels");
@@ -206,7 +211,8 @@ impl<'a> Arguments<'a> {
     /// The channel of the message.
     ///
     /// # Errors
-    /// `invalid_argument` naming the field.
+    ///
+    /// `invalid_argument` with the field.
     pub(in crate::protocol) fn channel(&self) -> Result<String> {
         let Some(template) = self.template else {
             return Ok(self.required_text("channel")?.into_owned());
@@ -219,10 +225,11 @@ impl<'a> Arguments<'a> {
         Err(Error::field(member, "expected one value, not a list"))
     }
 
-    /// A list of texts; empty where it is missing.
+    /// A list of strings; empty if it is missing.
     ///
     /// # Errors
-    /// `invalid_argument` naming the field where it is something else.
+    ///
+    /// `invalid_argument` with the field if it has another type.
     pub(in crate::protocol) fn texts(&self, name: &'static str) -> Result<Vec<String>> {
         Ok(self
             .take(name, "expected a list of strings")?
@@ -232,25 +239,28 @@ impl<'a> Arguments<'a> {
     /// A whole number.
     ///
     /// # Errors
-    /// `invalid_argument` naming the field where it is something else.
+    ///
+    /// `invalid_argument` with the field if it has another type.
     pub(in crate::protocol) fn number(&self, name: &'static str) -> Result<Option<u32>> {
         self.take(name, "expected a whole number from 0 to 4294967295")
     }
 
-    /// True or false; false where it is missing.
+    /// A boolean; false if it is missing.
     ///
     /// # Errors
-    /// `invalid_argument` naming the field where it is something else.
+    ///
+    /// `invalid_argument` with the field if it has another type.
     pub(in crate::protocol) fn flag(&self, name: &'static str) -> Result<bool> {
         Ok(self
             .take(name, "expected true or false")?
             .unwrap_or_default())
     }
 
-    /// Pairs of texts; none where it is missing.
+    /// Pairs of strings; none if it is missing.
     ///
     /// # Errors
-    /// `invalid_argument` naming the field where it is something else.
+    ///
+    /// `invalid_argument` with the field if it has another type.
     pub(in crate::protocol) fn pairs(&self, name: &'static str) -> Result<HashMap<String, String>> {
         let expected = "expected an object of strings, each name once";
         let Some(raw) = self.given(name) else {
@@ -262,7 +272,8 @@ impl<'a> Arguments<'a> {
     /// A position `{epoch, offset}`.
     ///
     /// # Errors
-    /// `invalid_argument` naming the field where it is something else.
+    ///
+    /// `invalid_argument` with the field if it has another type.
     pub(in crate::protocol) fn position(&self, name: &'static str) -> Result<Option<Position>> {
         let place: Option<Place> = self.take(name, "expected {epoch, offset}")?;
         place.map(Place::position).transpose()
@@ -271,7 +282,8 @@ impl<'a> Arguments<'a> {
     /// Positions by channel.
     ///
     /// # Errors
-    /// `invalid_argument` naming the field where it is something else.
+    ///
+    /// `invalid_argument` with the field if it has another type.
     pub(in crate::protocol) fn positions(
         &self,
         name: &'static str,
@@ -316,9 +328,10 @@ impl Place {
 /// The longest `id` of a message, in bytes: a string's text, or a number's digits.
 const MAX_ID: usize = 255;
 
-/// The `id` of a message, to be echoed: a string or a number, which keeps its text.
+/// The `id` of a message, to be echoed: a string or a number, which keeps its digits.
 ///
 /// # Errors
+///
 /// `invalid_argument` for the field `id`.
 pub(in crate::protocol) fn request_id(arguments: &Arguments<'_>) -> Result<Option<GivenId>> {
     let Some(raw) = arguments
@@ -382,7 +395,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn arguments_may_stand_at_the_top_or_under_data() {
+    fn arguments_are_at_top_level_or_under_data() {
         let top = Arguments::parse(r#"{"type":"subscribe","channels":["a"]}"#)
             .unwrap()
             .with_data()
@@ -415,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn message_that_is_no_object_is_refused() {
+    fn non_object_message_is_refused() {
         for text in ["", "[]", "1", "\"x\"", "nul", "{", "{\"a\":}"] {
             assert!(Arguments::parse(text).is_err(), "{text}");
         }
@@ -467,7 +480,7 @@ mod tests {
     }
 
     #[test]
-    fn an_offset_may_be_a_number_or_its_digits() {
+    fn offset_is_number_or_string() {
         let since = |offset: &str| {
             let text = format!(r#"{{"since":{{"epoch":"00000000000000aa","offset":{offset}}}}}"#);
             let read = Arguments::parse(&text).unwrap().position("since");

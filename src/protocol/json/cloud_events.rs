@@ -9,7 +9,7 @@ use crate::event::Event;
 /// (`CloudEvents` 1.0 §3.1).
 const NO_SOURCE: &str = "tidings";
 
-/// Attributes that the server sets: no header may take their names.
+/// Attributes that the server sets: a header can't have their names.
 const RESERVED: [&str; 6] = [
     "channel",
     "data",
@@ -19,8 +19,8 @@ const RESERVED: [&str; 6] = [
     "tracestate",
 ];
 
-/// An event in the JSON event format; `data` stands as it was published. The channel and the
-/// offset are extension attributes.
+/// An event in the JSON event format; `data` is copied byte for byte. The channel and the offset
+/// are extension attributes.
 #[must_use]
 pub(super) fn cloud_event(event: &Event) -> Bytes {
     let mut attributes = Map::new();
@@ -40,7 +40,7 @@ pub(super) fn cloud_event(event: &Event) -> Bytes {
         add("channel", channel.as_str().into());
     }
     if let Some(position) = event.position {
-        // Integer attributes have 32 bits (§4.1), offsets 64: a string holds them all.
+        // Integer attributes have 32 bits (§4.1), offsets 64: a string can represent them all.
         add("offset", position.offset.to_string().into());
         add("epoch", position.epoch.to_string().into());
     }

@@ -20,7 +20,7 @@ struct Body<'a> {
 }
 
 impl JsonCodec {
-    /// Encodes a message as the payloads that the dialect makes of it.
+    /// Encodes a message as the dialect's payloads.
     pub(super) fn encode_message(
         &self,
         reply_to: &ReplyTo,
@@ -88,9 +88,9 @@ impl JsonCodec {
         }
     }
 
-    /// The acknowledgement of a request that the transport has numbered. An error is its member `error`.
-    /// Where all of several channels were refused, `error` is the first refusal, and `errors` lists all as
-    /// in `subscribed`.
+    /// The acknowledgement of a request that the transport has numbered. An error is its member
+    /// `error`. If all of several channels were refused, `error` is the first refusal, and `errors`
+    /// lists all as in `subscribed`.
     fn acknowledge(
         &self,
         token: u64,
@@ -98,7 +98,7 @@ impl JsonCodec {
         message: &ServerMessage<'_>,
         out: &mut dyn FnMut(Encoded<'_>),
     ) {
-        let name = message.name();
+        let mut name = message.name();
         let mut answer = body(reply_to, message);
         match (message, self.definition.control.refusals) {
             (ServerMessage::Error(_), _) => {
@@ -113,6 +113,8 @@ impl JsonCodec {
                 Refusals::Error,
             ) => {
                 let error = Value::Object(refusal(channel, error).members);
+                // Nothing is subscribed, so the acknowledgement must not say so.
+                name = "error";
                 answer.members.remove("channels");
                 answer.members.insert("error".into(), error);
             }

@@ -19,7 +19,7 @@ pub(super) struct Envelope {
     members: Vec<Member>,
     /// The prefix of the data: a comma, the member's name and a colon.
     data: Vec<u8>,
-    /// Whether the data's own members stand beside the others.
+    /// Whether the data's own members are at the top level.
     flat: bool,
 }
 
@@ -54,12 +54,12 @@ impl Envelope {
         json::close(out, start);
     }
 
-    /// No name may stand in an object twice: the data's own members win, but for `type`, by which
-    /// clients tell messages apart.
+    /// An object must not have duplicate names: the data's own members take precedence, except for
+    /// `type`, by which clients distinguish messages.
     fn write_flat(&self, out: &mut BytesMut, event: &Event, object: &Object<'_>) {
         for member in &self.members {
             let taken = object.has(member.name())
-                // The two belong together.
+                // `tracestate` is only valid together with its `traceparent`.
                 || (*member == Member::Traceparent && object.has("tracestate"));
             if !taken || *member == Member::Type {
                 json::put_member(out, event, *member);
@@ -76,7 +76,7 @@ impl Envelope {
     }
 }
 
-/// Data that is an object, parsed into its members.
+/// Data that is an object, split into its members.
 struct Object<'a> {
     members: Vec<(Cow<'a, str>, &'a RawValue)>,
     /// The text between its braces.
@@ -84,7 +84,7 @@ struct Object<'a> {
 }
 
 impl<'a> Object<'a> {
-    /// The data of an event; `None` where it is no object.
+    /// The data of an event; `None` if it is not an object.
     fn of(event: &'a Event) -> Option<Self> {
         let data = event.payload.data();
         if !event.payload.is_json() || data.trim_ascii().first() != Some(&b'{') {
@@ -101,7 +101,7 @@ impl<'a> Object<'a> {
         self.members.iter().any(|(member, _)| member == name)
     }
 
-    /// Appends all members, byte for byte as they stand in the data.
+    /// Appends all members, byte for byte as in the data.
     fn splice(&self, out: &mut BytesMut) {
         if !self.members.is_empty() {
             out.put_u8(b',');
@@ -109,7 +109,7 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// Appends the members that are wanted, their values byte for byte.
+    /// Appends the selected members, their values byte for byte.
     fn put_members(&self, out: &mut BytesMut, wanted: impl Fn(&str) -> bool) {
         for (name, value) in self.members.iter().filter(|(name, _)| wanted(name)) {
             out.put_u8(b',');

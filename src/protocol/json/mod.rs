@@ -27,7 +27,8 @@ use crate::event::{Event, json, strict_json};
 pub struct JsonCodec {
     definition: Arc<Definition>,
     events: Form,
-    /// Whether unknown members are refused. Clients of a custom dialect predate it and may send others.
+    /// Whether unknown members are refused. Clients of a custom dialect were written for another
+    /// system and may send others.
     strict: bool,
 }
 
@@ -110,7 +111,7 @@ impl JsonCodec {
         if let Some(custom) = custom {
             arguments = arguments.translated(&custom.members, custom.channels.as_ref());
         }
-        // If the message names a channel beside `data`, `data` is the payload of a publish.
+        // If the message has a channel next to `data`, `data` is the payload of a publish.
         if kind != Some(Kind::Publish) || !arguments.names_channel() {
             arguments = arguments.with_data()?;
         }
@@ -152,7 +153,7 @@ struct Opened<'a> {
 }
 
 impl Opened<'_> {
-    /// Sets what the reply refers to.
+    /// Sets the context of the reply.
     fn reply_to(&self, reply_to: &mut ReplyTo) {
         if let (RequestId::None, Ok(Some(id))) = (&reply_to.id, request_id(&self.arguments)) {
             reply_to.id = RequestId::Given(id);
@@ -172,7 +173,8 @@ impl Opened<'_> {
     /// Refuses echoed members that the client could not parse.
     ///
     /// # Errors
-    /// `invalid_argument` naming the member.
+    ///
+    /// `invalid_argument` with the member.
     fn check_echo(&self) -> Result<()> {
         match self.echoed().find(|(_, value)| !is_readable(value)) {
             None => Ok(()),
@@ -246,7 +248,7 @@ impl Encoder for JsonCodec {
         let plain = matches!(self.events, Form::Plain);
         if plain {
             json::write(out, event);
-            // In place of the closing brace.
+            // Replaces the closing brace.
             out.truncate(out.len().saturating_sub(1));
             out.put_slice(b",\"confirm\":true}");
         }

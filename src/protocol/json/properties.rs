@@ -1,4 +1,4 @@
-//! What holds for events of any data in any envelope.
+//! Properties that hold for events of any data in any envelope.
 
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::tests::{event, with_events, written};
 use crate::event::json::Member;
 
-/// The names of an object's members, as they stand.
+/// The names of an object's members, in order.
 fn names(text: &str) -> Vec<String> {
     struct Names;
     impl<'de> serde::de::Visitor<'de> for Names {
@@ -56,7 +56,7 @@ fn any_member() -> impl Strategy<Value = (String, Value)> {
 
 proptest! {
     #[test]
-    fn a_flat_event_is_one_object_that_has_every_member_of_its_data_once(
+    fn flat_event_has_each_data_member_once(
         data in prop::collection::vec(any_member(), 0..5).prop_map(Map::from_iter),
         picked in prop::sample::subsequence(Member::ALL.to_vec(), 0..=7),
         pretty in any::<bool>(),
@@ -81,7 +81,7 @@ proptest! {
     }
 
     #[test]
-    fn data_under_any_name_is_one_object_that_has_it_byte_for_byte(
+    fn data_is_copied_byte_for_byte_under_any_name(
         name in "[a-z\"\\\\é\u{1} ]{1,6}",
         data in ".{0,8}",
         picked in prop::sample::subsequence(Member::ALL.to_vec(), 0..=7),

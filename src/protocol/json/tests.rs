@@ -1,11 +1,10 @@
-use std::time::Instant;
-
 use serde_json::{Value, json};
 
 use super::*;
 use crate::event::json::Member;
 use crate::event::{
-    ChannelName, Draft, Epoch, EventType, Headers, Payload, Position, Timestamp, TraceContext,
+    AcceptedAt, ChannelName, Draft, Epoch, EventType, Headers, Payload, Position, Timestamp,
+    TraceContext,
 };
 use crate::hub::{Joined, Notice, Refused};
 use crate::protocol::custom::Template;
@@ -27,7 +26,7 @@ fn event_of(data: &str, content_type: &str) -> Event {
         source: None,
         time: Timestamp::from_micros(0),
         trace: TraceContext::parse(trace, "a=b"),
-        accepted: Instant::now(),
+        accepted: AcceptedAt::now(),
     };
     let epoch: Epoch = "d1fcce7d744e59b9".parse().unwrap();
     Event::new(draft, Some(Position { epoch, offset: 7 }))
@@ -254,7 +253,7 @@ fn refusals_can_be_separate_errors() {
     let first = json!({"channel": "b:1", "code": "permission_denied",
         "message": refused[0].error.message()});
     let second = json!({"channel": "c:1", "code": "invalid_argument", "message": "no"});
-    let expected = json!({"type": "subscribed", "error": first, "errors": [first, second]});
+    let expected = json!({"type": "error", "error": first, "errors": [first, second]});
     assert_eq!(*answer, expected);
 }
 
@@ -360,7 +359,7 @@ fn custom_command_fills_its_channel_template() {
         Some("only"),
         "the name that the client knows"
     );
-    // Ours are there too.
+    // The built-in members are there too.
     let ours = codec
         .decode(&Incoming::Text(r#"{"type":"subscribe","channels":["a"]}"#))
         .1;

@@ -1,4 +1,4 @@
-//! `ServerMessage` in protobuf.
+//! Encodes `ServerMessage` in protobuf.
 
 use std::sync::Arc;
 

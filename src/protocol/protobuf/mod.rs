@@ -28,7 +28,7 @@ const CONFIRM: u32 = 19;
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ProtobufCodec;
 
-/// The beginning of a `ClientMessage`: what a reply needs, without a copy of the rest.
+/// The beginning of a `ClientMessage`: the fields that a reply needs, without a copy of the rest.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Head {
     #[prost(string, tag = "1")]
@@ -71,7 +71,7 @@ fn as_u64(len: usize) -> u64 {
 
 impl Decoder for ProtobufCodec {
     fn decode(&self, incoming: &Incoming<'_>) -> (ReplyTo, Result<ClientCommand, DecodeError>) {
-        // The one copy: what the message holds then shares it.
+        // The only copy: the decoded message shares it.
         let message = bytes(incoming).and_then(|bytes| {
             ClientMessage::decode(Bytes::copy_from_slice(bytes))
                 .map_err(|_| Error::invalid("expected a protobuf ClientMessage"))

@@ -14,7 +14,7 @@ use crate::proto::{
 };
 use crate::session::MAX_ANSWER_BYTES;
 
-/// Shows the known event types.
+/// Lists the declared event types.
 pub(super) struct EventTypes {
     context: RpcContext,
 }
@@ -103,7 +103,7 @@ fn get(call: &Call<GetEventTypeRequest>) -> Result<GetEventTypeResponse> {
     })
 }
 
-/// Judges a payload as a publish to a strict catalog would.
+/// Validates a payload as a publish with a strict catalog would.
 fn validate(call: &Call<ValidateEventRequest>) -> Result<ValidateEventResponse> {
     call.session.check_service()?;
     let services = call.session.services();
@@ -129,7 +129,7 @@ fn validate(call: &Call<ValidateEventRequest>) -> Result<ValidateEventResponse> 
 }
 
 /// An event type without its schema and example, which can be large: a page of them would not fit
-/// a message.
+/// into a message.
 fn event_type(known: &KnownType) -> EventType {
     EventType {
         name: known.name.to_string(),

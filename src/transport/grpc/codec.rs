@@ -1,4 +1,4 @@
-//! How messages become bytes: protobuf, with buffers that suit many quiet streams.
+//! Encodes and decodes messages: protobuf, with buffers that suit many quiet streams.
 
 use std::marker::PhantomData;
 
@@ -9,17 +9,17 @@ use tonic::Status;
 use tonic::codec::{BufferSettings, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic_prost::ProstDecoder;
 
-/// What a call's buffers start with, in bytes. A follower that waits for a rare event should not
-/// own more; a larger message grows it.
+/// The initial size of a call's buffers, in bytes. A subscriber that waits for a rare event should
+/// not own more; a larger message grows the buffer.
 const BUFFER: usize = 1024;
-/// From how many bytes on messages that are ready together are handed to HTTP/2.
+/// Messages that are ready together are passed to HTTP/2 from this many bytes on.
 const HAND_OVER: usize = 32 * 1024;
 
-/// The most fields of a message, those within its parts not counted. An empty part takes two bytes
-/// of the message and some hundred once it is decoded.
+/// The most fields of a message, without those in nested messages. An empty nested message takes
+/// two bytes of the message and some hundred once it is decoded.
 const FIELDS: usize = 65_536;
 
-/// Whether a message has no more than [`FIELDS`]. What can't be read is left to the decoder.
+/// Whether a message has at most [`FIELDS`] fields. Malformed messages are left to the decoder.
 fn has_few_fields(mut message: &[u8]) -> bool {
     for _ in 0..FIELDS {
         if message.is_empty() || skip(&mut message).is_none() {
@@ -29,7 +29,7 @@ fn has_few_fields(mut message: &[u8]) -> bool {
     message.is_empty()
 }
 
-/// Passes over one field, its key included.
+/// Skips one field, including its key.
 fn skip(message: &mut &[u8]) -> Option<()> {
     let key = decode_varint(message).ok()?;
     let length = match key & 7 {
@@ -79,7 +79,7 @@ where
     }
 }
 
-/// Reserves memory for a whole message before it writes it.
+/// Reserves memory for the whole message before it encodes it.
 #[derive(Debug, Clone, Copy)]
 pub struct SizedEncoder<T>(PhantomData<T>);
 
@@ -98,7 +98,7 @@ impl<T: Message> Encoder for SizedEncoder<T> {
     }
 }
 
-/// Says of bytes that are not the message that it is the caller's doing.
+/// Reports bytes that can't be decoded as an error of the caller.
 #[derive(Debug, Clone)]
 pub struct CarefulDecoder<U>(ProstDecoder<U>);
 
@@ -128,7 +128,7 @@ mod tests {
     use crate::proto::{PublishBatchRequest, PublishRequest};
 
     #[test]
-    fn a_message_has_no_more_than_so_many_fields() {
+    fn message_with_too_many_fields_is_refused() {
         let batch = |count: usize| {
             let requests = vec![PublishRequest::default(); count];
             PublishBatchRequest { requests }.encode_to_vec()

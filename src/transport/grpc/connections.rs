@@ -27,7 +27,7 @@ use crate::proto::{
 use crate::session::Session;
 use crate::telemetry::{Span, Transport};
 
-/// Shows and ends connections.
+/// Lists and closes connections.
 pub(super) struct Connections {
     context: RpcContext,
 }
@@ -139,7 +139,7 @@ impl ConnectionService for Connections {
         request: Request<GetPresenceRequest>,
     ) -> Result<Response<GetPresenceResponse>, Status> {
         let presence = |call: Call<GetPresenceRequest>| async move {
-            // Whoever may read what is said in a channel may know who listens, as over HTTP.
+            // A caller that may read a channel's events may know its subscribers, as over HTTP.
             call.session.check_service()?;
             let channel = ChannelName::new(&call.message.channel)?;
             let present = call.session.presence(&channel).await?;
@@ -198,7 +198,8 @@ async fn disconnect(call: Call<DisconnectRequest>) -> Result<DisconnectResponse>
     Ok(DisconnectResponse { disconnected })
 }
 
-/// Ids mean nothing to clients, so one that the server never gave is like one that has gone.
+/// Ids are opaque to clients, so an id that the server never assigned is treated like one that no
+/// longer exists.
 fn connection_id(text: &str) -> Result<ConnectionId> {
     if text.is_empty() {
         return Err(Error::field(
@@ -237,7 +238,7 @@ fn interval(asked: Option<prost_types::Duration>) -> Result<Duration> {
     }
 }
 
-/// The counters, again and again.
+/// Streams the counters at an interval.
 pub(super) struct WatchStats {
     admin: Admin,
     session: Session,

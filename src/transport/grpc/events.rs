@@ -8,7 +8,7 @@ use super::messages;
 use super::publish::{self, Publishing};
 use super::rpc_context::{Call, Procedure, RpcContext};
 use super::service::event_service_server::EventService;
-use super::subscribe::{self, Follower, Following};
+use super::subscribe::{self, SubscribeEvents, SubscribeProtocol};
 use crate::admin::page_size_of;
 use crate::error::{Error, Result};
 use crate::event::{ChannelName, Position};
@@ -22,14 +22,14 @@ use crate::session::{HistoryPage, HistoryQuery, MAX_ANSWER_BYTES};
 /// Publishes and reads events.
 pub(super) struct Events {
     context: RpcContext,
-    follower: Arc<dyn Protocol>,
+    protocol: Arc<dyn Protocol>,
 }
 
 impl Events {
     pub(super) fn new(context: RpcContext) -> Self {
         Events {
             context,
-            follower: Arc::new(Follower),
+            protocol: Arc::new(SubscribeProtocol),
         }
     }
 }
@@ -41,7 +41,7 @@ const fn procedure(method: &'static str) -> Procedure {
 #[tonic::async_trait]
 impl EventService for Events {
     type PublishStreamStream = Publishing;
-    type SubscribeStream = Following;
+    type SubscribeStream = SubscribeEvents;
 
     async fn publish(
         &self,
@@ -76,10 +76,10 @@ impl EventService for Events {
     async fn subscribe(
         &self,
         request: Request<SubscribeRequest>,
-    ) -> Result<Response<Following>, Status> {
-        let follow = |call| subscribe::follow(call, Arc::clone(&self.follower));
+    ) -> Result<Response<SubscribeEvents>, Status> {
+        let open = |call| subscribe::open(call, Arc::clone(&self.protocol));
         self.context
-            .answer(procedure("Subscribe"), request, follow)
+            .answer(procedure("Subscribe"), request, open)
             .await
     }
 
@@ -133,7 +133,7 @@ fn page_token(token: &str) -> Result<Position> {
     token.parse().map_err(wrong)
 }
 
-/// Shortens a page to what fits into one message.
+/// Truncates a page to one message.
 fn cut(page: &mut HistoryPage) {
     let mut bytes = 0_usize;
     let fits = page.events.iter().take_while(|event| {

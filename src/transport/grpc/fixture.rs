@@ -1,4 +1,4 @@
-//! A server of the gRPC services in the test's own process, with a memory broker behind it.
+//! A server of the gRPC services in the test's own process, with a memory broker.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ use crate::proto::{PublishRequest, SubscribeRequest, SubscribeResponse, Subscrib
 use crate::session::{BodyLimits, RequestLimits, ServiceParts, Services, revalidator};
 use crate::telemetry::{Metrics, Tracing};
 
-/// How long a test waits for what must come.
+/// How long a test waits for an expected message.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The running services; they stop when it is dropped.
@@ -50,7 +50,7 @@ impl Drop for Fixture {
 }
 
 impl Fixture {
-    /// Services that ask for no token.
+    /// Services that require no token.
     pub(super) async fn trusting() -> Self {
         Self::start(GrpcAuth::Trusted, Settings::default()).await
     }
@@ -78,7 +78,7 @@ impl Fixture {
         }
     }
 
-    /// A connection of its own.
+    /// A separate connection.
     pub(super) async fn connect(&self) -> Channel {
         let endpoint = Endpoint::from_shared(format!("http://{}", self.address)).unwrap();
         endpoint.connect().await.unwrap()
@@ -107,13 +107,22 @@ impl Fixture {
         request
     }
 
-    /// Follows a channel, up to its first message.
-    pub(super) async fn follow(&self, channel: &str) -> (Streaming<SubscribeResponse>, Subscribed) {
-        let response = self.events().await.subscribe(following(channel)).await;
+    /// Subscribes to a channel, and reads its first message.
+    pub(super) async fn subscribe(
+        &self,
+        channel: &str,
+    ) -> (Streaming<SubscribeResponse>, Subscribed) {
+        let response = self
+            .events()
+            .await
+            .subscribe(subscribe_request(channel))
+            .await;
         let mut stream = response.unwrap().into_inner();
         match next(&mut stream).await {
             Step::Subscribed(subscribed) => (stream, subscribed),
-            other @ (Step::Event(_) | Step::Gap(_)) => panic!("expected subscribed, not {other:?}"),
+            other @ (Step::Event(_) | Step::Gap(_) | Step::Heartbeat(_)) => {
+                panic!("expected subscribed, not {other:?}")
+            }
         }
     }
 }
@@ -178,8 +187,8 @@ fn services(settings: Settings, verifying: &VerifierSettings) -> Arc<Services> {
     })
 }
 
-/// A request to follow one channel.
-pub(super) fn following(channel: &str) -> SubscribeRequest {
+/// A request to subscribe to one channel.
+pub(super) fn subscribe_request(channel: &str) -> SubscribeRequest {
     let channel = channel.to_owned();
     SubscribeRequest {
         subscriptions: vec![Subscription {
@@ -190,7 +199,7 @@ pub(super) fn following(channel: &str) -> SubscribeRequest {
     }
 }
 
-/// An event with a number for its payload.
+/// An event with a number as its payload.
 pub(super) fn numbered(channel: &str, number: usize) -> PublishRequest {
     PublishRequest {
         channels: vec![channel.to_owned()],
@@ -200,22 +209,24 @@ pub(super) fn numbered(channel: &str, number: usize) -> PublishRequest {
     }
 }
 
-/// The next message of a stream, which must come.
+/// The next message of a stream, which must arrive in time.
 pub(super) async fn soon<T>(stream: &mut Streaming<T>) -> Result<Option<T>, tonic::Status> {
     let message = tokio::time::timeout(PATIENCE, stream.message()).await;
     message.expect("nothing came")
 }
 
-/// The next step of a followed stream.
+/// The next step of a subscription's stream.
 pub(super) async fn next(stream: &mut Streaming<SubscribeResponse>) -> Step {
     let response = soon(stream).await.unwrap();
     response.expect("the stream goes on").message.unwrap()
 }
 
-/// The next event of a followed stream.
+/// The next event of a subscription's stream.
 pub(super) async fn next_event(stream: &mut Streaming<SubscribeResponse>) -> crate::proto::Event {
     match next(stream).await {
         Step::Event(event) => event,
-        other @ (Step::Subscribed(_) | Step::Gap(_)) => panic!("expected an event, not {other:?}"),
+        other @ (Step::Subscribed(_) | Step::Gap(_) | Step::Heartbeat(_)) => {
+            panic!("expected an event, not {other:?}")
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! What is asked of a call before its body is read: who calls, and how much may come.
+//! Checks a call before its body is read: the caller's identity, and the size limits.
 
 use std::sync::{Arc, Mutex};
 
@@ -15,12 +15,12 @@ use super::rpc_context::{Procedure, RpcContext, address_in};
 use super::{BATCH, ENVELOPE, PeerConnection};
 use crate::session::{BodySender, ConnectionBodies};
 
-/// How a call's messages are compressed.
+/// The compression of a call's messages.
 const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
-/// How they may be.
+/// The supported compressions.
 const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 const ENCODINGS: HeaderValue = HeaderValue::from_static("identity,gzip");
-/// The longest message of a call that needs no token, in bytes: these ask for a name.
+/// The longest message of a call that needs no token, in bytes: such messages only contain a name.
 const OPEN: usize = 4 * 1024;
 
 const EVENTS: &str = "tidings.v1.EventService";
@@ -47,11 +47,11 @@ const CLOSED: [Procedure; 16] = [
     Procedure(STORE, "Backup"),
 ];
 
-/// Looks at the head of each call.
+/// Checks the head of each call.
 #[derive(Clone)]
 pub(super) struct Gate {
     context: RpcContext,
-    /// The longest message that holds one event, in bytes.
+    /// The longest message with one event, in bytes.
     one: usize,
 }
 
@@ -71,8 +71,8 @@ impl Gate {
     }
 }
 
-/// Lets a call in whose caller is known, with a body that is held to its limits. Whoever calls a
-/// procedure that is none is told so, and the body is not read.
+/// Admits a call whose caller is known, with limits on its body. A call of an unknown procedure
+/// gets that status, and its body is not read.
 pub(super) async fn pass(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
     let path = request.uri().path();
     let (service, method) = path
@@ -110,7 +110,7 @@ pub(super) async fn pass(State(gate): State<Gate>, mut request: Request, next: N
         .get(GRPC_ENCODING)
         .is_some_and(|encoding| encoding == "gzip");
     if gzip {
-        // It is inflated on the way.
+        // It is inflated while it is read.
         request.headers_mut().remove(GRPC_ENCODING);
     }
     let shape = Shape {
@@ -137,7 +137,7 @@ fn method_of(request: &Request) -> &str {
     request.uri().path().rsplit('/').next().unwrap_or_default()
 }
 
-/// The answer to a call that was not let in. What is on its way of its body is not read.
+/// The response to a rejected call. The rest of its body is not read.
 fn answer(refused: &Status) -> Response {
     let mut response: Response = refused.clone().into_http();
     response
@@ -155,7 +155,7 @@ mod tests {
     use crate::proto;
 
     #[test]
-    fn every_procedure_of_ours_needs_a_token() {
+    fn every_procedure_needs_a_token() {
         let files = FileDescriptorSet::decode(proto::FILE_DESCRIPTOR_SET).unwrap();
         let mut declared = Vec::new();
         for file in files.file.iter().filter(|f| f.package() == "tidings.v1") {

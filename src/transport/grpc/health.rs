@@ -1,4 +1,4 @@
-//! Whether the services serve, as load balancers ask (`grpc.health.v1`).
+//! The health of the services, for load balancers (`grpc.health.v1`).
 
 use std::pin::Pin;
 
@@ -6,7 +6,7 @@ use tokio_stream::{Stream, StreamExt};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status};
 use tonic_health::ServingStatus;
-use tonic_health::pb::health_check_response::ServingStatus as Told;
+use tonic_health::pb::health_check_response::ServingStatus as WatchStatus;
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 use tonic_health::server::{HealthReporter, HealthService};
@@ -14,7 +14,7 @@ use tonic_health::server::{HealthReporter, HealthService};
 /// The service that publishes.
 const EVENTS: &str = "tidings.v1.EventService";
 
-/// The names under which health is asked for; the empty one is the whole server.
+/// The names of the services; the empty one is the whole server.
 const NAMES: [&str; 5] = [
     "",
     EVENTS,
@@ -23,17 +23,17 @@ const NAMES: [&str; 5] = [
     "tidings.v1.CatalogService",
 ];
 
-/// Says whether the services serve, and ends what would never end by itself.
+/// Sets the health of the services, and ends streams that would never end by themselves.
 #[derive(Clone)]
 pub struct HealthHandle {
     reporter: HealthReporter,
-    /// Balancers have been told to send nobody here any more: that is the last word.
+    /// The server reports that it is not ready: this is final.
     retiring: CancellationToken,
     stopping: CancellationToken,
 }
 
 impl HealthHandle {
-    /// Not serving yet, with the service that answers.
+    /// Not serving yet, with the service that reports it.
     pub(super) fn new() -> (Self, HealthServer<Services>) {
         let reporter = HealthReporter::new();
         let known = HealthService::from_health_reporter(reporter.clone());
@@ -48,16 +48,17 @@ impl HealthHandle {
         )
     }
 
-    /// Says whether the server and each of its services serve.
+    /// Sets whether the server and each of its services serve.
     pub async fn set_serving(&self, serving: bool) {
         for name in NAMES {
             self.set(name, serving).await;
         }
     }
 
-    /// Says whether events can be published and kept: the rest of the server serves all the same.
+    /// Sets whether events can be published and stored: the rest of the server serves in either
+    /// case.
     pub async fn set_publishing(&self, publishing: bool) {
-        // A drain that comes between has the last word.
+        // A drain that begins meanwhile takes precedence.
         let serves = || publishing && !self.retiring.is_cancelled();
         self.set(EVENTS, serves()).await;
         if publishing && !serves() {
@@ -74,28 +75,28 @@ impl HealthHandle {
         self.reporter.set_service_status(name, status).await;
     }
 
-    /// Says that nothing serves any more, although everything does: clients are to go elsewhere
-    /// while that is still without haste.
+    /// Reports that nothing serves any more although everything still does, so that clients move to
+    /// other servers without haste.
     pub async fn not_ready(&self) {
         self.retiring.cancel();
         self.set_serving(false).await;
     }
 
-    /// Says that nothing serves any more, and ends the streams of publishers and of watched
-    /// statistics with `unavailable`, once each has answered what it has taken. Followed channels
-    /// end with the bus's own drain.
+    /// Reports that nothing serves any more, and ends the streams of publishers and of watched
+    /// statistics with `unavailable`, once each has answered the requests that it has read.
+    /// Subscriptions end with the hub's own drain.
     pub async fn drain(&self) {
         self.not_ready().await;
         self.stopping.cancel();
     }
 
-    /// Rings when everything must end.
+    /// Cancelled when all streams must end.
     pub(super) fn stopping(&self) -> CancellationToken {
         self.stopping.clone()
     }
 }
 
-/// The services whose health is known, and all others.
+/// The services whose health is known, and unknown ones.
 pub(super) struct Services(HealthService);
 
 type Watched = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;
@@ -111,8 +112,8 @@ impl Health for Services {
         self.0.check(request).await
     }
 
-    /// Whoever watches a service that there is not is told that it is unknown, and goes on watching:
-    /// an end would be taken for a failure, and tried again (`grpc/health/v1/health.proto`).
+    /// A client that watches an unknown service gets `SERVICE_UNKNOWN`, and the stream stays open:
+    /// ending it would count as a failure, and be retried (`grpc/health/v1/health.proto`).
     async fn watch(
         &self,
         request: Request<HealthCheckRequest>,
@@ -121,10 +122,10 @@ impl Health for Services {
             Ok(known) => Ok(known.map(|stream| -> Watched { Box::pin(stream) })),
             Err(status) if status.code() == Code::NotFound => {
                 let unknown = HealthCheckResponse {
-                    status: Told::ServiceUnknown.into(),
+                    status: WatchStatus::ServiceUnknown.into(),
                 };
                 let once = tokio_stream::once(Ok(unknown));
-                // No service comes into being later.
+                // No service is added later.
                 Ok(Response::new(Box::pin(once.chain(tokio_stream::pending()))))
             }
             Err(status) => Err(status),

@@ -1,8 +1,8 @@
-//! The body of a call, held to its limits before it is buffered.
+//! The body of a call, limited before it is buffered.
 //!
-//! tonic reserves memory for a whole message as soon as its length is known. So the length is read here
-//! first, and the bytes are reserved; a message that is compressed is inflated here, because its true
-//! length shows only then.
+//! tonic reserves memory for a whole message as soon as its length is known. So the length is read
+//! here first, and the bytes are reserved; a compressed message is inflated here, because its true
+//! length is only known then.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -23,18 +23,18 @@ use crate::session::Reservation;
 
 /// The length of a message's head: a flag, and four bytes for the message's length.
 pub(super) const HEAD: usize = 5;
-/// How long a message may be on its way.
+/// How long a message may take to arrive.
 const SENDING: Duration = Duration::from_secs(30);
-/// What a stream keeps reserved between its messages, in bytes, so that small ones don't reserve
-/// each for itself.
+/// The bytes that a stream keeps reserved between its messages, so that small ones need no
+/// reservation each.
 const KEPT: usize = 8 * 1024;
 
-/// How a call's messages come.
+/// The form of a call's messages.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shape {
-    /// The length of a message, in bytes, at most.
+    /// The longest message, in bytes.
     pub(super) limit: usize,
-    /// Whether there may be many.
+    /// Whether there may be several.
     pub(super) streaming: bool,
     /// Whether they may be compressed with gzip.
     pub(super) gzip: bool,
@@ -46,31 +46,31 @@ pub(super) struct Inbound {
     shape: Shape,
     state: State,
     reservation: Arc<Mutex<Reservation>>,
-    /// What was looked at and is to be given.
+    /// Checked data, to be passed on.
     ready: VecDeque<Bytes>,
     failed: Option<Error>,
-    /// By when the message that is on its way must be whole.
+    /// The deadline for the message that is arriving.
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
-/// Where in a message the body stands.
+/// The position of the body within a message.
 enum State {
-    /// So many bytes of the head have come.
+    /// This many bytes of the head have arrived.
     Head { bytes: [u8; HEAD], count: usize },
-    /// So many bytes of the message are still to come.
+    /// This many bytes of the message are still to arrive.
     Message { left: usize },
-    /// The same, of a compressed message.
+    /// The same for a compressed message.
     Compressed {
         left: usize,
         inflating: Box<Inflating>,
     },
 }
 
-/// How far a part of the body was looked at.
+/// How far a part of the body was checked.
 #[derive(Default)]
 struct Looked {
     at: usize,
-    /// Up to where it was passed on, or is not to be. What is not compressed is passed on as it came.
+    /// How far it was passed on or discarded. Uncompressed data is passed on unchanged.
     passed: usize,
 }
 
@@ -80,7 +80,7 @@ const BETWEEN: State = State::Head {
     count: 0,
 };
 
-/// What is said of a message over the limit.
+/// The error for a message over the limit.
 pub(super) fn too_long(limit: usize) -> Error {
     let text = format!("expected a message of at most {limit} bytes");
     Error::new(Code::OutOfRange, text)
@@ -103,7 +103,7 @@ impl Inbound {
         matches!(self.state, State::Head { count: 0, .. })
     }
 
-    /// Looks at what has come and makes ready what may be passed on.
+    /// Checks received data and prepares what may be passed on.
     fn take(&mut self, data: &Bytes) {
         let mut looked = Looked::default();
         while looked.at < data.len() {
@@ -120,7 +120,7 @@ impl Inbound {
                 return;
             }
         }
-        // The beginning of a head is kept back where the message may be compressed.
+        // The beginning of a head is withheld if the message may be compressed.
         let kept = match self.state {
             State::Head { count, .. } if self.shape.gzip => count.min(data.len()),
             State::Head { .. } | State::Message { .. } | State::Compressed { .. } => 0,
@@ -129,7 +129,7 @@ impl Inbound {
         self.pass(data.slice(looked.passed..end));
     }
 
-    /// Takes of the head what there is of it, and begins its message when it is whole.
+    /// Consumes the available part of a head, and begins its message when the head is complete.
     fn take_head(&mut self, data: &Bytes, looked: &mut Looked) -> Result<()> {
         let State::Head { bytes, count } = &mut self.state else {
             return Ok(());
@@ -151,14 +151,14 @@ impl Inbound {
             self.pass(data.slice(looked.passed..first.max(looked.passed)));
             looked.passed = looked.at;
         } else if self.shape.gzip && looked.at < HEAD {
-            // Its beginning came before, and was kept back.
+            // Its beginning arrived earlier, and was withheld.
             self.pass(Bytes::copy_from_slice(&[&[flag][..], &length].concat()));
             looked.passed = looked.at;
         }
         ours
     }
 
-    /// Takes of a message what there is of it.
+    /// Consumes the available part of a message.
     fn take_message(&mut self, data: &Bytes, looked: &mut Looked) {
         if let State::Message { left } = &mut self.state {
             let new = (data.len() - looked.at).min(*left);
@@ -170,7 +170,7 @@ impl Inbound {
         }
     }
 
-    /// The same of a compressed message.
+    /// The same for a compressed message.
     fn take_compressed(&mut self, data: &Bytes, looked: &mut Looked) -> Result<()> {
         let State::Compressed { left, inflating } = &mut self.state else {
             return Ok(());
@@ -228,13 +228,13 @@ impl Inbound {
         Ok(())
     }
 
-    /// A message is whole.
+    /// A message is complete.
     fn end(&mut self) {
         self.state = BETWEEN;
         self.deadline = None;
     }
 
-    /// Passes a compressed message on, if it is whole.
+    /// Passes a compressed message on, if it is complete.
     fn inflated(&mut self, over: bool) -> Result<()> {
         if !over {
             return Ok(());
@@ -259,10 +259,10 @@ impl Inbound {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps time while nothing comes.
+    /// Runs the deadline while no data arrives.
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
         if self.shape.streaming && self.is_between() {
-            // What has been passed on is decoded by now.
+            // The data that was passed on is decoded by now.
             self.deadline = None;
             self.lock().shrink_to(KEPT);
             return Poll::Pending;
@@ -387,7 +387,7 @@ mod tests {
         Body::from_stream(tokio_stream::iter(pieces))
     }
 
-    /// All that comes out, and how it ends.
+    /// The complete output, and how it ends.
     async fn all(mut inbound: Inbound) -> (Vec<u8>, Result<(), Status>) {
         let mut out = Vec::new();
         while let Some(frame) = inbound.frame().await {
@@ -406,7 +406,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn messages_come_through_whole_however_they_are_cut(
+        fn messages_are_complete_for_any_split(
             messages in proptest::collection::vec(
                 (any::<bool>(), proptest::collection::vec(0_u8..4, 0..12_000)), 0..5),
             piece in prop_oneof![1_usize..8, 1_usize..5000],
@@ -433,7 +433,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_end_without_more_than_the_limit(
+        fn arbitrary_bytes_stay_within_limit(
             bytes in proptest::collection::vec(any::<u8>(), 0..2000),
             piece in 1_usize..300,
         ) {
@@ -450,7 +450,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_too_long_or_broken_is_refused() {
+    async fn oversized_or_malformed_message_is_refused() {
         assert_eq!(
             refused(&[0, 0, 0, 0x4e, 0x21], false).await,
             Grpc::OutOfRange
@@ -478,7 +478,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_length_is_reserved_before_the_message_comes() {
+    async fn length_is_reserved_before_message_arrives() {
         let bodies = bodies(25_000);
         let begun = |bytes: Vec<u8>| {
             let first = tokio_stream::iter([Ok::<_, std::io::Error>(Bytes::from(bytes))]);
@@ -506,7 +506,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_message_must_be_whole_in_time_and_a_pause_between_two_is_none() {
+    async fn deadline_applies_to_messages_not_pauses() {
         let bodies = bodies(1 << 19);
         let began = Instant::now();
         let never = || Body::from_stream(tokio_stream::pending::<Result<Bytes, std::io::Error>>());

@@ -1,4 +1,4 @@
-//! Messages that come compressed with gzip (RFC 1952), inflated within bounds.
+//! Messages compressed with gzip (RFC 1952), inflated within limits.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,12 +9,12 @@ use super::inbound::{HEAD, too_long};
 use crate::error::{Error, Result};
 use crate::session::Reservation;
 
-/// What an inflater itself takes, in bytes: its state and a window of 32 KiB.
+/// The memory of an inflater, in bytes: its state and a window of 32 KiB.
 const INFLATER: usize = 64 * 1024;
 /// The initial capacity for the inflated message, in bytes.
 const FIRST: usize = 4 * 1024;
 
-/// One compressed message that is on its way.
+/// A compressed message that is arriving.
 pub(super) struct Inflating {
     stream: Decompress,
     inflated: Vec<u8>,
@@ -22,7 +22,7 @@ pub(super) struct Inflating {
     ended: bool,
     limit: usize,
     reservation: Arc<Mutex<Reservation>>,
-    /// What was reserved before.
+    /// The reservation before this message.
     before: usize,
 }
 
@@ -30,7 +30,8 @@ impl Inflating {
     /// A message of at most `limit` bytes.
     ///
     /// # Errors
-    /// `resource_exhausted` where nothing can be reserved.
+    ///
+    /// `resource_exhausted` if nothing can be reserved.
     pub(super) fn begin(limit: usize, reservation: &Arc<Mutex<Reservation>>) -> Result<Self> {
         let mut held = reservation.lock().unwrap_or_else(PoisonError::into_inner);
         let before = held.bytes();
@@ -49,8 +50,9 @@ impl Inflating {
     /// Inflates the next part of the message.
     ///
     /// # Errors
-    /// `invalid_argument` where it is not gzip, `out_of_range` where the message is too long,
-    /// `resource_exhausted` where its bytes can't be reserved.
+    ///
+    /// `invalid_argument` if it is not gzip, `out_of_range` if the message is too long,
+    /// `resource_exhausted` if its bytes can't be reserved.
     pub(super) fn push(&mut self, mut input: &[u8]) -> Result<()> {
         let mut full = false;
         while !input.is_empty() || full {
@@ -78,14 +80,14 @@ impl Inflating {
         Ok(())
     }
 
-    /// Room for more of the message. It is reserved twice, because gRPC copies the message once more
+    /// Grows the buffer. The bytes are reserved twice, because gRPC copies the message once more
     /// before it is decoded.
     fn make_room(&mut self) -> Result<()> {
         let capacity = self.inflated.capacity();
         if self.inflated.len() > self.limit {
             return Err(too_long(self.limit));
         }
-        // One byte beyond the limit tells that it was exceeded.
+        // One byte over the limit shows that it is exceeded.
         let wanted = capacity
             .saturating_mul(2)
             .clamp(FIRST, self.limit.saturating_add(1).max(FIRST));
@@ -101,21 +103,22 @@ impl Inflating {
         Ok(())
     }
 
-    /// The whole message behind a head that says that it is not compressed.
+    /// The whole message, after a head that marks it as uncompressed.
     ///
     /// # Errors
+    ///
     /// As [`Inflating::push`].
     pub(super) fn finish(self) -> Result<[Bytes; 2]> {
         if !self.ended {
             return Err(broken());
         }
         let length = self.inflated.len();
-        let Some(told) = u32::try_from(length).ok().filter(|_| length <= self.limit) else {
+        let Some(length_field) = u32::try_from(length).ok().filter(|_| length <= self.limit) else {
             return Err(too_long(self.limit));
         };
         let mut head = BytesMut::with_capacity(HEAD);
         head.put_u8(0);
-        head.put_u32(told);
+        head.put_u32(length_field);
         Ok([head.freeze(), self.inflated.into()])
     }
 }

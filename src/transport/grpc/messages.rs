@@ -1,4 +1,4 @@
-//! Between the messages of the schema and the values that the rest of the program knows.
+//! Converts between messages of the schema and the program's own types.
 
 use std::sync::Arc;
 
@@ -50,12 +50,12 @@ fn audience(audience: proto::Audience) -> Result<Audience> {
     })
 }
 
-/// The same failure under the name that the field has in the request.
+/// The same error with the field's name in the request.
 fn renamed(error: &Error, field: String) -> Error {
     Error::field(field, error.description().to_owned())
 }
 
-/// A point in time, which must be one that RFC 3339 can say: years 1 to 9999.
+/// A timestamp in the range of RFC 3339: years 1 to 9999.
 fn time(time: prost_types::Timestamp) -> Result<Timestamp> {
     moment(time).ok_or_else(|| {
         let expected = "expected years 1 to 9999 and nanos below 1000000000";
@@ -63,7 +63,7 @@ fn time(time: prost_types::Timestamp) -> Result<Timestamp> {
     })
 }
 
-/// What became of a publish.
+/// The result of a publish.
 pub(super) fn published(published: Published) -> proto::PublishResponse {
     proto::PublishResponse {
         id: published.id.to_string(),
@@ -83,7 +83,7 @@ fn result(PublishResult { channel, receipt }: PublishResult) -> proto::PublishRe
     }
 }
 
-/// For `fuzz/`: reads any bytes as a request to publish.
+/// For `fuzz/`: decodes arbitrary bytes as a publish request.
 #[cfg(feature = "fuzzing")]
 pub fn read_all(bytes: &[u8]) {
     if let Ok(request) = <proto::PublishRequest as prost::Message>::decode(bytes) {
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn each_wrong_field_is_named_as_the_request_has_it() {
+    fn invalid_field_has_request_name() {
         let channels = vec!["ok".into(), "not ok".into()];
         assert_eq!(
             wrong_field(proto::PublishRequest {
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn times_that_cannot_be_said_are_refused() {
+    fn unrepresentable_times_are_refused() {
         for (seconds, nanos) in [
             (0, -1),
             (0, 1_000_000_000),
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn times_before_1970_come_back_as_they_went() {
+    fn times_before_1970_round_trip() {
         let before = prost_types::Timestamp {
             seconds: -2,
             nanos: 500_000_000,

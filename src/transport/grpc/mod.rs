@@ -1,7 +1,7 @@
-//! gRPC: how backend services publish and follow, and how operators look in.
+//! gRPC: back-end services publish and subscribe, and operators administer.
 //!
-//! Nothing is decided here. A call is decoded, handed to a [`Session`](crate::session::Session)
-//! or an [`Admin`](crate::admin::Admin), and its answer encoded.
+//! No decision is made here. A call is decoded, passed to a [`Session`](crate::session::Session) or
+//! an [`Admin`](crate::admin::Admin), and its result encoded.
 
 mod catalog;
 mod codec;
@@ -24,7 +24,7 @@ mod subscribe;
 #[cfg(test)]
 mod tests;
 
-/// The servers' side of `proto/tidings/v1`, generated.
+/// The generated servers of `proto/tidings/v1`.
 #[allow(
     missing_docs,
     clippy::all,
@@ -61,19 +61,19 @@ use service::connection_service_server::ConnectionServiceServer;
 use service::event_service_server::EventServiceServer;
 use service::store_service_server::StoreServiceServer;
 
-/// What a message may take beside its payload: headers, names, keys.
+/// The size of a message besides its payload: headers, names, keys.
 const ENVELOPE: usize = 64 * 1024;
-/// The user that everybody is where no token is asked for.
+/// The user of every caller if no token is required.
 const TRUSTED: &str = "internal";
 /// The largest batch of events, in bytes.
 const BATCH: usize = 16 * 1024 * 1024;
 
-/// How callers of the internal listener show who they are.
+/// How callers of the internal listener authenticate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GrpcAuth {
     /// By a token in the metadata `authorization: Bearer …` (RFC 6750 §2.1).
     Jwt,
-    /// They need not: the listener is on loopback, or asks for a client's certificate.
+    /// They do not: the listener is on loopback, or requires a client certificate.
     Trusted,
 }
 
@@ -81,8 +81,8 @@ pub enum GrpcAuth {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PeerAddress(pub SocketAddr);
 
-/// Who calls, as the certificate says that it showed; for listeners that take one in place of a
-/// token. Whoever accepts connections puts it into each request's extensions.
+/// The caller's identity by its client certificate, for listeners that accept one in place of a
+/// token. The listener puts it into each request's extensions.
 #[derive(Debug, Clone)]
 pub struct PeerIdentity(pub Arc<Identity>);
 
@@ -95,12 +95,12 @@ pub struct PeerConnection {
 }
 
 impl PeerConnection {
-    /// The bytes of bodies that its calls hold.
+    /// The bytes of its calls' bodies.
     fn bodies(&self) -> &ConnectionBodies {
         &self.bodies
     }
 
-    /// Notes that a call on it was let in.
+    /// Records that a call on it was authenticated.
     pub fn prove(&self) {
         self.proven.store(true, Ordering::Relaxed);
     }
@@ -113,21 +113,22 @@ impl PeerConnection {
 }
 
 impl PeerIdentity {
-    /// Of a client whose certificate, which was verified, names this one.
+    /// For a client whose verified certificate has this name.
     #[must_use]
     pub fn certified(name: Arc<str>) -> Self {
         PeerIdentity(Arc::new(Identity::certified(TRUSTED, name)))
     }
 }
 
-/// All services, with health (`grpc.health.v1`), reflection (v1 and v1alpha) and gRPC-Web, and
-/// the handle that says whether they serve. Health and reflection need no token.
+/// All services, with health (`grpc.health.v1`), reflection (v1 and v1alpha) and gRPC-Web, and the
+/// handle that sets their health. Health and reflection need no token.
 ///
-/// A message may hold a payload of `event_bytes` (`limits.event_bytes` at the start) with its
+/// A message may contain a payload of `event_bytes` (`limits.event_bytes` at the start) with its
 /// envelope, or a batch of 16 MiB; larger ones are answered `out_of_range`.
 ///
 /// # Panics
-/// Where the schema that was compiled in is not one.
+///
+/// If the compiled-in schema is invalid.
 #[expect(
     clippy::expect_used,
     reason = "a build without its schema must not start"
@@ -176,7 +177,7 @@ pub fn routes(
 #[cfg(feature = "parts")]
 #[must_use]
 pub fn dialect() -> Arc<dyn crate::hub::Protocol> {
-    Arc::new(subscribe::Follower)
+    Arc::new(subscribe::SubscribeProtocol)
 }
 
 fn reflection() -> tonic_reflection::server::Builder<'static> {

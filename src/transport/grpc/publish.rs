@@ -24,13 +24,14 @@ use crate::telemetry::Span;
 
 /// The most events of one batch.
 const MAX_BATCH: usize = 1000;
-/// Events of one stream that may wait for their places at once.
+/// The most events of one stream that wait for their offsets at once.
 const IN_FLIGHT: usize = 64;
 
 /// Publishes one event.
 ///
 /// # Errors
-/// Those of [`Session::publish`], and wrong fields.
+///
+/// Those of [`Session::publish`], and invalid fields.
 pub(super) async fn one(call: Call<PublishRequest>) -> Result<PublishResponse> {
     let answer = {
         let Call {
@@ -45,12 +46,13 @@ pub(super) async fn one(call: Call<PublishRequest>) -> Result<PublishResponse> {
     answer.await.map(messages::published)
 }
 
-/// Publishes several events in order, each judged alone: all are begun before the first is
-/// waited for, so that a store can keep them together.
+/// Publishes several events in order, each with its own result: all are started before the first is
+/// awaited, so that a store can write them together.
 ///
 /// # Errors
-/// `invalid_argument` for the field `requests` where there are more than 1,000, or where the answer
-/// could be more than clients take. Then none of them is begun.
+///
+/// `invalid_argument` for the field `requests` if there are more than 1,000, or if the response
+/// could be larger than clients accept. Then none of them is published.
 pub(super) async fn batch(call: Call<PublishBatchRequest>) -> Result<PublishBatchResponse> {
     let Call {
         session,
@@ -90,18 +92,17 @@ pub(super) async fn batch(call: Call<PublishBatchRequest>) -> Result<PublishBatc
     Ok(PublishBatchResponse { responses })
 }
 
-/// The most bytes that the answer to a request takes: its results with a position each, or a brief
-/// failure.
+/// The most bytes of the response to a request: its results with a position each, or a brief error.
 fn answer_bytes(request: &PublishRequest) -> usize {
-    /// An event's id, and what stands around it.
+    /// An event's id and its framing.
     const ID: usize = 64;
-    /// A result without its channel: epoch, offset, subscribers, and what stands around them.
+    /// A result without its channel: epoch, offset, subscribers and their framing.
     const RESULT: usize = 64;
     let results = request.channels.iter().map(|name| name.len() + RESULT);
     (ID + results.sum::<usize>()).max(Error::BRIEF)
 }
 
-/// Begins a publish. Whoever begins several awaits [`Session::ready`] before each.
+/// Starts a publish. A caller that starts several awaits [`Session::ready`] before each.
 fn begin(
     session: &Session,
     request: PublishRequest,
@@ -121,7 +122,7 @@ fn count_bytes(session: &Session, request: &PublishRequest) {
         .received(u64::try_from(request.data.len()).unwrap_or(u64::MAX));
 }
 
-/// The answer to one of several requests.
+/// The result of one of several requests.
 fn response(session: &Session, published: Result<Published>) -> PublishResponse {
     match published {
         Ok(published) => messages::published(published),
@@ -135,8 +136,8 @@ fn response(session: &Session, published: Result<Published>) -> PublishResponse 
     }
 }
 
-/// The answers to a stream of events, in the order of the requests. Events are begun in that
-/// order too, up to [`IN_FLIGHT`] of them ahead of the oldest that has no place yet.
+/// The results of a stream of events, in the order of the requests. Events are started in that
+/// order too, up to [`IN_FLIGHT`] of them ahead of the oldest that has no offset yet.
 pub(super) struct Publishing {
     requests: Streaming<PublishStreamRequest>,
     session: Session,
@@ -146,7 +147,7 @@ pub(super) struct Publishing {
     /// Waits until the hub has capacity for the next event.
     ready: Option<BoxFuture<()>>,
     stopping: Pin<Box<WaitForCancellationFutureOwned>>,
-    /// Set once no more is taken: how the stream ends after the last answer.
+    /// Set once no more requests are read: how the stream ends after the last result.
     end: Option<End>,
 }
 
@@ -174,7 +175,7 @@ impl Publishing {
         }
     }
 
-    /// Begins what can be begun.
+    /// Starts as many publishes as allowed.
     fn take_in(&mut self, cx: &mut Context<'_>) {
         if self.end.is_none() && self.stopping.as_mut().poll(cx).is_ready() {
             self.end = Some(End::Refused(Error::unavailable("the server restarts")));
@@ -216,7 +217,7 @@ impl Publishing {
         self.begun.push_back(answer.then(in_stream).into_future());
     }
 
-    /// Ends the span, and says how the stream ends.
+    /// Ends the span, and returns the stream's status.
     fn finish(&mut self, end: End) -> Option<Status> {
         let span = std::mem::take(&mut self.span);
         self.end = Some(End::Done);
@@ -231,7 +232,7 @@ impl Publishing {
     }
 }
 
-/// Names a wrong field as the stream's message has it.
+/// Names an invalid field relative to the stream's message.
 fn in_stream(published: Result<Published>) -> Result<Published> {
     published.map_err(|error| match error.field_name() {
         Some("request") => error,
@@ -244,7 +245,7 @@ impl Stream for Publishing {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
-        // What has come together leaves together.
+        // Events that arrived together are published together.
         let hub = Arc::clone(&this.session.services().hub);
         hub.wake_after(|| this.take_in(cx));
         if let Some(oldest) = this.begun.front_mut() {

@@ -1,4 +1,4 @@
-//! What operators are shown, as the schema has it.
+//! Converts operators' data to messages of the schema.
 
 use std::time::Duration;
 
@@ -102,7 +102,7 @@ pub(super) fn channel(info: &ChannelInfo) -> proto::Channel {
     }
 }
 
-/// Who is in a channel.
+/// The users in a channel.
 pub(super) fn presence(channel: &ChannelName, present: Present) -> proto::GetPresenceResponse {
     let users = present.users.into_iter();
     proto::GetPresenceResponse {

@@ -1,4 +1,4 @@
-//! What every call passes: who calls, its span, and how it is answered.
+//! The common part of every call: the caller, the span, and the status.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,21 +15,21 @@ use crate::event::TraceContext;
 use crate::session::{Services, Session};
 use crate::telemetry::{Span, Transport, extract};
 
-/// Lets calls in.
+/// Admits calls.
 #[derive(Clone)]
 pub(super) struct RpcContext {
     services: Arc<Services>,
-    /// Who everybody is, where no token is asked for.
+    /// The identity of every caller, if no token is required.
     trusted: Option<Arc<Identity>>,
     stopping: CancellationToken,
 }
 
-/// A procedure: its service and its own name.
+/// A procedure: the service's name and its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Procedure(pub(super) &'static str, pub(super) &'static str);
 
-/// Who calls, found out from the head of the call, before anything of its body was read. It stands
-/// in the request's extensions until the procedure takes it.
+/// The caller's identity, determined from the head of the call before its body is read. It is in
+/// the request's extensions until the procedure takes it.
 #[derive(Clone)]
 pub(super) struct Admission(Arc<Mutex<Option<Admitted>>>);
 
@@ -39,15 +39,15 @@ struct Admitted {
     span: Span,
 }
 
-/// A call that was let in.
+/// An admitted call.
 pub(super) struct Call<Q> {
-    /// What the caller may do.
+    /// The caller's session.
     pub(super) session: Session,
-    /// What it asks.
+    /// The request.
     pub(super) message: Q,
-    /// Where it comes from; unspecified where nobody said.
+    /// The caller's address; unspecified if it is unknown.
     pub(super) address: SocketAddr,
-    /// The context of the call's span, or of its caller's.
+    /// The context of the call's span, or else of its caller's.
     pub(super) trace: Option<TraceContext>,
 }
 
@@ -68,12 +68,12 @@ impl RpcContext {
         }
     }
 
-    /// Rings when streams must end.
+    /// Cancelled when streams must end.
     pub(super) fn stopping(&self) -> &CancellationToken {
         &self.stopping
     }
 
-    /// Answers a call that asks one thing and is told one thing.
+    /// Answers a unary call.
     pub(super) async fn answer<Q, A, F>(
         &self,
         procedure: Procedure,
@@ -93,9 +93,10 @@ impl RpcContext {
         }
     }
 
-    /// Finds out who calls, and starts the call's span. The body is not needed for it.
+    /// Authenticates the caller, and starts the call's span. Does not need the body.
     ///
     /// # Errors
+    ///
     /// `unauthenticated`, as a status.
     pub(super) async fn admit(
         &self,
@@ -128,10 +129,11 @@ impl RpcContext {
         }
     }
 
-    /// Takes a call that was admitted for this procedure.
+    /// Takes the admission of a call to this procedure.
     ///
     /// # Errors
-    /// `internal`, as a status, where it was not.
+    ///
+    /// `internal`, as a status, if it was not admitted.
     pub(super) fn enter<Q>(
         &self,
         procedure: Procedure,
@@ -172,14 +174,15 @@ impl RpcContext {
         identity.inspect_err(|error| span.set_error(error))
     }
 
-    /// What all calls share.
+    /// State shared by all calls.
     pub(super) fn services(&self) -> &Arc<Services> {
         &self.services
     }
 
-    /// Fails if the token that a stream began with would not be taken any more.
+    /// Fails if the token with which a stream began is no longer valid.
     ///
     /// # Errors
+    ///
     /// `unauthenticated`.
     pub(super) fn still_good(&self, session: &Session) -> Result<()> {
         let verifier = &self.services.verifier;
@@ -188,7 +191,7 @@ impl RpcContext {
             .map_err(|failure| verifier.refused(failure))
     }
 
-    /// Ends the span of a call that failed, counts the failure and says it as a status.
+    /// Ends the span of a failed call, counts the error and returns its status.
     pub(super) fn refuse(&self, span: Span, error: &Error) -> Status {
         self.finish(span, Some(error));
         status(error)
@@ -212,7 +215,7 @@ impl Admission {
     }
 }
 
-/// Where a call comes from; unspecified where nobody said.
+/// The caller's address; unspecified if it is unknown.
 pub(super) fn address_in(extensions: &http::Extensions) -> SocketAddr {
     let nowhere = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
     extensions

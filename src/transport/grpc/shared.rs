@@ -1,4 +1,4 @@
-//! A `SubscribeResponse` that is encoded already.
+//! An encoded `SubscribeResponse`.
 
 use bytes::{Buf, BufMut, Bytes};
 use prost::encoding::{DecodeContext, WireType, skip_field};
@@ -7,7 +7,7 @@ use prost::{DecodeError, Message};
 use crate::proto::SubscribeResponse;
 use crate::proto::subscribe_response::Message as Step;
 
-/// The bytes of one `tidings.v1.SubscribeResponse`: every follower of an event sends the same.
+/// The bytes of one `tidings.v1.SubscribeResponse`, shared by all subscribers of an event.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SharedResponse(Bytes);
 
@@ -40,7 +40,7 @@ impl Message for SharedResponse {
         buffer.put_slice(&self.0);
     }
 
-    /// Servers only send it: whatever is read into it is passed over.
+    /// Servers only send it: fields are ignored when it is decoded.
     fn merge_field(
         &mut self,
         tag: u32,
@@ -66,7 +66,7 @@ mod tests {
     use crate::proto::Gap;
 
     #[test]
-    fn shared_bytes_are_read_as_the_message_they_were_made_of() {
+    fn shared_bytes_decode_to_original_message() {
         let gap = Gap {
             channel: "a:1".into(),
             from: 3,

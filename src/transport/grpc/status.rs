@@ -1,4 +1,4 @@
-//! Failures as gRPC says them: a status with `google.rpc` details.
+//! Errors as gRPC statuses with `google.rpc` details.
 
 use std::collections::HashMap;
 
@@ -8,10 +8,10 @@ use tonic_types::{ErrorDetails, StatusExt, pb};
 
 use crate::error::{CloseCode, Error};
 
-/// Who gave the reason of an `ErrorInfo`.
+/// The domain of an `ErrorInfo`.
 const DOMAIN: &str = "tidings";
 
-/// The status of a call that failed.
+/// The status of a failed call.
 pub(super) fn status(error: &Error) -> Status {
     let code = error.code();
     let mut details = ErrorDetails::new();
@@ -30,10 +30,10 @@ pub(super) fn status(error: &Error) -> Status {
     Status::with_error_details(tonic::Code::from_i32(code.grpc()), error.message(), details)
 }
 
-/// The same as a message, for the answers of batches and streams.
+/// The same as a message, for the responses of batches and streams.
 pub(super) fn message(error: &Error) -> pb::Status {
     let status = status(error);
-    // The details of a status are this very message, encoded.
+    // The details of a status are this same message, encoded.
     pb::Status::decode(status.details()).unwrap_or_else(|_| pb::Status {
         code: error.code().grpc(),
         message: error.message(),
@@ -41,7 +41,8 @@ pub(super) fn message(error: &Error) -> pb::Status {
     })
 }
 
-/// How a followed stream ends when its connection does; `None` is an ordinary end.
+/// The error with which a subscription's stream ends when its connection closes; `None` is a normal
+/// end.
 pub(super) fn ended(code: CloseCode, reason: String) -> Option<Error> {
     let reason = if reason.is_empty() {
         code.reason().to_owned()
@@ -74,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wrong_field_becomes_a_violation_and_the_code_a_reason() {
+    fn invalid_field_becomes_a_violation() {
         let status = status(&Error::field("type", "expected a name"));
         assert_eq!(status.code(), tonic::Code::InvalidArgument);
         assert_eq!(status.message(), "type: expected a name");
@@ -92,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn the_time_to_wait_is_told() {
+    fn retry_delay_is_in_the_status() {
         let wait = Duration::from_millis(1500);
         let status = status(&Error::exhausted("slow down").retry_after(wait));
         assert_eq!(
@@ -102,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_in_a_batch_says_the_same_as_a_status() {
+    fn batch_error_equals_status() {
         let error = Error::field("requests[3].type", "expected a name");
         let message = message(&error);
         assert_eq!(message.code, 3);
@@ -111,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn only_an_ordinary_end_is_no_failure() {
+    fn only_normal_end_has_no_error() {
         assert!(ended(CloseCode::Normal, String::new()).is_none());
         let restart = ended(CloseCode::Restart, String::new()).unwrap();
         assert_eq!(

@@ -15,7 +15,7 @@ use crate::error::Result;
 use crate::proto::{BackupRequest, BackupResponse};
 use crate::telemetry::Span;
 
-/// Looks after the store.
+/// The service for the store.
 pub(super) struct Stores {
     context: RpcContext,
 }

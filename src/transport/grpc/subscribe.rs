@@ -18,19 +18,20 @@ use crate::hub::{ConnCtx, DialectId, Joined, Notice, PipeReader, Piped, Protocol
 use crate::proto::server_message::Message;
 use crate::proto::subscribe_response::Message as Step;
 use crate::proto::{SubscribeRequest, Subscribed};
+use crate::protocol::protobuf::schema;
 use crate::protocol::{ServerMessage, protobuf};
 use crate::session::{
     AdmissionRequest, Authentication, Credentials, Subscribe, Wanted, open_subscribed,
 };
 use crate::telemetry::Transport;
 
-/// The channel of a request that names none.
+/// The channel of a request without channels.
 const GLOBAL: &str = "global";
 
-/// What the hub calls for gRPC streams: each frame is one encoded `SubscribeResponse`.
-pub(super) struct Follower;
+/// The hub's protocol for gRPC streams: each frame is one encoded `SubscribeResponse`.
+pub(super) struct SubscribeProtocol;
 
-impl Protocol for Follower {
+impl Protocol for SubscribeProtocol {
     fn transport(&self) -> Transport {
         Transport::Grpc
     }
@@ -52,12 +53,12 @@ impl Protocol for Follower {
         step(protobuf::message(&ServerMessage::from(notice))).map(SharedResponse::encoded)
     }
 
-    /// HTTP/2 has its own keep-alive.
-    fn heartbeat(&self, _now: Timestamp) -> Bytes {
-        Bytes::new()
+    /// Proxies end a stream that is idle for a while, and do not count HTTP/2's own keep-alive.
+    fn heartbeat(&self, now: Timestamp) -> Bytes {
+        SharedResponse::encoded(Step::Heartbeat(schema::timestamp(now)))
     }
 
-    /// The stream's status says why it ends.
+    /// The stream's status has the reason.
     fn close(&self, _code: CloseCode, _reason: &str) -> Bytes {
         Bytes::new()
     }
@@ -68,7 +69,7 @@ impl Protocol for Follower {
     }
 }
 
-/// A message as `SubscribeResponse` has it; `None` where it has no form for it.
+/// A message as a `SubscribeResponse`; `None` if that has no form for it.
 fn step(message: Message) -> Option<Step> {
     if let Message::Gap(gap) = message {
         return Some(Step::Gap(gap));
@@ -89,12 +90,13 @@ fn step(message: Message) -> Option<Step> {
 /// Opens a connection of the hub and subscribes it. The stream begins with `subscribed`.
 ///
 /// # Errors
-/// What is wrong with the whole request, or with its only subscription; `unavailable` and
-/// `resource_exhausted` where the server takes no more connections.
-pub(super) async fn follow(
+///
+/// The error of the whole request, or of its only subscription; `unavailable` and
+/// `resource_exhausted` if the server accepts no more connections.
+pub(super) async fn open(
     call: Call<SubscribeRequest>,
     protocol: Arc<dyn Protocol>,
-) -> Result<Following> {
+) -> Result<SubscribeEvents> {
     let Call {
         session,
         message,
@@ -118,10 +120,10 @@ pub(super) async fn follow(
     let admitted = admitted.map_err(|rejection| rejection.error)?;
     let opened = open_subscribed(services, admitted, protocol, wanted, trace, first);
     let (reader, ()) = opened.await?;
-    Ok(Following { reader })
+    Ok(SubscribeEvents { reader })
 }
 
-/// The first message: how each subscription began. Fails where the only one was refused.
+/// The first message: the result of each subscription. Fails if the only one was refused.
 fn first(cx: &ConnCtx<'_>, joined: &[Joined], refused: &[Refused]) -> Result<(Bytes, ())> {
     if let ([], [only]) = (joined, refused) {
         return Err(only.error.clone().within("subscriptions[0]"));
@@ -164,11 +166,11 @@ fn wanted(request: SubscribeRequest, limit: usize) -> Result<Subscribe> {
 }
 
 /// The stream of a subscription. Dropping it closes its connection.
-pub(super) struct Following {
+pub(super) struct SubscribeEvents {
     reader: PipeReader,
 }
 
-impl Stream for Following {
+impl Stream for SubscribeEvents {
     type Item = Result<SharedResponse, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {

@@ -1,4 +1,4 @@
-//! The services as their clients see them.
+//! Tests of the services through their clients.
 
 use std::sync::Arc;
 
@@ -8,9 +8,9 @@ use tonic::Code;
 use tonic_types::StatusExt;
 
 use super::GrpcAuth;
-use super::fixture::{Fixture, following, next, next_event, numbered, soon};
+use super::fixture::{Fixture, next, next_event, numbered, soon, subscribe_request};
 use super::rpc_context::Call;
-use super::subscribe::{self, Follower};
+use super::subscribe::{self, SubscribeProtocol};
 use crate::auth::Identity;
 use crate::hub::Settings;
 use crate::lifecycle::Departure;
@@ -23,9 +23,9 @@ use crate::proto::{
 use crate::session::Session;
 
 #[tokio::test]
-async fn what_is_published_arrives_with_all_its_fields() {
+async fn published_event_arrives_with_all_fields() {
     let fixture = Fixture::trusting().await;
-    let (mut stream, subscribed) = fixture.follow("room:1").await;
+    let (mut stream, subscribed) = fixture.subscribe("room:1").await;
     assert_eq!(subscribed.channels[0].channel, "room:1");
     let request = PublishRequest {
         headers: [("k".to_owned(), "v".to_owned())].into(),
@@ -54,7 +54,7 @@ async fn what_is_published_arrives_with_all_its_fields() {
 }
 
 #[tokio::test]
-async fn in_a_batch_only_the_wrong_request_is_refused() {
+async fn invalid_request_in_batch_is_refused_alone() {
     let fixture = Fixture::trusting().await;
     let wrong = PublishRequest {
         r#type: "1".into(),
@@ -73,9 +73,9 @@ async fn in_a_batch_only_the_wrong_request_is_refused() {
 }
 
 #[tokio::test]
-async fn a_stream_of_two_thousand_keeps_its_order_and_ends_cleanly() {
+async fn publish_stream_keeps_order_and_ends_cleanly() {
     let fixture = Fixture::trusting().await;
-    let (mut followed, _) = fixture.follow("room:*").await;
+    let (mut subscription, _) = fixture.subscribe("room:*").await;
     let requests = tokio_stream::iter((1..=2_000).map(|number| PublishStreamRequest {
         request: (number != 1_000).then(|| numbered("room:1", number)),
     }));
@@ -93,17 +93,17 @@ async fn a_stream_of_two_thousand_keeps_its_order_and_ends_cleanly() {
             response.results[0].position.as_ref().unwrap().offset,
             offset
         );
-        let data = next_event(&mut followed).await.data;
+        let data = next_event(&mut subscription).await.data;
         assert_eq!(data, Bytes::from(number.to_string()));
     }
     assert_eq!(soon(&mut answers).await.unwrap(), None);
 }
 
 #[tokio::test]
-async fn the_only_subscription_that_is_refused_is_the_calls_own_failure() {
+async fn single_refused_subscription_fails_the_call() {
     let fixture = Fixture::start(GrpcAuth::Jwt, Settings::default()).await;
     let mut client = fixture.events().await;
-    let request = fixture.signed("alice", &[], following("room:1"));
+    let request = fixture.signed("alice", &[], subscribe_request("room:1"));
     let status = client.subscribe(request).await.unwrap_err();
     assert_eq!(status.code(), Code::PermissionDenied);
     let info = status.get_details_error_info().unwrap();
@@ -111,9 +111,9 @@ async fn the_only_subscription_that_is_refused_is_the_calls_own_failure() {
         (&*info.reason, &*info.domain),
         ("permission_denied", "tidings")
     );
-    let open = fixture.signed("alice", &[], following("room:open"));
+    let open = fixture.signed("alice", &[], subscribe_request("room:open"));
     assert!(client.subscribe(open).await.is_ok());
-    let wrong = fixture.signed("alice", &[], following("not a name"));
+    let wrong = fixture.signed("alice", &[], subscribe_request("not a name"));
     let status = client.subscribe(wrong).await.unwrap_err();
     let details = status.get_details_bad_request().unwrap();
     assert_eq!(
@@ -123,10 +123,11 @@ async fn the_only_subscription_that_is_refused_is_the_calls_own_failure() {
 }
 
 #[tokio::test]
-async fn of_several_subscriptions_the_refused_are_named() {
+async fn refused_subscriptions_are_listed() {
     let fixture = Fixture::start(GrpcAuth::Jwt, Settings::default()).await;
-    let mut both = following("room:open");
-    both.subscriptions.extend(following("room:1").subscriptions);
+    let mut both = subscribe_request("room:open");
+    both.subscriptions
+        .extend(subscribe_request("room:1").subscriptions);
     let request = fixture.signed("alice", &[], both);
     let response = fixture.events().await.subscribe(request).await.unwrap();
     let mut stream = response.into_inner();
@@ -142,7 +143,7 @@ async fn of_several_subscriptions_the_refused_are_named() {
 }
 
 #[tokio::test]
-async fn without_a_token_nothing_is_answered_but_health_and_reflection() {
+async fn only_health_and_reflection_need_no_token() {
     let fixture = Fixture::start(GrpcAuth::Jwt, Settings::default()).await;
     let denied = fixture.events().await.publish(numbered("room:1", 1)).await;
     assert_eq!(denied.unwrap_err().code(), Code::Unauthenticated);
@@ -194,14 +195,14 @@ async fn reflected(fixture: &Fixture) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_slow_reader_is_ended_while_another_goes_on() {
+async fn slow_reader_is_closed_alone() {
     let settings = Settings {
         outbox_bytes: 64 * 1024,
         ..Settings::default()
     };
     let fixture = Fixture::start(GrpcAuth::Trusted, settings).await;
-    let (mut slow, _) = fixture.follow("room:1").await;
-    let (mut fast, _) = fixture.follow("room:1").await;
+    let (mut slow, _) = fixture.subscribe("room:1").await;
+    let (mut fast, _) = fixture.subscribe("room:1").await;
     let mut client = fixture.events().await;
     for number in 1..=600_usize {
         let data = Bytes::from(format!("\"{number:08192}\""));
@@ -225,9 +226,9 @@ async fn a_slow_reader_is_ended_while_another_goes_on() {
 }
 
 #[tokio::test]
-async fn an_operator_ends_a_stream() {
+async fn operator_closes_a_stream() {
     let fixture = Fixture::trusting().await;
-    let (mut stream, subscribed) = fixture.follow("room:1").await;
+    let (mut stream, subscribed) = fixture.subscribe("room:1").await;
     let mut operator = fixture.connections().await;
     let request = DisconnectRequest {
         target: Some(Target::ConnectionId(subscribed.connection_id)),
@@ -282,7 +283,7 @@ async fn history_is_paged_both_ways() {
 }
 
 #[tokio::test]
-async fn a_page_of_large_events_fits_into_one_message() {
+async fn page_of_large_events_fits_one_message() {
     let fixture = Fixture::trusting().await;
     let mut client = fixture.events().await;
     for number in 1..=8 {
@@ -318,22 +319,20 @@ async fn a_page_of_large_events_fits_into_one_message() {
 }
 
 #[tokio::test]
-async fn an_event_is_encoded_once_for_all_who_follow_it() {
+async fn event_is_encoded_once_for_all_subscribers() {
     let fixture = Fixture::trusting().await;
     let identity = Arc::new(Identity::trusted("internal"));
     let session = Session::new(Arc::clone(&fixture.services), identity, None);
-    let follower: Arc<dyn crate::hub::Protocol> = Arc::new(Follower);
+    let protocol: Arc<dyn crate::hub::Protocol> = Arc::new(SubscribeProtocol);
     let mut streams = Vec::new();
     for _ in 0..20 {
         let call = Call {
             session: session.clone(),
-            message: following("room:1"),
+            message: subscribe_request("room:1"),
             address: "127.0.0.1:1".parse().unwrap(),
             trace: None,
         };
-        let mut stream = subscribe::follow(call, Arc::clone(&follower))
-            .await
-            .unwrap();
+        let mut stream = subscribe::open(call, Arc::clone(&protocol)).await.unwrap();
         assert!(
             stream
                 .next()
@@ -356,9 +355,9 @@ async fn an_event_is_encoded_once_for_all_who_follow_it() {
 }
 
 #[tokio::test]
-async fn a_reader_who_leaves_takes_the_connection_along() {
+async fn dropped_stream_closes_its_connection() {
     let fixture = Fixture::trusting().await;
-    let (stream, _) = fixture.follow("room:1").await;
+    let (stream, _) = fixture.subscribe("room:1").await;
     assert_eq!(fixture.services.metrics.snapshot().connections.now, 1);
     drop(stream);
     let gone = async {
@@ -371,9 +370,9 @@ async fn a_reader_who_leaves_takes_the_connection_along() {
 }
 
 #[tokio::test]
-async fn a_drain_ends_every_stream_as_unavailable() {
+async fn drain_ends_streams_with_unavailable() {
     let fixture = Fixture::trusting().await;
-    let (mut followed, _) = fixture.follow("room:1").await;
+    let (mut subscription, _) = fixture.subscribe("room:1").await;
     let mut operator = fixture.connections().await;
     let watching = operator.watch_stats(WatchStatsRequest::default());
     let mut watched = watching.await.unwrap().into_inner();
@@ -385,7 +384,7 @@ async fn a_drain_ends_every_stream_as_unavailable() {
     let endless = endless.chain(tokio_stream::pending());
     let mut answers = client.publish_stream(endless).await.unwrap().into_inner();
     assert!(soon(&mut answers).await.unwrap().is_some());
-    next_event(&mut followed).await;
+    next_event(&mut subscription).await;
 
     fixture.health.drain().await;
     let window = std::time::Duration::from_secs(5);
@@ -395,7 +394,7 @@ async fn a_drain_ends_every_stream_as_unavailable() {
         .drain(Departure::begin(1, window, false), window)
         .await;
     for status in [
-        soon(&mut followed).await.unwrap_err(),
+        soon(&mut subscription).await.unwrap_err(),
         soon(&mut watched).await.unwrap_err(),
         soon(&mut answers).await.unwrap_err(),
     ] {
@@ -404,13 +403,13 @@ async fn a_drain_ends_every_stream_as_unavailable() {
 }
 
 #[tokio::test]
-async fn a_user_with_too_many_streams_is_told_so() {
+async fn excess_stream_of_user_is_refused() {
     let settings = Settings {
         connections_per_user: 1,
         ..Settings::default()
     };
     let fixture = Fixture::start(GrpcAuth::Trusted, settings).await;
-    let (_first, _) = fixture.follow("room:1").await;
+    let (_first, _) = fixture.subscribe("room:1").await;
     let second = fixture
         .events()
         .await

@@ -1,6 +1,6 @@
 //! `GET /asyncapi.json`: the events, described in AsyncAPI 3.0 from the namespaces and the catalog.
 //!
-//! AsyncAPI reads a schema as JSON Schema draft 7, and passes over what only 2020-12 has.
+//! AsyncAPI interprets a schema as JSON Schema draft 7, and ignores keywords of 2020-12.
 
 mod messages;
 
@@ -20,32 +20,32 @@ use crate::catalog::{Catalog, KnownType, pointer_part};
 use crate::protocol::Definition;
 use messages::{message, payload_schema};
 
-/// The channel that everyone follows.
+/// The channel to which everyone is subscribed.
 const GLOBAL: &str = "global";
-/// The entry for the server's own messages; no namespace can have this name.
+/// The entry for the server's own messages; a namespace can't have this name.
 const OWN: &str = "$server";
 
-/// What the configuration has the description say.
+/// Settings of the document that come from the configuration.
 #[derive(Debug, Clone, Default)]
 pub struct AsyncApiSettings {
     /// The WebSocket's path.
     pub path: String,
-    /// The name of the dialect that is spoken there.
+    /// The name of the dialect at that path.
     pub dialect: String,
-    /// What that dialect calls things.
+    /// The definition of that dialect.
     pub words: Arc<Definition>,
-    /// The paths at which Socket.IO is spoken, each with what an event's argument is there.
+    /// The paths of Socket.IO, each with the form of an event's argument there.
     pub socket_io: Vec<(String, String)>,
 }
 
-/// What the description says of the server itself.
+/// The server's data in the document.
 #[derive(Debug, Clone)]
 pub struct AsyncApiServer {
-    /// Where it is: a host, with a port where it is not the usual one.
+    /// Its host, with the port if that is not the default.
     pub host: String,
     /// Whether connections need a token.
     pub token_required: bool,
-    /// What is spoken where.
+    /// The dialects of each path.
     pub settings: Arc<AsyncApiSettings>,
 }
 
@@ -71,7 +71,7 @@ pub(super) async fn show(_: Reader, State(shared): State<Shared>, headers: Heade
     reply::json(&document(&server, declared, &catalog))
 }
 
-/// The whole description, for these declared namespaces and event types.
+/// The whole document, for these declared namespaces and event types.
 pub fn document<'a>(
     server: &AsyncApiServer,
     declared: impl Iterator<Item = &'a str>,
@@ -159,7 +159,7 @@ fn servers(server: &AsyncApiServer) -> Value {
     Value::Object(servers)
 }
 
-/// The names of the types for which this holds.
+/// The names of the types that match.
 fn types(catalog: &Catalog, wanted: impl Fn(&KnownType) -> bool) -> Vec<&str> {
     let types = catalog.after("").filter(|known| wanted(known));
     types.map(|known| known.name.as_str()).collect()
@@ -196,7 +196,7 @@ fn channel(namespace: &str, types: &[&str]) -> Value {
     }
 }
 
-/// What the server says by itself, to one connection.
+/// The server's own messages to a single connection.
 fn own_channel(types: &[&str]) -> Value {
     json!({
         "address": null,
@@ -213,7 +213,7 @@ fn messages(types: &[&str]) -> Value {
     Value::Object(messages.collect())
 }
 
-/// The server sends the messages of one entry.
+/// The operation that sends the messages of one entry.
 fn operation(namespace: &str, types: &[&str]) -> Value {
     let place = format!("#/channels/{}", pointer_part(namespace));
     let messages = types
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_to_everyone_and_what_the_server_says_have_their_places() {
+    fn global_and_server_messages_have_entries() {
         let wide = KnownType {
             broadcast: true,
             ..known("a.b", "room")
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn every_namespace_has_its_own_types_and_those_of_none() {
+    fn namespace_lists_own_and_global_types() {
         let types = [known("a.b", "room"), known("c.d", ""), known("e.f", "a/b")];
         let catalog = Catalog::new(Mode::Open, types);
         let document = document(&server(), ["room", "global"].into_iter(), &catalog);
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn a_type_with_a_schema_shows_it_and_an_example() {
+    fn type_shows_schema_and_example() {
         let text = r##"{"$ref": "#/$defs/bill", "$defs": {"bill": {"required": ["n"]}}}"##;
         let bill = KnownType {
             schema: Some(Schema::compile(text).unwrap()),

@@ -1,4 +1,4 @@
-//! Request bodies: read whole within bounds, and JSON objects taken apart.
+//! Reads request bodies within limits, and splits JSON objects into members.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -21,15 +21,15 @@ use crate::session::{BodySender, Reservation, Session};
 
 /// How long a client may take to send a body.
 const SENDING: Duration = Duration::from_secs(30);
-/// How long a body that was refused by its announced length is still read.
+/// How long a body that was refused because of its announced length is still read.
 const LINGER: Duration = Duration::from_secs(5);
-/// A body that is too long is read on, and thrown away, up to so many times its limit: a client
-/// that is cut off while it sends would not see the answer.
+/// A body that is too long is read and discarded, up to this many times its limit: a client that is
+/// disconnected while it sends would not receive the response.
 const PATIENCE: usize = 4;
-/// Room for a body whose length is not told, at first, in bytes.
+/// The initial buffer for a body of unknown length, in bytes.
 const FIRST: usize = 16 * 1024;
 
-/// A body that was read whole. Its bytes count as held until it is dropped.
+/// A completely read body. Its bytes count as reserved until it is dropped.
 pub(super) struct Whole {
     bytes: Bytes,
     _held: Reservation,
@@ -43,11 +43,12 @@ impl Deref for Whole {
     }
 }
 
-/// Reads a body of at most `limit` bytes, whose caller is known.
+/// Reads a body of at most `limit` bytes, whose caller is authenticated.
 ///
 /// # Errors
-/// 413 where it is longer, 429 where a limit is reached (`limits.body_bytes` and its kin), 408
-/// where it comes too slowly, 400 where it breaks off.
+///
+/// 413 if it is longer, 429 if a limit is reached (`limits.body_bytes` and its variants), 408 if it
+/// arrives too slowly, 400 if it is incomplete.
 pub(super) async fn read(body: Body, limit: usize, session: &Session) -> Result<Whole, Refusal> {
     let services = session.services();
     let sender = BodySender::of(session.identity());
@@ -94,7 +95,7 @@ async fn collect(
         }
         if seen > whole.capacity() {
             let more = whole.capacity().saturating_mul(2).clamp(seen, limit);
-            // While it moves, it is there twice.
+            // While the buffer moves, both copies exist.
             if let Err(full) = held.grow_to(more.saturating_add(whole.capacity())) {
                 tasks.spawn(throw_away(body, limit));
                 return Err(full.into());
@@ -113,7 +114,7 @@ async fn collect(
     })
 }
 
-/// Reads on while the answer is on its way.
+/// Continues reading while the response is sent.
 async fn throw_away(mut body: Body, limit: usize) {
     let mut left = limit.saturating_mul(PATIENCE);
     let all = async {
@@ -134,19 +135,20 @@ fn longer_than(limit: usize) -> Refusal {
     too_large(Error::invalid(text))
 }
 
-/// 413 for this failure.
+/// The error with status 413.
 pub(super) fn too_large(error: Error) -> Refusal {
     Refusal::with_status(error, StatusCode::PAYLOAD_TOO_LARGE)
 }
 
-/// The members of a JSON object; their values stay text until they are asked for.
+/// The members of a JSON object; their values are parsed on demand.
 pub(super) struct Members<'a>(HashMap<Cow<'a, str>, &'a RawValue>);
 
 impl<'a> Members<'a> {
-    /// Takes an object apart.
+    /// Splits an object into its members.
     ///
     /// # Errors
-    /// `invalid_argument` where it is none, or a member stands twice.
+    ///
+    /// `invalid_argument` if it is not an object, or a member is duplicate.
     pub(super) fn parse(json: &'a [u8]) -> Result<Self> {
         let json = strict_json::without_bom(json);
         if !json.trim_ascii_start().starts_with(b"{") {
@@ -155,7 +157,7 @@ impl<'a> Members<'a> {
         strict_json::members(json).map(Members)
     }
 
-    /// A member as it stands in the text, `null` too.
+    /// A member as raw text, also `null`.
     pub(super) fn raw(&self, name: &str) -> Option<&'a RawValue> {
         self.0.get(name).copied()
     }
@@ -163,7 +165,8 @@ impl<'a> Members<'a> {
     /// A member; `null` counts as absent.
     ///
     /// # Errors
-    /// `invalid_argument` naming the member where it is not what was expected.
+    ///
+    /// `invalid_argument` with the member if it has the wrong type.
     pub(super) fn take<T: Deserialize<'a>>(
         &self,
         name: &'static str,
@@ -177,9 +180,10 @@ impl<'a> Members<'a> {
         }
     }
 
-    /// Pairs of texts; none where it is absent.
+    /// Pairs of strings; none if it is absent.
     ///
     /// # Errors
+    ///
     /// As [`Members::take`].
     pub(super) fn pairs(&self, name: &'static str) -> Result<HashMap<String, String>> {
         match self.raw(name).filter(|value| value.get() != "null") {
@@ -189,19 +193,21 @@ impl<'a> Members<'a> {
         }
     }
 
-    /// A text; empty where it is absent.
+    /// A string; empty if it is absent.
     ///
     /// # Errors
+    ///
     /// As [`Members::take`].
     pub(super) fn text(&self, name: &'static str) -> Result<Cow<'a, str>> {
         let text: Option<Text<'a>> = self.take(name, "expected a string")?;
         Ok(text.map(|text| text.0).unwrap_or_default())
     }
 
-    /// A text that must be there.
+    /// A required string.
     ///
     /// # Errors
-    /// As [`Members::take`], and where it is missing or empty.
+    ///
+    /// As [`Members::take`], and if it is missing or empty.
     pub(super) fn required_text(&self, name: &'static str) -> Result<Cow<'a, str>> {
         let text = self.text(name)?;
         if text.is_empty() {
@@ -210,10 +216,11 @@ impl<'a> Members<'a> {
         Ok(text)
     }
 
-    /// Refuses members of other names than these: a misspelt one would be lost silently.
+    /// Refuses members with other names: a misspelt one would be ignored silently.
     ///
     /// # Errors
-    /// `invalid_argument` naming the member.
+    ///
+    /// `invalid_argument` with the member.
     pub(super) fn only(&self, known: &'static [&'static str]) -> Result<()> {
         match self.0.keys().find(|name| !known.contains(&name.as_ref())) {
             None => Ok(()),
@@ -238,7 +245,7 @@ mod tests {
     use crate::telemetry::Metrics;
 
     #[test]
-    fn members_are_named_where_they_are_wrong() {
+    fn invalid_members_are_named() {
         let members = Members::parse(br#"{"type":5,"n":null,"chanel":"a"}"#).unwrap();
         assert_eq!(members.text("type").unwrap_err().field_name(), Some("type"));
         assert_eq!(members.take::<u32>("n", "a number").unwrap(), None);
@@ -264,13 +271,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_over_the_limit_is_refused_with_413() {
+    async fn body_over_limit_is_refused_with_413() {
         assert_eq!(read("12345", 5).await.unwrap(), "12345");
         assert_eq!(read("123456", 5).await, Err(StatusCode::PAYLOAD_TOO_LARGE));
     }
 
     #[tokio::test]
-    async fn a_body_of_untold_length_grows_as_it_comes() {
+    async fn body_of_unknown_length_grows() {
         let piece = Bytes::from(vec![7; 10_000]);
         let pieces = |count: usize| {
             let pieces: Vec<_> = (0..count)

@@ -1,25 +1,26 @@
 //! The body of a broadcast of the older systems: an event and its audience.
 //!
-//! Every member is used or is refused by its name. Members that name an audience are never taken for a
-//! part of the payload: what was meant for somebody must not go to everybody.
+//! Every member is used or refused by name. Members that name an audience are never treated as part
+//! of the payload: an event for somebody must not go to everybody.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
-use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::body::Members;
 use crate::api;
 use crate::error::{Error, Result};
 use crate::event::{
-    Audience, ChannelName, EventType, Headers, Payload, Timestamp, TraceContext, names_receivers,
+    Audience, ChannelName, ConnectionId, EventType, Headers, Payload, Timestamp, TraceContext,
+    names_receivers, strict_json,
 };
 use crate::session::{Publish, Source};
 
-/// The names that the event's type has; the first one that is there counts.
+/// The names of the member with the event's type; the first one that is present counts.
 const TYPES: [&str; 3] = ["event_type", "type", "event"];
 /// Members that name users, each a name or a list of names.
 const USERS: [&str; 6] = [
@@ -30,35 +31,58 @@ const USERS: [&str; 6] = [
     "target_user",
     "target_users",
 ];
-/// Members that name roles, one of which is enough.
+/// Members that name roles, of which a receiver needs one.
 const ROLES: [&str; 4] = ["role", "roles", "target_role", "target_roles"];
 /// Members that name roles which receivers must have.
 const REQUIRED: [&str; 2] = ["required_role", "required_roles"];
+/// Members that name connections, each an id or a list of ids.
+const CONNECTIONS: [&str; 8] = [
+    "connection",
+    "connections",
+    "connection_id",
+    "connection_ids",
+    "client_id",
+    "client_ids",
+    "target_connection",
+    "target_connections",
+];
+/// Members that name connections which do not receive the event.
+const EXCEPT: [&str; 2] = ["except_connections", "exclude_connections"];
+/// Members that name channels, each a name or a list of names. Beside the payload's own members,
+/// only the first one is not the payload's.
+const CHANNELS: [&str; 4] = ["channel", "channels", "room", "rooms"];
+/// The members that name receivers.
+static RECEIVERS: LazyLock<Vec<&str>> = LazyLock::new(|| {
+    [
+        &["audience"][..],
+        &USERS,
+        &ROLES,
+        &REQUIRED,
+        &CONNECTIONS,
+        &EXCEPT,
+    ]
+    .concat()
+});
+/// The members of a broadcast whose payload is its other members.
+static FLAT: LazyLock<Vec<&str>> = LazyLock::new(|| {
+    let own = ["event_type", "type", "event", "channel"];
+    [&own[..], &RECEIVERS].concat()
+});
 /// The members of a broadcast that has its payload under `data`.
 static NAMED: LazyLock<Vec<&str>> = LazyLock::new(|| {
-    let own = [
-        "event_type",
-        "type",
-        "event",
-        "channel",
-        "data",
-        "time",
-        "timestamp",
-        "audience",
-    ];
-    [&own[..], &USERS, &ROLES, &REQUIRED].concat()
+    let own = ["event_type", "type", "event", "data", "time", "timestamp"];
+    [&own[..], &CHANNELS, &RECEIVERS].concat()
 });
 /// The members beside a `message`.
-static BESIDE: LazyLock<Vec<&str>> = LazyLock::new(|| {
-    let own = ["message", "channel", "audience"];
-    [&own[..], &USERS, &ROLES, &REQUIRED].concat()
-});
+static BESIDE: LazyLock<Vec<&str>> =
+    LazyLock::new(|| [&["message"][..], &CHANNELS, &RECEIVERS].concat());
 
-/// Takes a broadcast: `{type, data}` with a channel and an audience; or flat, where all other
-/// members are the payload's own; or either of them under `message`, beside the channel.
+/// Parses a broadcast: `{type, data}` with a channel and an audience; or flat, where all other
+/// members are the payload's own; or either of them under `message`, next to the channel.
 ///
 /// # Errors
-/// `invalid_argument` naming the member that is wrong, or that is none.
+///
+/// `invalid_argument` with the invalid or unknown member.
 pub(super) fn event(body: &[u8], trace: Option<&TraceContext>) -> Result<Publish> {
     let outer = Members::parse(body)?;
     let inner = match outer.raw("message") {
@@ -76,18 +100,18 @@ pub(super) fn event(body: &[u8], trace: Option<&TraceContext>) -> Result<Publish
         }
         None => (Payload::new(own_members(members)?, "")?, None),
     };
-    let channel = either(
-        "channel",
-        channel(&outer)?,
-        inner.as_ref().map(channel).transpose()?.flatten(),
-    )?;
+    let flat = members.raw("data").is_none();
+    let channels = match &inner {
+        None => channels(&outer, flat)?,
+        Some(inner) => either("channel", channels(&outer, false)?, channels(inner, flat)?)?,
+    };
     let audience = either(
         "audience",
         audience(&outer)?,
         inner.as_ref().map(audience).transpose()?.flatten(),
     )?;
     Ok(Publish {
-        channels: channel.into_iter().collect(),
+        channels: channels.unwrap_or_default(),
         event_type: EventType::new(kind(members)?)?,
         payload,
         headers: Headers::default(),
@@ -100,7 +124,7 @@ pub(super) fn event(body: &[u8], trace: Option<&TraceContext>) -> Result<Publish
     })
 }
 
-/// What is said beside a message or in it, but not differently in both.
+/// A value next to a message or in it, which must not differ if it is in both.
 fn either<T: PartialEq>(
     name: &'static str,
     beside: Option<T>,
@@ -115,7 +139,7 @@ fn either<T: PartialEq>(
     }
 }
 
-/// The event's type, by any of the names that it had; empty where there is none.
+/// The event's type, under any of its names; empty if there is none.
 fn kind<'a>(members: &Members<'a>) -> Result<Cow<'a, str>> {
     for name in TYPES {
         let kind = members.text(name)?;
@@ -126,15 +150,23 @@ fn kind<'a>(members: &Members<'a>) -> Result<Cow<'a, str>> {
     Ok(Cow::Borrowed(""))
 }
 
-fn channel(members: &Members<'_>) -> Result<Option<ChannelName>> {
-    match &*members.text("channel")? {
-        "" => Ok(None),
-        name => Ok(Some(ChannelName::new(name)?)),
+/// The channels; without any, it is for everybody. Of `flat` members only `channel` names one.
+fn channels(members: &Members<'_>, flat: bool) -> Result<Option<Vec<ChannelName>>> {
+    let named = if flat { &CHANNELS[..1] } else { &CHANNELS };
+    let mut channels = Vec::new();
+    for member in named {
+        for name in names(members, &[*member])? {
+            let channel = ChannelName::new(&*name)?;
+            if !channels.contains(&channel) {
+                channels.push(channel);
+            }
+        }
     }
+    Ok((!channels.is_empty()).then_some(channels))
 }
 
-/// When it happened, where a broadcast with `data` says so. The older systems left out the zone
-/// and meant UTC.
+/// The time of the event, if a broadcast with `data` has one. The older systems omitted the time
+/// zone and meant UTC.
 fn time(members: &Members<'_>) -> Result<Option<Timestamp>> {
     for name in ["time", "timestamp"] {
         let text = members.text(name)?;
@@ -152,9 +184,17 @@ fn time(members: &Members<'_>) -> Result<Option<Timestamp>> {
 fn audience(members: &Members<'_>) -> Result<Option<Audience>> {
     let users = names(members, &USERS)?;
     let mut roles = names(members, &ROLES)?;
-    let required = names(members, &REQUIRED)?;
-    if !required.is_empty() {
-        if !users.is_empty() || !roles.is_empty() {
+    let connections = self::connections(members, &CONNECTIONS)?;
+    let except_connections = self::connections(members, &EXCEPT)?;
+    // An empty list requires no role.
+    let required =
+        REQUIRED.map(|name| (name, members.raw(name).is_some_and(|raw| raw.get() != "[]")));
+    for (name, _) in required.into_iter().filter(|(_, given)| *given) {
+        let required = names(members, &[name])?;
+        if required.is_empty() {
+            continue;
+        }
+        if !users.is_empty() || !connections.is_empty() || !roles.is_empty() {
             let text = "an event goes to users or to roles: users of a role can't be told apart";
             return Err(Error::field("required_roles", text));
         }
@@ -163,9 +203,10 @@ fn audience(members: &Members<'_>) -> Result<Option<Audience>> {
     let own = Audience {
         users,
         roles,
-        ..Audience::default()
+        connections,
+        except_connections,
     };
-    let own = (!own.is_everyone()).then_some(own);
+    let own = (own != Audience::default()).then_some(own);
     let given: Option<api::Audience> = members.take("audience", api::Audience::EXPECTED)?;
     either(
         "audience",
@@ -174,58 +215,70 @@ fn audience(members: &Members<'_>) -> Result<Option<Audience>> {
     )
 }
 
-/// A name, or several.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Names {
-    One(Arc<str>),
-    Several(Vec<Arc<str>>),
+/// The connections in any of these members.
+fn connections(members: &Members<'_>, of: &[&'static str]) -> Result<Vec<ConnectionId>> {
+    let mut found = Vec::new();
+    for member in of {
+        for name in names(members, &[*member])? {
+            let wrong = || Error::field(*member, "expected a connection id as the server gave it");
+            found.push(name.parse().map_err(|_| wrong())?);
+        }
+    }
+    Ok(found)
 }
 
-/// The most names in one of these members.
+/// The most names in one member.
 fn most_of(member: &str) -> usize {
-    if USERS.contains(&member) {
-        Audience::MAX_NAMES
-    } else {
+    if ROLES.contains(&member) || REQUIRED.contains(&member) {
         Audience::MAX_ROLES
+    } else {
+        Audience::MAX_NAMES
     }
 }
 
-/// The names in any of these members.
+/// The names in any of these members: texts, or whole numbers, since many systems number their
+/// users.
 fn names(members: &Members<'_>, of: &[&'static str]) -> Result<Vec<Arc<str>>> {
     const EXPECTED: &str = "expected a name or a list of names; leave it out for everybody, \
                             and put a payload that has such a member under data";
     let mut found: Vec<Arc<str>> = Vec::new();
     for name in of {
-        let names = match members.take(name, EXPECTED)? {
-            None => continue,
-            Some(Names::One(one)) => vec![one],
-            Some(Names::Several(several)) => several,
+        let wrong = || Error::field(*name, EXPECTED);
+        let Some(raw) = members.raw(name).filter(|raw| raw.get() != "null") else {
+            continue;
         };
-        // An empty list names nobody: it must not become everybody.
-        if names.is_empty() || names.iter().any(|name| name.is_empty()) {
-            return Err(Error::field(*name, EXPECTED));
-        }
+        let listed: Vec<&RawValue> = if raw.get().starts_with('[') {
+            serde_json::from_str(raw.get()).map_err(|_| wrong())?
+        } else {
+            vec![raw]
+        };
         let most = most_of(name);
-        if names.len() > most {
+        if listed.len() > most {
             return Err(Error::field(
                 *name,
                 format!("expected at most {most} names"),
             ));
         }
-        found.extend(names);
+        // An empty list names nobody: it must not become everybody.
+        if listed.is_empty() {
+            return Err(wrong());
+        }
+        for one in listed {
+            let one = strict_json::identifier(one).filter(|one| !one.is_empty());
+            found.push(one.ok_or_else(wrong)?.into());
+        }
     }
     found.sort_unstable();
     found.dedup();
     Ok(found)
 }
 
-/// The members of a flat broadcast that are not the envelope's, as an object in the order of their
-/// names.
+/// The members of a flat broadcast that do not belong to the envelope, as an object in the order of
+/// their names.
 fn own_members(members: &Members<'_>) -> Result<Bytes> {
     let own: BTreeMap<&str, _> = members
         .iter()
-        .filter(|(name, _)| !NAMED.contains(name) || matches!(*name, "time" | "timestamp"))
+        .filter(|(name, _)| !FLAT.contains(name))
         .collect();
     if let Some(name) = own.keys().find(|name| names_receivers(name)) {
         let text = "it says for whom an event is, and is not known here; \
@@ -252,7 +305,7 @@ mod tests {
         error.field_name().unwrap_or_default().to_owned()
     }
 
-    /// Whom a broadcast with these members is for.
+    /// The receivers of a broadcast with these members.
     fn receivers(members: &str) -> (Vec<String>, Vec<String>) {
         let texts = |names: &[Arc<str>]| names.iter().map(ToString::to_string).collect();
         let flat = taken(&format!(r#"{{"type":"a.b","n":1,{members}}}"#));
@@ -272,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flat_broadcast_carries_its_own_members() {
+    fn flat_broadcast_keeps_its_members() {
         let flat =
             taken(r#"{"type":"job_progress","channel":"jobs","progress":1.50,"job_id":"7"}"#);
         assert_eq!(flat.payload.data(), r#"{"job_id":"7","progress":1.50}"#);
@@ -281,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flat_broadcast_may_stand_beside_its_channel() {
+    fn flat_broadcast_accepts_channel_next_to_message() {
         let inner = r#"{"type":"job_failed","user":"ann","error":"e"}"#;
         let event = taken(&format!(r#"{{"message":{inner},"channel":"jobs"}}"#));
         assert_eq!(event.event_type.as_str(), "job_failed");
@@ -295,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn every_name_of_a_receiver_counts_in_every_form() {
+    fn receiver_members_count_in_every_form() {
         for name in USERS {
             for value in [r#""ann""#, r#"["ann"]"#] {
                 let (users, roles) = receivers(&format!("\"{name}\":{value}"));
@@ -313,11 +366,12 @@ mod tests {
     }
 
     #[test]
-    fn receivers_that_cannot_be_honoured_are_refused_in_every_form() {
+    fn unsupported_receivers_are_refused() {
         let table = [
             (r#""users":[]"#, "users"),
             (r#""user":"""#, "user"),
-            (r#""roles":5"#, "roles"),
+            (r#""roles":true"#, "roles"),
+            (r#""user":1.5"#, "user"),
             (r#""users":{"a":1}"#, "users"),
             (r#""recipients":["ann"]"#, "recipients"),
             (r#""targetUser":"ann""#, "targetUser"),
@@ -339,19 +393,53 @@ mod tests {
     }
 
     #[test]
+    fn broadcast_takes_numbers_connections_and_rooms() {
+        let numbers = receivers(r#""user_ids":[7,"ann"]"#);
+        assert_eq!(numbers, (vec!["7".into(), "ann".into()], vec![]));
+        let id = ConnectionId::new(1, 2, 3);
+        let one = taken(&format!(r#"{{"type":"a","data":1,"client_id":"{id}"}}"#));
+        assert_eq!(one.audience.unwrap().connections, [id]);
+        let others = taken(&format!(
+            r#"{{"type":"a","data":1,"exclude_connections":["{id}"]}}"#
+        ));
+        let others = others.audience.unwrap();
+        assert!(others.is_everyone());
+        assert_eq!(others.except_connections, [id]);
+        let rooms = taken(r#"{"event":"a","data":1,"rooms":["a","b","a"]}"#);
+        let expected = ["a", "b"].map(|name| ChannelName::new(name).unwrap());
+        assert_eq!(rooms.channels, expected);
+        let beside = taken(r#"{"message":{"type":"a","n":1},"room":"a"}"#);
+        assert_eq!(beside.channels, expected[..1]);
+        // Without `data` a room is a part of the payload.
+        let flat = taken(r#"{"type":"a","room":"kitchen"}"#);
+        assert_eq!(flat.payload.data(), r#"{"room":"kitchen"}"#);
+        assert!(flat.channels.is_empty());
+    }
+
+    #[test]
+    fn absent_targets_of_a_dumped_model_address_everybody() {
+        let dumped = r#"{"type":"a","data":1,"target_users":null,"target_connections":null,
+                         "required_roles":[],"channel":null}"#;
+        assert_eq!(taken(dumped).audience, None);
+    }
+
+    #[test]
     fn a_member_that_is_none_is_refused_beside_data() {
         assert_eq!(
             refused(r#"{"type":"a","data":1,"chanel":"jobs"}"#),
             "chanel"
         );
         assert_eq!(refused(r#"{"type":"a","data":1,"key":"k"}"#), "key");
-        assert_eq!(refused(r#"{"message":{"type":"a"},"room":"jobs"}"#), "room");
+        assert_eq!(
+            refused(r#"{"message":{"type":"a"},"place":"jobs"}"#),
+            "place"
+        );
         let twice = r#"{"message":{"type":"a","channel":"a"},"channel":"b"}"#;
         assert_eq!(refused(twice), "channel");
     }
 
     #[test]
-    fn a_time_without_a_zone_is_in_utc() {
+    fn time_without_zone_is_utc() {
         for text in ["2026-11-21T10:00:00.5", "2026-11-21T10:00:00.5Z"] {
             let event = taken(&format!(r#"{{"type":"a","data":1,"timestamp":"{text}"}}"#));
             assert_eq!(event.time, Timestamp::parse("2026-11-21T10:00:00.5Z"));

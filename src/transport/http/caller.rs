@@ -1,4 +1,4 @@
-//! Who calls.
+//! The authenticated caller.
 
 use std::sync::Arc;
 
@@ -15,8 +15,8 @@ use crate::auth::{AuthFailure, Identity, bearer};
 use crate::error::Result;
 use crate::session::{Services, Session};
 
-/// Who calls, by the token of the header `Authorization`. What needs a token asks for a `Caller`:
-/// without one there is nobody to act for.
+/// The caller, authenticated by the token of the header `Authorization`. A handler that needs a
+/// token takes a `Caller`, so it can't run without one.
 pub(super) struct Caller {
     services: Arc<Services>,
     identity: Arc<Identity>,
@@ -47,8 +47,7 @@ impl FromRequestParts<Shared> for Caller {
     }
 }
 
-/// Whoever may read the descriptions of the API and the events: anyone, or where
-/// `public.documents` says so, holders of a token.
+/// A reader of the API documents: anyone, or if `public.documents` requires it, holders of a token.
 pub(super) struct Reader;
 
 impl FromRequestParts<Shared> for Reader {
@@ -64,7 +63,7 @@ impl FromRequestParts<Shared> for Reader {
     }
 }
 
-/// Refuses an unknown parameter, after who asks is known.
+/// Refuses an unknown parameter, after the caller is authenticated.
 fn check_parameters(parts: &Parts) -> Result<()> {
     let Some(parameters) = parts.extensions.get::<Parameters>() else {
         return Ok(());
@@ -77,19 +76,21 @@ impl Caller {
     /// The operators' use cases.
     ///
     /// # Errors
+    ///
     /// `permission_denied` without role `admin`.
     pub(super) fn admin(&self) -> Result<Admin> {
         Admin::new(&self.services, &self.identity)
     }
 
-    /// The session, for what the rules of each namespace allow or refuse.
+    /// The session, for operations that the rules of each namespace authorize.
     pub(super) fn session(&self) -> Session {
         Session::new(Arc::clone(&self.services), Arc::clone(&self.identity), None)
     }
 
-    /// The session, for what only services may do.
+    /// The session, for operations of services only.
     ///
     /// # Errors
+    ///
     /// `permission_denied` without role `service` or `admin`.
     pub(super) fn service(&self) -> Result<Session> {
         let session = self.session();

@@ -1,4 +1,4 @@
-//! The known event types, and whether a payload would be accepted.
+//! The declared event types, and validation of payloads.
 
 use axum::body::Body;
 use axum::extract::State;
@@ -15,8 +15,7 @@ use crate::api::{EventType, EventTypePage, Judgement};
 
 /// The path of one type, before its name.
 const ONE: &str = "/api/v1/catalog/";
-/// A page takes no further type once it has this many bytes: a schema or an example alone may have
-/// a mebibyte.
+/// A page ends once it has this many bytes: a single schema or example may have 1 MiB.
 const PAGE_BYTES: usize = 1 << 20;
 
 /// Lists event types

@@ -1,4 +1,4 @@
-//! Channels: which there are, their history, and who is in them.
+//! Channels: the list, their history, and their presence.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::Uri;
@@ -14,7 +14,7 @@ use crate::session::{HistoryPage, HistoryQuery};
 
 /// The path of one channel, before its name.
 const ONE: &str = "/api/v1/channels/";
-/// Events of a history that names no limit.
+/// The default number of events of a history page.
 const DEFAULT_LIMIT: u32 = 100;
 
 /// Lists channels
@@ -44,8 +44,8 @@ pub(super) async fn list(caller: Caller, query: Query) -> Answer {
     })
 }
 
-/// `GET /api/v1/channels/{channel}/history` and `/presence`. A channel's name may hold slashes, so
-/// the last part of the path decides.
+/// `GET /api/v1/channels/{channel}/history` and `/presence`. A channel's name may contain slashes,
+/// so the last part of the path decides.
 pub(super) async fn show(caller: Caller, uri: Uri, query: Query) -> Answer {
     match uri.path().rsplit_once('/') {
         Some((_, "history")) => history(&caller, &uri, &query).await,
@@ -90,7 +90,7 @@ async fn history(caller: &Caller, uri: &Uri, query: &Query) -> Answer {
     Ok(reply::json_text(page_json(&channel, &page)))
 }
 
-/// The events stand as they do on every transport, each with its payload byte for byte.
+/// The events have the same form as on every transport, each with its payload byte for byte.
 fn page_json(channel: &ChannelName, page: &HistoryPage) -> Bytes {
     let Position { epoch, offset } = page.top;
     let sizes = page.events.iter().map(|event| event_json::size(event));

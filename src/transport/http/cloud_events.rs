@@ -5,7 +5,7 @@
 //! | `type`, `time`, `datacontenttype` | the same |
 //! | `source` | the same for services; for others a header, as they may not name one |
 //! | `data`, `data_base64`, or the body | the payload |
-//! | the extension `channel`, else `subject` | the channel; `global` where there is neither |
+//! | the extension `channel`, else `subject` | the channel; `global` if there is neither |
 //! | `source` and `id` | the idempotency key: together they name an event (CloudEvents §3.1.1) |
 //! | extensions that name an audience, such as `audience` | refused |
 //! | other attributes and extensions | headers |
@@ -31,7 +31,7 @@ use crate::session::{Publish, Source};
 const MAX_BATCH: usize = 1000;
 /// The longest idempotency key, in bytes.
 const MAX_KEY: usize = 255;
-/// Attributes that are texts (CloudEvents §3.1 and §3.2).
+/// Attributes with string values (CloudEvents §3.1 and §3.2).
 const TEXTS: [&str; 9] = [
     "id",
     "type",
@@ -43,25 +43,26 @@ const TEXTS: [&str; 9] = [
     "traceparent",
     "tracestate",
 ];
-/// What the headers of the binary mode begin with.
+/// The prefix of headers in the binary mode.
 const PREFIX: &str = "ce-";
 
-/// Where an attribute stands and what it says.
+/// An attribute: its name and its value.
 struct Attribute {
     name: String,
     value: String,
 }
 
-/// True if a request carries a CloudEvent in the binary mode.
+/// True if a request is a CloudEvent in the binary mode.
 pub(super) fn is_binary(headers: &HeaderMap) -> bool {
     let telling = ["ce-specversion", "ce-id", "ce-source", "ce-type"];
     telling.iter().any(|name| headers.contains_key(*name))
 }
 
-/// Takes a CloudEvent in the structured mode (JSON event format §3).
+/// Parses a CloudEvent in the structured mode (JSON event format §3).
 ///
 /// # Errors
-/// `invalid_argument` naming the attribute that is wrong.
+///
+/// `invalid_argument` with the invalid attribute.
 pub(super) fn structured(json: &[u8]) -> Result<Publish> {
     let members = Members::parse(json)?;
     let content_type = members.text("datacontenttype")?;
@@ -97,7 +98,7 @@ fn nothing() -> Result<Payload> {
     Payload::new(Bytes::from_static(b"null"), "")
 }
 
-/// Data of another media type than JSON stands in the JSON as a string (JSON event format §3.1).
+/// Data of another media type than JSON is a string in the JSON (JSON event format §3.1).
 fn payload_of(data: &RawValue, content_type: &str) -> Result<Payload> {
     let json = Bytes::copy_from_slice(data.get().as_bytes());
     let payload = Payload::new(json, content_type)?;
@@ -109,13 +110,13 @@ fn payload_of(data: &RawValue, content_type: &str) -> Result<Payload> {
     Payload::new(text.into(), content_type)
 }
 
-/// An attribute's value as a text; `null` is absent (JSON event format §2.2).
+/// An attribute's value as a string; `null` is absent (JSON event format §2.2).
 fn plain(name: &str, value: &RawValue) -> Result<Option<String>> {
     match strict_json::value(value.get().as_bytes()) {
         Ok(Value::String(text)) => Ok(Some(text)),
         Ok(Value::Null) => Ok(None),
         Ok(_) if TEXTS.contains(&name) => Err(Error::field(name.to_owned(), "expected a string")),
-        // As they stand: a number keeps its digits.
+        // Unchanged: a number keeps its digits.
         Ok(Value::Number(_) | Value::Bool(_)) => Ok(Some(value.get().to_owned())),
         Ok(Value::Array(_) | Value::Object(_)) | Err(_) => Err(Error::field(
             name.chars().take(64).collect::<String>(),
@@ -124,10 +125,11 @@ fn plain(name: &str, value: &RawValue) -> Result<Option<String>> {
     }
 }
 
-/// Takes a CloudEvent in the binary mode (HTTP binding §3.1).
+/// Parses a CloudEvent in the binary mode (HTTP binding §3.1).
 ///
 /// # Errors
-/// `invalid_argument` naming the attribute that is wrong.
+///
+/// `invalid_argument` with the invalid attribute.
 pub(super) fn binary(headers: &HeaderMap, body: Bytes) -> Result<Publish> {
     let content_type = match headers.get(CONTENT_TYPE).map(|value| value.to_str()) {
         None => "",
@@ -157,7 +159,8 @@ pub(super) fn binary(headers: &HeaderMap, body: Bytes) -> Result<Publish> {
 /// The events of a batch (JSON event format §4), one by one.
 ///
 /// # Errors
-/// `invalid_argument` where the body is no list, or has more than 1,000 entries.
+///
+/// `invalid_argument` if the body is not a list, or has more than 1,000 entries.
 pub(super) fn batch(json: &[u8]) -> Result<Vec<&RawValue>> {
     let json = strict_json::without_bom(json);
     if !json.trim_ascii_start().starts_with(b"[") {
@@ -171,7 +174,7 @@ pub(super) fn batch(json: &[u8]) -> Result<Vec<&RawValue>> {
     Ok(events)
 }
 
-/// Makes an event of its attributes.
+/// Builds an event from its attributes.
 fn assemble(attributes: Vec<Attribute>, payload: Payload) -> Result<Publish> {
     let (mut id, mut kind, mut source, mut version) = Default::default();
     let (mut channel, mut subject, mut at) = <(String, String, String)>::default();
@@ -249,9 +252,9 @@ fn is_attribute_name(name: &str) -> bool {
             .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
 }
 
-/// No two pairs make the same key. The first space ends a source that holds none, as a URI
-/// reference does; any other source is preceded by its length. Long keys, and those with a length,
-/// are told by their digest, each kind in a form of its own.
+/// Two different pairs never produce the same key. The first space ends a source that contains
+/// none, as a URI reference does; any other source is preceded by its length. Long keys, and those
+/// with a length, are replaced by their digest, each kind in a form of its own.
 fn idempotency_key(source: &str, id: &str) -> String {
     let encoded = |text: &str| URL_SAFE_NO_PAD.encode(digest(&SHA256, text.as_bytes()));
     if source.contains(' ') {
@@ -278,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn the_subject_is_the_channel_unless_an_extension_names_it() {
+    fn subject_is_the_default_channel() {
         let plain = event(r#","subject":"bills:1","data":{"n":1}"#).unwrap();
         assert_eq!(plain.channels, [ChannelName::new("bills:1").unwrap()]);
         assert!(plain.headers.is_empty());
@@ -290,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn one_id_of_two_sources_names_two_events() {
+    fn same_id_of_two_sources_differs() {
         assert_ne!(idempotency_key("/a", "1"), idempotency_key("/b", "1"));
         let long = "x".repeat(300);
         assert!(idempotency_key("/a", &long).len() <= MAX_KEY);
@@ -298,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn pairs_that_are_cut_elsewhere_name_two_events() {
+    fn differently_split_pairs_have_other_keys() {
         let tail = "x".repeat(300);
         let pairs = [
             ("a b", "c"),
@@ -324,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn invalid_input_is_named() {
         let field = |refused: Result<Publish>| {
             let error = refused.unwrap_err();
             error.field_name().map(str::to_owned)
@@ -350,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn text_in_json_and_bytes_in_base64_are_taken_as_they_are() {
+    fn text_and_base64_data_are_unchanged() {
         let text = event(r#","datacontenttype":"text/plain","data":"hi""#).unwrap();
         assert_eq!(text.payload.data(), "hi");
         let bytes = event(r#","datacontenttype":"image/png","data_base64":"AAH/""#).unwrap();
@@ -358,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn in_the_binary_mode_the_attributes_are_headers() {
+    fn binary_mode_attributes_are_headers() {
         let headers: HeaderMap = [
             ("content-type", "application/json"),
             ("ce-specversion", "1.0"),
@@ -382,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_a_list_of_at_most_a_thousand() {
+    fn batch_is_limited_to_a_thousand() {
         assert_eq!(batch(b"[{},{}]").unwrap().len(), 2);
         assert!(batch(b"{}").is_err() && batch(b"[{]").is_err());
         let many = format!("[{}1]", "1,".repeat(1000));

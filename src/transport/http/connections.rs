@@ -1,4 +1,4 @@
-//! Statistics, and the connections of all transports: what operators see and end.
+//! Statistics, and the connections of all transports, for operators.
 
 use http::Uri;
 
@@ -53,7 +53,7 @@ pub(super) async fn list(caller: Caller, query: Query) -> Answer {
     })
 }
 
-/// Which connections a query asks for.
+/// The filter of a query.
 pub(super) fn filter(query: &Query) -> Result<ConnectionFilter> {
     let text = |name| query.all(name).next();
     let transport = text("transport");
@@ -137,7 +137,7 @@ pub(super) async fn end_all(caller: Caller, query: Query) -> Answer {
     reply::json(&api::Disconnected { disconnected })
 }
 
-/// The connection named at the end of a path; what can't be an id names no connection.
+/// The connection whose id ends a path; a malformed id matches no connection.
 pub(super) fn id_in(uri: &Uri, before: &str) -> Result<ConnectionId> {
     let name = name_in_path(uri, before, "")?;
     name.parse()

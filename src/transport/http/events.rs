@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 use crate::event::{ChannelName, EventType, Headers, Payload, Timestamp, TraceContext};
 use crate::session::{MAX_ANSWER_BYTES, Publish, Published as Outcome, Session};
 
-/// What a request may hold beside its payload, in bytes.
+/// The most bytes of a request besides its payload.
 const ENVELOPE: usize = 64 * 1024;
 /// Publishes an event
 ///
@@ -113,7 +113,7 @@ async fn take(
 ) -> Answer {
     let session = caller.session();
     let limit = shared.services.limits.load().event_bytes;
-    // Base64 makes four bytes of three.
+    // Base64 encodes three bytes as four.
     let whole = limit.div_ceil(3).saturating_mul(4).saturating_add(ENVELOPE);
     let kind = Kind::of(headers, kinds)?;
     let body = body::read(body, whole, &session).await?;
@@ -205,7 +205,7 @@ async fn one(session: &Session, event: Publish, trace: &Trace) -> Answer {
     reply::json(&Published::from(&published))
 }
 
-/// Puts an event into its request's trace, unless it has one of its own and the request has not.
+/// Adds an event to its request's trace, unless only the event has one.
 fn within(mut event: Publish, trace: &Trace) -> Publish {
     event.trace = trace.of_event(event.trace.take());
     event
@@ -229,10 +229,11 @@ fn refused(session: &Session, error: &Error) -> BatchEntry {
     error.into()
 }
 
-/// Takes a request in the server's own JSON.
+/// Parses a request in the server's own JSON.
 ///
 /// # Errors
-/// `invalid_argument` naming the member that is wrong.
+///
+/// `invalid_argument` with the invalid member.
 fn request(body: &[u8]) -> Result<Publish> {
     let members = Members::parse(body)?;
     members.only(&PublishRequest::MEMBERS)?;
@@ -304,9 +305,10 @@ pub(super) fn from_base64(text: &str) -> Result<Bytes> {
     Ok(BASE64.decode(text).map_err(wrong)?.into())
 }
 
-/// A time; an empty text is none.
+/// A time; an empty string is none.
 ///
 /// # Errors
+///
 /// `invalid_argument` for the field `time`.
 pub(super) fn time(text: &str) -> Result<Option<Timestamp>> {
     if text.is_empty() {
@@ -335,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_taken_with_its_data_byte_for_byte() {
+    fn request_data_is_kept_byte_for_byte() {
         let body = br#"{"type":"a.b","channels":["room:1"],"data":{ "n" : 1.0 },"key":"k",
             "time":"2026-11-21T10:00:00Z","audience":{"users":["ann"]},"headers":{"h":"v"}}"#;
         let event = request(body).unwrap();
@@ -346,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn invalid_input_is_named() {
         assert_eq!(field(r#"{"data":1}"#).unwrap(), "type");
         assert_eq!(field(r#"{"type":"a.b"}"#).unwrap(), "data");
         let table = [
@@ -372,7 +374,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn every_face_accepts_the_same_data(text in odd_json()) {
+        fn all_transports_accept_the_same_data(text in odd_json()) {
             let request = request(format!(r#"{{"type":"a.b","data":{text}}}"#).as_bytes());
             let cloud = r#""specversion":"1.0","id":"1","source":"/a","type":"a.b""#;
             let cloud = cloud_events::structured(format!("{{{cloud},\"data\":{text}}}").as_bytes());
@@ -383,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_come_in_base64() {
+    fn data_base64_is_decoded() {
         let body = br#"{"type":"a.b","data_base64":"AAH/","content_type":"image/png"}"#;
         let event = request(body).unwrap();
         assert_eq!(event.payload.data().as_ref(), [0, 1, 255]);

@@ -1,4 +1,4 @@
-//! The HTTP routes of the public listener, but for the WebSocket.
+//! The HTTP routes of the public listener, except for the WebSocket.
 
 mod asyncapi;
 mod body;
@@ -37,20 +37,20 @@ use observe::{Route, observe};
 #[cfg(feature = "parts")]
 pub use sse::dialect as sse_dialect;
 
-/// What the routes are set up with.
+/// The settings of the routes.
 #[derive(Debug, Clone)]
 pub struct HttpSettings {
-    /// Origins whose pages may call the API (CORS) and open event streams; what is stored here
-    /// later holds for the requests from then on.
+    /// Origins whose pages may call the API (CORS) and open event streams; a stored replacement
+    /// applies to later requests.
     pub allowed_origins: Arc<ArcSwap<Vec<String>>>,
-    /// Whether the demo page is at `/`.
+    /// Whether the demo page is served at `/`.
     pub demo: bool,
-    /// What is spoken where, for the description of the events; what is stored here later holds
-    /// from then on.
+    /// The dialects of each path, for the AsyncAPI document; a stored replacement applies from then
+    /// on.
     pub asyncapi: Arc<ArcSwap<AsyncApiSettings>>,
 }
 
-/// What the handlers share.
+/// State shared by the handlers.
 #[derive(Clone)]
 struct Shared {
     services: Arc<Services>,
@@ -59,7 +59,7 @@ struct Shared {
     asyncapi: Arc<ArcSwap<AsyncApiSettings>>,
 }
 
-/// The routes. `/readyz` says no once the server is about to stop.
+/// The routes. `/readyz` answers 503 once the server is about to stop.
 pub fn routes(
     services: &Arc<Services>,
     settings: HttpSettings,
@@ -87,7 +87,7 @@ pub fn routes(
         .with_state(shared)
 }
 
-/// Every path of the API with what it answers.
+/// Every path of the API with its handlers.
 fn api() -> Vec<(&'static str, MethodRouter<Shared>)> {
     vec![
         ("/openapi.json", get(openapi::show)),

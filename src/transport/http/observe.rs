@@ -1,4 +1,4 @@
-//! What is noted of every request: its span, and the error that it was told.
+//! Records every request: its span, and the error of its response.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,8 +15,7 @@ use crate::error::{Code, Error};
 use crate::event::TraceContext;
 use crate::telemetry::{Span, extract};
 
-/// How many events of a request its span points at the creators of: as many as a span of the SDK
-/// has links.
+/// The most creator links of a request's span: the link limit of the SDK's spans.
 const MAX_CREATORS: usize = 128;
 
 /// The trace context of a request's span, as a request extension.
@@ -24,18 +23,18 @@ const MAX_CREATORS: usize = 128;
 pub(super) struct Trace {
     own: Option<TraceContext>,
     brought: bool,
-    /// What the events of the request say that they come from; `None` where nobody will see it.
+    /// The trace contexts that the events of the request name; `None` if the span is not recorded.
     creators: Option<Arc<Mutex<Vec<TraceContext>>>>,
 }
 
 impl Trace {
-    /// The context, where there is one.
+    /// The context, if there is one.
     pub(super) fn context(&self) -> Option<&TraceContext> {
         self.own.as_ref()
     }
 
-    /// The context for an event of the request that has `own`: that of the request where the
-    /// caller brought the trace, or the event has none. The request's span is linked with `own`.
+    /// The context for an event of the request that has `own`: that of the request if the caller
+    /// sent a trace, or the event has none. The request's span is linked with `own`.
     pub(super) fn of_event(&self, own: Option<TraceContext>) -> Option<TraceContext> {
         let Some(own) = own else {
             return self.own.clone();
@@ -63,15 +62,15 @@ impl Trace {
     }
 }
 
-/// A route, as it is named in spans: the pattern, never a path.
+/// A route's name in spans: the pattern, never a path.
 #[derive(Clone)]
 pub(super) struct Route {
     pub(super) shared: Shared,
     pub(super) name: &'static str,
 }
 
-/// The refusal of a body that is compressed, or coded in any other way (RFC 9110 §15.5.16): taken as
-/// it is, it would be another body. gRPC has its own compression.
+/// The refusal of a body with a content coding (RFC 9110 §15.5.16), which would be read as
+/// different content. gRPC has its own compression.
 fn coded(headers: &HeaderMap) -> Option<Response> {
     let mut codings = headers.get_all(CONTENT_ENCODING).iter();
     let plain = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
@@ -83,7 +82,7 @@ fn coded(headers: &HeaderMap) -> Option<Response> {
     Some(([(ACCEPT_ENCODING, "identity")], refusal).into_response())
 }
 
-/// Puts a span around a request and counts its refusal.
+/// Wraps a request in a span and counts its error.
 pub(super) async fn observe(
     State(route): State<Route>,
     mut request: Request,

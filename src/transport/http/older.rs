@@ -1,6 +1,6 @@
-//! The paths of the systems that came before, so that their scripts go on working.
+//! The paths of the older systems, so that their scripts continue to work.
 //!
-//! They answer from the same use cases as `/api/v1`, with the same roles; only the names differ.
+//! They use the same use cases as `/api/v1`, with the same roles; only the names differ.
 
 use std::sync::Arc;
 
@@ -27,8 +27,12 @@ use crate::error::Result;
 use crate::hub::ConnectionInfo;
 use crate::telemetry::StatsSnapshot;
 
-/// What a request may hold beside its payload, in bytes.
+/// The most bytes of a request besides its payload.
 const ENVELOPE: usize = 64 * 1024;
+/// Connections that are read at once for a list without pages.
+const PAGE: u32 = 1000;
+/// The most connections of a list without pages; `next_page_token` leads to the rest.
+const MOST: usize = 10_000;
 /// The most channels that statistics name.
 const CHANNELS: u32 = 1000;
 
@@ -80,9 +84,19 @@ async fn find(
     query: &Query,
 ) -> Result<(Vec<ConnectionInfo>, StatsSnapshot, String)> {
     let admin = caller.admin()?;
-    let size = query.number("page_size")?.unwrap_or_default();
-    let token = query.text("page_token");
-    let (found, next) = admin.connections(filter(query)?, size, token).await?;
+    let size = query.number("page_size")?;
+    let mut token = query.text("page_token").to_owned();
+    let mut found = Vec::new();
+    // The old systems had no pages: who does not ask for one gets as many as fit into an answer.
+    let next = loop {
+        let asked = size.unwrap_or(PAGE);
+        let (page, next) = admin.connections(filter(query)?, asked, &token).await?;
+        found.extend(page);
+        if size.is_some() || next.is_empty() || found.len() >= MOST {
+            break next;
+        }
+        token = next;
+    };
     Ok((found, admin.stats().await?, next))
 }
 
@@ -146,12 +160,18 @@ pub(super) async fn broadcast(
     let limit = shared.services.limits.load().event_bytes;
     let body = body::read(body, limit.saturating_add(ENVELOPE), &session).await?;
     let event = broadcast::event(&body, trace.context())?;
-    // Of an event for roles nobody else counts whom it reaches.
+    // For an event with an audience, the broker does not count the receivers.
     let audience = event.audience.as_ref();
     let for_roles = audience.filter(|to| event.channels.is_empty() && !to.roles.is_empty());
     let included = match for_roles.cloned().map(Arc::new) {
         // Before it is published: what fails here has reached nobody.
-        Some(audience) => Some(shared.services.hub.count_included(&audience).await?),
+        Some(audience) => Some(
+            shared
+                .services
+                .hub
+                .count_included(&event.event_type, &audience)
+                .await?,
+        ),
         None => None,
     };
     let published = events::commit(&session, event).await?;

@@ -195,7 +195,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_route_of_the_api_is_described() {
+    fn every_route_is_described() {
         let document = document();
         let described = document["paths"].as_object().unwrap();
         for (path, _) in super::super::api() {
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn every_reference_leads_somewhere() {
+    fn every_reference_resolves() {
         fn walk(value: &Value, document: &Value) {
             match value {
                 Value::Object(members) => {

@@ -1,4 +1,4 @@
-//! What needs no token: health, the demo page, and nothing.
+//! Routes that need no token: health, the demo page, and the 404.
 
 use std::sync::LazyLock;
 
@@ -16,10 +16,11 @@ use super::reply::Refusal;
 use crate::api::refusals::Unavailable;
 use crate::error::Error;
 
-/// The page that shows a newcomer what happens.
+/// The demo page.
 const DEMO: &str = include_str!("demo.html");
 
-/// What the page may do: run its own script and style, by their digests, and nothing injected.
+/// The content security policy of the page: its own script and style, by their digests, and nothing
+/// injected.
 static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
     let style = sources(DEMO, "<style>", "</style>");
     let script = sources(DEMO, "<script>", "</script>");
@@ -105,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_page_has_no_inline_handlers_or_styles_that_its_policy_would_stop() {
+    fn demo_page_complies_with_its_policy() {
         assert_eq!(
             DEMO.matches("<script").count(),
             DEMO.matches("<script>").count()

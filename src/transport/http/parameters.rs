@@ -1,5 +1,5 @@
-//! Which parameters a query may have: one that is unknown is refused by its name, as what it was
-//! meant to say would be lost.
+//! The parameters that a query may have: an unknown one is refused by name, because it would be
+//! ignored silently.
 
 use std::collections::BTreeSet;
 
@@ -9,10 +9,10 @@ use super::openapi;
 use super::query::Query;
 use crate::error::{Error, Result};
 
-/// Names under which clients put tokens into any address (RFC 6750 §2.3). `/sse` takes them; the
-/// rest takes the header `Authorization`, and passes over them.
+/// Names under which clients put tokens into URLs (RFC 6750 §2.3). `/sse` accepts them; other
+/// routes use the header `Authorization`, and ignore them.
 const TOKENS: [&str; 2] = ["token", "access_token"];
-/// What `/sse` takes more than once.
+/// Parameters that `/sse` accepts more than once.
 const LISTS: [&str; 2] = ["channel", "event_types"];
 
 /// The parameters that a route takes, as a request extension: those that its description names.
@@ -38,7 +38,7 @@ impl Parameters {
         Parameters(openapi::query_of(described, method))
     }
 
-    /// Whether the query has no others, and each once, but for those that are lists.
+    /// Checks that the query has no other parameters, and each once, except for lists.
     ///
     /// # Errors
     /// `invalid_argument` naming the first unknown or repeated one.
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_parameter_is_refused_by_its_name() {
+    fn unknown_parameter_is_refused_by_name() {
         let connections = "/api/v1/connections";
         for good in ["", "?", "?user=a&page_size=5", "?token=x&access_token=y"] {
             let uri = format!("{connections}{good}");

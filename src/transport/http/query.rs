@@ -1,4 +1,4 @@
-//! What stands in a request's address: the query, and names within the path.
+//! Parses a request's URL: the query, and names within the path.
 
 use std::borrow::Cow;
 
@@ -11,7 +11,7 @@ use super::Shared;
 use super::reply::Refusal;
 use crate::error::{Error, Result};
 
-/// The parameters of a query, in their order. Empty ones are absent.
+/// The parameters of a query, in order. Empty ones are absent.
 #[derive(Debug, Default)]
 pub(super) struct Query(Vec<(String, String)>);
 
@@ -24,10 +24,11 @@ impl FromRequestParts<Shared> for Query {
 }
 
 impl Query {
-    /// Takes a query apart.
+    /// Parses a query.
     ///
     /// # Errors
-    /// `invalid_argument` naming the parameter whose percent-encoding is wrong.
+    ///
+    /// `invalid_argument` with the parameter whose percent-encoding is invalid.
     pub(super) fn parse(query: &str) -> Result<Self> {
         let pairs = query.split('&').filter(|pair| !pair.is_empty());
         let pairs = pairs.map(|pair| {
@@ -42,7 +43,7 @@ impl Query {
         Ok(Query(pairs.collect::<Result<_>>()?))
     }
 
-    /// The names of all parameters, empty ones too.
+    /// The names of all parameters, including empty ones.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|(name, _)| name.as_str())
     }
@@ -56,7 +57,7 @@ impl Query {
         found.map(|(_, value)| value.as_str())
     }
 
-    /// The first value of a parameter; empty where there is none.
+    /// The first value of a parameter; empty if there is none.
     pub(super) fn text(&self, name: &str) -> &str {
         self.all(name).next().unwrap_or_default()
     }
@@ -64,7 +65,8 @@ impl Query {
     /// A whole number.
     ///
     /// # Errors
-    /// `invalid_argument` naming the parameter where it is something else.
+    ///
+    /// `invalid_argument` with the parameter if it is not a number.
     pub(super) fn number(&self, name: &'static str) -> Result<Option<u32>> {
         let expected = "expected a whole number from 0 to 4294967295";
         let text = self.all(name).next();
@@ -72,11 +74,12 @@ impl Query {
             .transpose()
     }
 
-    /// `true` or `false`; false where it is absent. A name without a value is true: `?revoke` must
-    /// not pass for a no.
+    /// A boolean; false if it is absent. A name without a value is true: `?revoke` must not mean
+    /// no.
     ///
     /// # Errors
-    /// `invalid_argument` naming the parameter where it is something else.
+    ///
+    /// `invalid_argument` with the parameter if it has another value.
     pub(super) fn flag(&self, name: &'static str) -> Result<bool> {
         let given = self.0.iter().find(|(given, _)| given == name);
         match given.map(|(_, value)| value.as_str()) {
@@ -87,11 +90,12 @@ impl Query {
     }
 }
 
-/// The name that stands in the path between two fixed parts. Taken from the path as it was sent,
-/// so that a `/` within the name may be encoded or not.
+/// The name in the path between two fixed parts. It is read from the raw path, so that a `/` within
+/// the name may be encoded or not.
 ///
 /// # Errors
-/// `invalid_argument` where the percent-encoding is wrong.
+///
+/// `invalid_argument` if the percent-encoding is invalid.
 pub(super) fn name_in_path(uri: &Uri, before: &str, after: &str) -> Result<String> {
     let path = uri.path();
     let name = path
@@ -125,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn percent_encoding_is_undone_or_refused() {
+    fn percent_encoding_is_decoded_or_refused() {
         assert_eq!(decode("a%2Fb%c3%a4+c", true).unwrap(), "a/bä c");
         assert_eq!(decode("a+b", false).unwrap(), "a+b");
         for broken in ["%", "%4", "%zz", "%ff", "%+1"] {
@@ -134,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_values_are_refused_by_their_name() {
+    fn invalid_values_are_refused_by_name() {
         let query = Query::parse("limit=ten&reverse=maybe&x=1&empty=&a=1&a=2").unwrap();
         assert_eq!(
             query.number("limit").unwrap_err().field_name(),
@@ -157,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_in_the_path_may_hold_slashes() {
+    fn name_in_path_may_contain_slashes() {
         let uri = Uri::from_static("/api/v1/channels/a/b%2fc/history");
         let name = name_in_path(&uri, "/api/v1/channels/", "/history").unwrap();
         assert_eq!(name, "a/b/c");

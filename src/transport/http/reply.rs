@@ -1,4 +1,4 @@
-//! Answers: JSON, or a problem.
+//! Responses: JSON, or a problem.
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
@@ -10,11 +10,11 @@ use serde::Serialize;
 use crate::api::problem::{problem, problem_with_status};
 use crate::error::{Code, Error};
 
-/// What a handler answers.
+/// The result of a handler.
 pub(super) type Answer = Result<Response, Refusal>;
 
-/// A failure on its way to the client. The response carries its [`Code`] as an extension, for
-/// whoever counts.
+/// An error to be sent to the client. The response carries its [`Code`] as an extension, for the
+/// metrics.
 #[derive(Debug)]
 pub(super) struct Refusal {
     error: Error,
@@ -22,7 +22,7 @@ pub(super) struct Refusal {
 }
 
 impl Refusal {
-    /// A failure for which HTTP has a status that says it better than the code's own.
+    /// An error with a more precise HTTP status than the code's own.
     pub(super) fn with_status(error: Error, status: StatusCode) -> Self {
         Refusal {
             error,
@@ -30,7 +30,7 @@ impl Refusal {
         }
     }
 
-    /// What is wrong.
+    /// The error.
     pub(super) fn error(&self) -> &Error {
         &self.error
     }
@@ -60,14 +60,14 @@ impl IntoResponse for Refusal {
     }
 }
 
-/// JSON that must not be kept by caches: it is about this moment.
+/// JSON that caches must not store, because it describes the current state.
 pub(super) fn json(value: &impl Serialize) -> Answer {
     let text = serde_json::to_vec(value)
         .map_err(|_| Error::internal("the answer could not be written as JSON"))?;
     Ok(json_text(text.into()))
 }
 
-/// The same where the JSON is ready.
+/// The same for encoded JSON.
 pub(super) fn json_text(text: Bytes) -> Response {
     let mut response = Response::new(Body::from(text));
     let headers = response.headers_mut();
@@ -76,14 +76,14 @@ pub(super) fn json_text(text: Bytes) -> Response {
     response
 }
 
-/// Done, and there is nothing to say.
+/// Success without content.
 pub(super) fn nothing() -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
     response
 }
 
-/// The path is right and the method is not; the router adds `Allow` (RFC 9110 §15.5.6).
+/// The path exists, but not for this method; the router adds `Allow` (RFC 9110 §15.5.6).
 pub(super) async fn not_allowed() -> Refusal {
     let text = format!("the header {ALLOW} names the methods that this path takes");
     Refusal::with_status(Error::invalid(text), StatusCode::METHOD_NOT_ALLOWED)

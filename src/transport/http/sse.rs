@@ -146,7 +146,7 @@ fn token<'r>(headers: &'r HeaderMap, query: &'r Query) -> Result<Option<&'r str>
     Ok(bearer(headers)?.or_else(in_query))
 }
 
-/// The first message of a stream. Fails where every subscription was refused.
+/// The first message of a stream. Fails if every subscription was refused.
 fn first(mut ids: Ids, joined: &[Joined], refused: &[Refused]) -> Result<(Bytes, Ids)> {
     if let ([], [first, ..]) = (joined, refused) {
         return Err(first.error.clone());

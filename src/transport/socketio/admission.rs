@@ -22,16 +22,17 @@ pub(super) struct Admitted {
     /// The span of the request.
     pub(super) span: Span,
     pub(super) connection: session::Admitted,
-    /// The handshake's identity. It is set when the client connects to a namespace, which may bring
-    /// another token; there the client is notified of a wrong token, because pages can read that.
+    /// The handshake's identity. It is set when the client connects to a namespace, possibly with
+    /// another token; a wrong token is reported there, because pages can read that.
     pub(super) handshake: HandshakeIdentity,
 }
 
 impl Endpoint {
-    /// Asks for admission.
+    /// Requests admission.
     ///
     /// # Errors
-    /// The answer that rejects the handshake.
+    ///
+    /// The response that rejects the handshake.
     pub(super) async fn admit(
         &self,
         headers: &HeaderMap,
@@ -70,9 +71,10 @@ impl Endpoint {
         }
     }
 
-    /// Holds the requests of an open session to the allowed origins.
+    /// Checks the origin of requests of an open session.
     ///
     /// # Errors
+    ///
     /// [`Failure::Forbidden`].
     pub(super) fn check_origin(
         &self,
@@ -89,7 +91,7 @@ impl Endpoint {
     }
 }
 
-/// A rejection as a problem, but for the one that Engine.IO has a number for.
+/// A rejection as a problem, except for the one that has an Engine.IO error code.
 fn encode(rejection: &Rejection) -> Response<Body> {
     if rejection.reason == RejectReason::Origin {
         return Failure::Forbidden.response();

@@ -21,7 +21,7 @@ const LEAST_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A `[[dialect]]` over Socket.IO.
 pub struct SocketIoDialect {
-    /// What it is made from.
+    /// Its definition.
     pub definition: Arc<Definition>,
     /// The paths of the requests; a trailing slash makes no difference.
     pub paths: Vec<String>,
@@ -109,9 +109,9 @@ impl Endpoint {
         self.served.store(Arc::new(served));
     }
 
-    /// Whether a request with this path and query is for this endpoint. Where the WebSocket has the same
-    /// path, the query decides. Open polling sessions continue after their dialect or its path has been
-    /// removed from the configuration.
+    /// Whether a request with this path and query is for this endpoint. If the WebSocket has the
+    /// same path, the query decides. Open polling sessions continue after their dialect or its path
+    /// has been removed from the configuration.
     #[must_use]
     pub fn takes(&self, path: &str, query: Option<&str>, is_also_another: bool) -> bool {
         if self.namespace_set(path).is_some() {

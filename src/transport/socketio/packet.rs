@@ -48,7 +48,7 @@ pub(super) enum Socket<'a> {
     Connect {
         /// The namespace.
         namespace: &'a str,
-        /// The `auth` object as text; empty where there is none.
+        /// The `auth` object as text; empty if there is none.
         auth: &'a str,
     },
     /// The client leaves a namespace.
@@ -78,14 +78,14 @@ pub(super) enum Socket<'a> {
     },
 }
 
-/// Bytes that are no packet: the violated rule. Never contains what the client sent.
+/// Bytes that are not a packet: the violated rule. Never contains the client's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Malformed(pub(super) &'static str);
 
 /// Reads an Engine.IO packet.
 ///
 /// # Errors
-/// Where clients never send its type.
+/// If its type is never sent by clients.
 pub(super) fn engine(text: &str) -> Result<Engine<'_>, Malformed> {
     let mut letters = text.chars();
     let kind = letters.next();
@@ -209,7 +209,7 @@ pub(super) fn head(kind: Kind, namespace: &str) -> String {
     }
 }
 
-/// What the server sends in a namespace.
+/// The kinds of packets that the server sends in a namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// The client is connected.
@@ -239,7 +239,7 @@ impl Kind {
 /// For `fuzz/`: reads any text as a packet of both protocols.
 ///
 /// # Panics
-/// Where a packet alone and the same packet in a payload are judged differently.
+/// If a single packet and the same packet in a payload have different results.
 #[cfg(feature = "fuzzing")]
 pub fn read_all(text: &str) {
     let alone = !text.contains(char::from(SEPARATOR));
@@ -339,19 +339,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_is_more_than_refused(text in "\\PC{0,80}") {
+        fn no_text_panics_the_packet_parser(text in "\\PC{0,80}") {
             let read = engine(&text);
             prop_assert_eq!(read.is_ok(), is_payload(&text));
             drop(socket(&text));
         }
 
         #[test]
-        fn no_event_is_more_than_refused(text in "2(/[a-z,]{0,6})?[0-9]{0,20}[\\[\\]{}\"a,:1]{0,20}") {
+        fn no_event_panics_the_packet_parser(text in "2(/[a-z,]{0,6})?[0-9]{0,20}[\\[\\]{}\"a,:1]{0,20}") {
             drop(socket(&text));
         }
 
         #[test]
-        fn an_event_is_read_as_it_was_written(
+        fn event_packet_round_trips(
             namespace in "/[a-z0-9_-]{0,20}",
             ack in proptest::option::of(0..=MAX_ACK),
             name in "\\PC{0,20}",
@@ -361,9 +361,9 @@ mod tests {
             let number = ack.map(|ack| ack.to_string()).unwrap_or_default();
             let text = format!("{}{number}{list}", head(Kind::Event, &namespace));
             let Engine::Message(message) = engine(&text).unwrap() else { panic!("a message") };
-            let Socket::Event { namespace: read, ack: by, name: said, arguments } =
+            let Socket::Event { namespace: read, ack: by, name: event_name, arguments } =
                 socket(message).unwrap() else { panic!("an event") };
-            prop_assert_eq!((read, by, &*said), (&*namespace, ack, &*name));
+            prop_assert_eq!((read, by, &*event_name), (&*namespace, ack, &*name));
             prop_assert_eq!(arguments.len(), 1);
         }
     }

@@ -1,4 +1,4 @@
-//! What the hub calls for connections over Engine.IO and Socket.IO.
+//! The hub's protocol for connections over Engine.IO and Socket.IO.
 
 use std::sync::Arc;
 
@@ -214,13 +214,12 @@ impl NamespaceProtocol {
     }
 }
 
-/// What comes from this client can't be understood, and nor could what follows.
+/// The packet can't be parsed, and neither could any later one.
 fn close_malformed(cx: &mut ConnCtx<'_>, malformed: Malformed) {
     cx.close(CloseCode::Protocol, malformed.0);
 }
 
-/// The name under which an event goes: one that Socket.IO keeps for itself would end the
-/// connection.
+/// The name under which an event is emitted: a name reserved by Socket.IO would end the connection.
 fn put_name(out: &mut impl BufMut, name: &str) {
     if RESERVED.contains(&name) {
         out.put_slice(b"\"event.");
@@ -308,7 +307,7 @@ impl Protocol for NamespaceProtocol {
         if let (true, Some(namespace)) = (is_final(code), self.namespace()) {
             last.put(self.packing.pack_one(namespace.disconnect.as_bytes()));
         }
-        // The polls see to the end themselves.
+        // Polls deliver the end themselves.
         if let Packing::Frames(_) = self.packing {
             last.put(frame::close(code.number(), reason));
         }

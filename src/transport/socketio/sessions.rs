@@ -119,7 +119,7 @@ impl Sessions {
     /// Adds a session under a name of [`Sessions::new_name`].
     ///
     /// # Errors
-    /// `resource_exhausted` where too many ended sessions wait for their clients.
+    /// `resource_exhausted` if too many ended sessions wait for their clients.
     pub(super) fn insert(&self, hub: &Hub, name: &str, session: Session) -> Result<()> {
         let most = hub.settings().connections.saturating_add(ENDED);
         let mut table = self.lock();

@@ -21,7 +21,7 @@ pub(super) struct State {
     pub(super) posted: Option<oneshot::Sender<()>>,
 }
 
-/// The identity of the handshake: `None` where a token must still be shown.
+/// The identity of the handshake: `None` if a token must still be presented.
 pub(super) type HandshakeIdentity = Arc<Result<Option<Arc<Identity>>>>;
 
 impl State {
@@ -31,7 +31,7 @@ impl State {
         state.map_or_else(State::default, |state| *state)
     }
 
-    /// Gives it back.
+    /// Stores it in the connection.
     pub(super) fn keep(self, cx: &mut ConnCtx<'_>) {
         let empty = self.assembly.is_none() && self.handshake.is_none() && self.posted.is_none();
         cx.keep_state((!empty).then(|| -> Box<dyn Any + Send> { Box::new(self) }));

@@ -157,7 +157,7 @@ async fn open(
     session::open(&services.hub, admitted, connection);
 }
 
-/// Runs the client's probe: the socket and the bytes after the upgrade packet; `None` where the client did
+/// Runs the client's probe: the socket and the bytes after the upgrade packet; `None` if the client did
 /// not upgrade.
 async fn attempt(
     upgrade: OnUpgrade,
@@ -199,9 +199,10 @@ async fn probe(
         while !buffer.is_empty() {
             let step = decode(&mut assembly, &mut buffer, params).ok()?;
             let Some(step) = step else { break };
-            let (consumed, said) = (step.consumed, step.message.map_or(Step::Nothing, classify));
+            let (consumed, step_kind) =
+                (step.consumed, step.message.map_or(Step::Nothing, classify));
             drop(buffer.split_to(consumed.min(buffer.len())));
-            match said {
+            match step_kind {
                 Step::Go if probed => return Some(buffer.to_vec()),
                 Step::Probe => {
                     socket.write_all(&frame::text(b"3probe")).await.ok()?;
@@ -229,7 +230,7 @@ fn classify(message: Message<'_>) -> Step {
     }
 }
 
-/// Gives the socket to the connection; false where the upgraded IO has none.
+/// Gives the socket to the connection; false if the upgraded IO has none.
 fn complete_upgrade(
     hub: &Hub,
     session: &Arc<Session>,

@@ -1,4 +1,4 @@
-//! Which codec a WebSocket connection has, by path and subprotocol.
+//! Selects the codec of a WebSocket connection by path and subprotocol.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,9 +16,9 @@ use tidings_websocket::Compression;
 pub struct Declared {
     /// Its name.
     pub name: String,
-    /// Its paths, beside `websocket.path` where that names it.
+    /// Its paths, in addition to `websocket.path` if that names it.
     pub paths: Vec<String>,
-    /// What it is made from.
+    /// Its definition.
     pub definition: Arc<Definition>,
 }
 
@@ -41,9 +41,9 @@ pub(super) struct CodecRegistry {
 
 /// A codec, for each kind of compression.
 struct WsDialect {
-    /// What it is made from; `None` for the built-in ones.
+    /// Its definition; `None` for the built-in ones.
     definition: Option<Arc<Definition>>,
-    /// Its numbers, which it keeps over a reload as long as its frames stay the same.
+    /// Its numbers, which it keeps across a reload as long as its frames stay the same.
     ids: [DialectId; 3],
     codecs: [WsCodec; 3],
 }
@@ -82,7 +82,7 @@ impl CodecRegistry {
         let default = by_name.get(&settings.dialect).map(Arc::clone);
         CodecRegistry {
             by_path: paths.collect(),
-            // A configuration that names none was refused.
+            // An unknown name was refused when the configuration was read.
             default: default.unwrap_or_else(|| make(TIDINGS, None)),
             by_name,
         }
@@ -93,7 +93,7 @@ impl CodecRegistry {
         self.by_path.contains_key(path)
     }
 
-    /// The codec for a request: the subprotocol goes before the path.
+    /// The codec for a request: the subprotocol takes precedence over the path.
     pub(super) fn find(
         &self,
         path: &str,

@@ -27,7 +27,7 @@ use crate::telemetry::{Span, Transport, extract};
 use tidings_websocket::Compression;
 use tidings_websocket::head::write_answer;
 
-/// What the endpoint is set up with.
+/// The settings of the endpoint.
 #[derive(Debug, Clone)]
 pub struct WsSettings {
     /// Origins from which pages may connect: empty is the same origin only, `*` is any.
@@ -36,7 +36,7 @@ pub struct WsSettings {
     pub compression: bool,
     /// The largest message of a client, in bytes.
     pub message_bytes: usize,
-    /// The name of the codec where the client asks for no subprotocol.
+    /// The name of the codec for clients that offer no subprotocol.
     pub dialect: String,
     /// The `[[dialect]]`s of the configuration.
     pub dialects: Vec<Declared>,
@@ -59,7 +59,7 @@ pub struct Admitted {
 }
 
 impl Admitted {
-    /// The head of the answer.
+    /// The head of the response.
     #[must_use]
     pub fn answer(&self) -> &Response<()> {
         &self.answer
@@ -78,7 +78,7 @@ impl Endpoint {
         }
     }
 
-    /// Takes over new settings; they hold for new connections.
+    /// Applies new settings to new connections.
     pub fn reload(&self, settings: WsSettings) {
         let before = self.codecs.load();
         let codecs = CodecRegistry::new(&self.services, &settings, Some(&before));
@@ -92,7 +92,7 @@ impl Endpoint {
         self.codecs.load().is_at(path)
     }
 
-    /// Answers an upgrade request, and hands the connection to a shard once the answer is sent.
+    /// Answers an upgrade request, and passes the connection to a shard once the response is sent.
     pub async fn upgrade(
         &self,
         mut request: Request<Incoming>,
@@ -111,17 +111,18 @@ impl Endpoint {
         Response::from_parts(head, Full::default())
     }
 
-    /// Hands the connection of an admitted request to a shard together with the answer, which leaves
-    /// with the first message. `early` came behind the head.
+    /// Passes the connection of an admitted request to a shard together with the response, which is
+    /// sent with the first message. `early` are the bytes after the head.
     pub fn enter(&self, admitted: Admitted, link: Link, early: Vec<u8>) {
         let answer = write_answer(&admitted.answer);
         open(&self.services, admitted, link, answer, early);
     }
 
-    /// Reads the offer and asks for admission.
+    /// Parses the offer and requests admission.
     ///
     /// # Errors
-    /// The answer that rejects the request.
+    ///
+    /// The response that rejects the request.
     pub async fn admit<B: Sync>(
         &self,
         request: &Request<B>,
@@ -199,7 +200,7 @@ fn token<'r, B>(request: &'r Request<B>, offer: &'r Offer) -> Result<Option<&'r 
         .or(offer.bearer.as_deref()))
 }
 
-/// Waits until the answer is sent, takes the socket and hands it to a shard.
+/// Waits until the response is sent, takes the socket and passes it to a shard.
 async fn take_over(services: Arc<Services>, upgrade: OnUpgrade, admitted: Admitted) {
     let upgraded = match upgrade.await {
         Ok(upgraded) => upgraded,

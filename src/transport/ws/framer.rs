@@ -42,7 +42,7 @@ impl WsFramer {
         self.compression.frame(self.opcode(), &out)
     }
 
-    /// The same with the question to confirm it, where the codec has a form for that.
+    /// The same with `confirm`, if the codec has a form for that.
     pub(super) fn event_to_confirm(&self, event: &Event) -> Option<Bytes> {
         let mut out = BytesMut::with_capacity(self.encoder.event_size(event));
         let asks = self.encoder.encode_event_to_confirm(&mut out, event);

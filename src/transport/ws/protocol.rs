@@ -1,4 +1,4 @@
-//! What the hub calls for connections over a WebSocket.
+//! The hub's protocol for WebSocket connections.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -81,7 +81,7 @@ impl Protocol for WsProtocol {
         self.writer.frames(&ServerMessage::from(notice))
     }
 
-    /// A message behind a Ping frame, whose payload the Pong returns.
+    /// A message after a Ping frame, whose payload the Pong returns.
     fn heartbeat(&self, now: Timestamp) -> Bytes {
         let ping = frame::ping(&self.services.hub.clock_us().to_be_bytes());
         let Some(message) = self.writer.frames(&ServerMessage::Heartbeat(now)) else {

@@ -180,16 +180,29 @@ pub struct EventStream {
 }
 
 impl EventStream {
-    /// The next event.
+    /// The next event, past heartbeats.
     pub async fn event(&mut self) -> Event {
-        let next = within("an event", self.stream.message())
-            .await
-            .unwrap()
-            .expect("an event");
-        match next.message {
-            Some(subscribe_response::Message::Event(event)) => event,
-            other => panic!("{other:?} instead of an event"),
+        loop {
+            let next = within("an event", self.stream.message())
+                .await
+                .unwrap()
+                .expect("an event");
+            match next.message {
+                Some(subscribe_response::Message::Event(event)) => return event,
+                Some(subscribe_response::Message::Heartbeat(_)) => {}
+                other => panic!("{other:?} instead of an event"),
+            }
         }
+    }
+
+    /// The next message, which must be a heartbeat.
+    pub async fn heartbeat(&mut self) {
+        let next = within("a heartbeat", self.stream.message()).await.unwrap();
+        let message = next.expect("a heartbeat").message;
+        let Some(subscribe_response::Message::Heartbeat(time)) = message else {
+            panic!("{message:?} instead of a heartbeat");
+        };
+        assert!(time.seconds > 0, "{time:?}");
     }
 
     /// The numbers in the next `count` events.

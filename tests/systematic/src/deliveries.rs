@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
 use bytes::Bytes;
 use loom::thread;
@@ -35,7 +34,6 @@ impl Protocol for Counting {
 
 fn event() -> Arc<Event> {
     Arc::new(Event {
-        accepted: Instant::now(),
         trace: None,
         weight: 0,
     })
@@ -125,10 +123,10 @@ fn dialects_in_one_slot_never_share_a_frame() {
 #[test]
 fn last_shard_ends_the_span_with_all_counts() {
     model(|| {
-        let told = Arc::new(std::sync::Mutex::new(None));
-        let telling = Arc::clone(&told);
+        let reported = Arc::new(std::sync::Mutex::new(None));
+        let reporting = Arc::clone(&reported);
         let span = FanoutSpan(Box::new(move |counts| {
-            let before = telling.lock().unwrap().replace(counts);
+            let before = reporting.lock().unwrap().replace(counts);
             assert!(before.is_none(), "it ends once");
         }));
         // Loom's own, so that the model knows who let go before whom.
@@ -138,6 +136,6 @@ fn last_shard_ends_the_span_with_all_counts() {
         delivery.count(0, 0, 1);
         drop(delivery);
         shard.join().unwrap();
-        assert_eq!(*told.lock().unwrap(), Some([3, 2, 1, 1]));
+        assert_eq!(*reported.lock().unwrap(), Some([3, 2, 1, 1]));
     });
 }

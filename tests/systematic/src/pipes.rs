@@ -42,15 +42,15 @@ fn write_all(pipe: &Pipe, hub: &Hub, frames: Vec<Bytes>) {
         }
         // Not all found room, so the reader tells when there is some.
         loop {
-            let told = hub.told.lock().unwrap();
-            if told.gone > 0 {
+            let notified = hub.notified.lock().unwrap();
+            if notified.gone > 0 {
                 return;
             }
-            if told.refills > refills {
-                refills = told.refills;
+            if notified.refills > refills {
+                refills = notified.refills;
                 break;
             }
-            drop(told);
+            drop(notified);
             hub.waker.wait();
         }
     }
@@ -79,7 +79,7 @@ fn frames_arrive_in_order_before_the_end() {
             assert!(block_on(next(&mut reader)).is_none());
             drop(reader);
             shard.join().unwrap();
-            assert_eq!(hub.told.lock().unwrap().gone, 0, "it had ended");
+            assert_eq!(hub.notified.lock().unwrap().gone, 0, "it had ended");
         });
     }
 }
@@ -97,7 +97,7 @@ fn shard_is_notified_when_the_reader_of_a_full_pipe_goes() {
         });
         drop(reader);
         shard.join().unwrap();
-        assert_eq!(hub.told.lock().unwrap().gone, 1);
+        assert_eq!(hub.notified.lock().unwrap().gone, 1);
     });
 }
 
@@ -120,6 +120,6 @@ fn read_and_detached_frames_are_all_frames_in_order() {
         read.extend(shard.join().unwrap());
         let numbers: Vec<u8> = read.iter().map(|bytes| bytes[0]).collect();
         assert_eq!(numbers, [0, 1, 2]);
-        assert_eq!(hub.told.lock().unwrap().gone, 0, "the connection goes on");
+        assert_eq!(hub.notified.lock().unwrap().gone, 0, "the connection goes on");
     });
 }

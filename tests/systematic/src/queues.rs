@@ -2,7 +2,6 @@
 //! get to know of it.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use loom::future::block_on;
 use loom::thread;
@@ -26,7 +25,6 @@ fn bounded(high_water: HighWater) -> (Arc<ShardQueue>, Waker) {
 /// An event of a thousand bytes or more.
 fn event() -> Inbound {
     let event = Event {
-        accepted: Instant::now(),
         trace: None,
         weight: 1000,
     };

@@ -14,7 +14,6 @@ pub(crate) mod error {
 
 pub(crate) mod event {
     use std::sync::Arc;
-    use std::time::Instant;
 
     /// Names a connection.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +21,6 @@ pub(crate) mod event {
 
     /// An event, as far as its delivery looks.
     pub struct Event {
-        pub accepted: Instant,
         pub trace: Option<TraceContext>,
         pub weight: usize,
     }
@@ -68,6 +66,10 @@ pub(crate) mod telemetry {
     pub struct FanoutSpan(pub Box<dyn FnOnce([u64; 4]) + Send + Sync>);
 
     impl FanoutSpan {
+        pub fn context(&self) -> &super::event::TraceContext {
+            &super::event::TraceContext
+        }
+
         pub fn finish(self, subscribers: u64, delivered: u64, filtered: u64, dropped: u64) {
             (self.0)([subscribers, delivered, filtered, dropped]);
         }
@@ -106,12 +108,12 @@ pub(crate) mod hub {
 
     /// The way to the one shard of a model: what it was told.
     pub struct Hub {
-        pub told: Mutex<Told>,
+        pub notified: Mutex<Notified>,
         pub waker: Waker,
     }
 
     #[derive(Default)]
-    pub struct Told {
+    pub struct Notified {
         pub refills: usize,
         pub gone: usize,
     }
@@ -119,18 +121,18 @@ pub(crate) mod hub {
     impl Hub {
         pub(crate) fn new() -> Self {
             Hub {
-                told: Mutex::new(Told::default()),
+                notified: Mutex::new(Notified::default()),
                 waker: Waker::new(),
             }
         }
 
         pub fn pipe_drained(&self, _: ConnectionId) {
-            self.told.lock().unwrap().refills += 1;
+            self.notified.lock().unwrap().refills += 1;
             self.waker.wake().unwrap();
         }
 
         pub fn pipe_closed(&self, _: ConnectionId) {
-            self.told.lock().unwrap().gone += 1;
+            self.notified.lock().unwrap().gone += 1;
             self.waker.wake().unwrap();
         }
     }

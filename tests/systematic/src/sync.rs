@@ -78,7 +78,7 @@ impl Notify {
 
     pub(super) fn notified(&self) -> impl Future<Output = ()> + '_ {
         let seen = self.0.lock().unwrap().calls;
-        Told { notify: self, seen }
+        Notified { notify: self, seen }
     }
 
     pub(super) fn notify_waiters(&self) {
@@ -92,12 +92,12 @@ impl Notify {
     }
 }
 
-struct Told<'n> {
+struct Notified<'n> {
     notify: &'n Notify,
     seen: usize,
 }
 
-impl Future for Told<'_> {
+impl Future for Notified<'_> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {

@@ -32,7 +32,7 @@ export function fakeSockets() {
       this.onclose?.({ code, reason });
     }
 
-    greet(more = {}) {
+    welcome(more = {}) {
       const timestamp = new Date().toISOString();
       this.say({ type: "connection_established", heartbeat_interval_ms: 30_000, timestamp, ...more });
     }

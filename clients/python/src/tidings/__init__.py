@@ -1,8 +1,14 @@
-"""Publishes and follows events of a Tidings server. Begin with `Tidings`."""
+"""Publishes and follows events of a Tidings server.
 
+Begin with `Tidings`, for `asyncio`, or with `tidings.sync.Tidings`, which is the same without.
+"""
+
+from .admin import Admin
+from .background import BackgroundStats
 from .backoff import Backoff
 from .client import Tidings
 from .connection import Tls
+from .encoding import Encode, encode
 from .errors import TidingsError
 from .publisher import Publisher
 from .subscription import OnStale, Step, Subscription
@@ -21,8 +27,11 @@ from .types import (
 )
 
 __all__ = [
+    "Admin",
     "Audience",
+    "BackgroundStats",
     "Backoff",
+    "Encode",
     "Event",
     "Gap",
     "HistoryPage",
@@ -40,4 +49,5 @@ __all__ = [
     "TidingsError",
     "Tls",
     "TokenProvider",
+    "encode",
 ]

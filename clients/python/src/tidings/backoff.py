@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Backoff:
     """Pauses with full jitter: a random part of a time that doubles with each failure in a row.
 

@@ -11,8 +11,12 @@ from typing import Any
 import grpc.aio
 
 from . import wire
+from .admin import Admin
+from .background import Background, BackgroundStats
 from .backoff import Backoff
 from .connection import Connection, Deadline, Metadata, Tls
+from .encoding import Encode
+from .encoding import encode as encode_json
 from .errors import TidingsError, from_status
 from .positions import Positions
 from .publisher import Publisher
@@ -32,7 +36,8 @@ class Tidings:
     `token` is a JWT, or a function, sync or async, that returns one. It is called before the first call,
     before the token expires, and when the server refuses it; calls never overlap. `tls` is True for the
     default authorities, or `Tls`. Idempotent calls are retried with delays of `backoff` until `timeout`
-    (seconds). After `keepalive` seconds of silence, a ping checks the connection.
+    (seconds). After `keepalive` seconds of silence, a ping checks the connection. `encode` makes JSON of
+    payloads. `queue_events` and `queue_bytes` bound what `fire_and_forget` may have pending.
     """
 
     def __init__(
@@ -44,9 +49,16 @@ class Tidings:
         timeout: float = 30.0,
         backoff: Backoff | None = None,
         keepalive: float = 20.0,
+        encode: Encode = encode_json,
+        queue_events: int = 10_000,
+        queue_bytes: int = 16 << 20,
     ) -> None:
         self._connection = Connection(address, token, tls, backoff or Backoff(), keepalive)
         self._timeout = timeout
+        self._encode = encode
+        self._background = Background(self.publisher, queue_events, queue_bytes)
+        self.admin = Admin(self._connection, timeout)
+        """Connections, channels, counters and the catalog."""
 
     async def __aenter__(self) -> Tidings:
         return self
@@ -57,10 +69,16 @@ class Tidings:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if kind is None:
+            await self.flush(self._timeout)
         await self.close()
 
     async def close(self) -> None:
-        """Cancels all calls and closes the connection."""
+        """Cancels all calls and closes the connection. Call `flush` before if `fire_and_forget` was used.
+
+        Leaving `async with` does that, within `timeout`.
+        """
+        await self._background.close()
         await self._connection.close()
 
     @property
@@ -91,20 +109,23 @@ class Tidings:
 
         Returns once the event has a position in every channel. Raises `TidingsError`.
         """
-        request = wire.request(
-            NewEvent(
-                channel=channel,
-                type=type,
-                data=data,
-                content_type=content_type,
-                key=key,
-                headers=headers or {},
-                audience=audience,
-                source=source,
-                time=time,
-                idempotency_key=idempotency_key,
-            )
+        event = NewEvent(
+            channel=channel,
+            type=type,
+            data=data,
+            content_type=content_type,
+            key=key,
+            headers=headers or {},
+            audience=audience,
+            source=source,
+            time=time,
+            idempotency_key=idempotency_key,
         )
+        return await self.publish_event(event, timeout=timeout)
+
+    async def publish_event(self, event: NewEvent, *, timeout: float | None = None) -> Published:
+        """Publishes one event, as `publish` does."""
+        request = wire.request(event, self._encode)
         publish = self._connection.events.Publish
         answer: event_service_pb2.PublishResponse = await self._connection.call(
             publish, request, self._of(timeout), wire.repeatable(request)
@@ -120,7 +141,7 @@ class Tidings:
         until the timeout. Raises `TidingsError` if a whole call fails.
         """
         deadline = Deadline(self._of(timeout))
-        requests = [wire.request(event) for event in events]
+        requests = [wire.request(event, self._encode) for event in events]
         outcomes: dict[int, Published | TidingsError] = {}
         left = list(range(len(requests)))
         failures = 0
@@ -139,7 +160,31 @@ class Tidings:
 
     def publisher(self, *, in_flight: int = 256, timeout: float | None = None) -> Publisher:
         """A stream for many events, of which at most `in_flight` are unacknowledged."""
-        return Publisher(self._connection, in_flight, self._of(timeout))
+        return Publisher(self._connection, in_flight, self._of(timeout), self._encode)
+
+    def fire_and_forget(
+        self, channel: str | Sequence[str] | None, type: str, data: Any = None, **fields: Any
+    ) -> bool:
+        """Publishes one event in the background, and returns at once. `fields` are those of `NewEvent`.
+
+        Events are published in order, and again after a failure, as `publisher` does. Returns False if the
+        queue is full: the event is dropped. Never raises for the server's sake, but for a payload that
+        cannot be encoded. `background_stats` counts what became of them.
+        """
+        return self.queue(NewEvent(channel=channel, type=type, data=data, **fields))
+
+    def queue(self, event: NewEvent) -> bool:
+        """Publishes one event in the background, like `fire_and_forget`. May be called from any thread."""
+        return self._background.put(wire.request(event, self._encode))
+
+    @property
+    def background_stats(self) -> BackgroundStats:
+        """The counters of `fire_and_forget`."""
+        return self._background.stats
+
+    async def flush(self, timeout: float | None = None) -> bool:
+        """Waits until `fire_and_forget` has nothing pending. Returns False on timeout."""
+        return await self._background.flush(timeout)
 
     def subscribe(
         self,
@@ -209,7 +254,7 @@ class Tidings:
                 return
 
     async def presence(self, channel: str, *, timeout: float | None = None) -> Presence:
-        """The presence of a channel. Needs role `admin`."""
+        """The presence of a channel. Needs role `service` or `admin`."""
         request = connection_service_pb2.GetPresenceRequest(channel=channel)
         get = self._connection.connections.GetPresence
         answer: connection_service_pb2.GetPresenceResponse = await self._connection.call(
@@ -238,7 +283,9 @@ class Tidings:
         answer: event_service_pb2.PublishBatchResponse = await self._connection.call(
             publish, asked, deadline.left(), repeatable
         )
-        for at, response in zip(part, answer.responses, strict=True):
+        if len(answer.responses) != len(part):
+            raise TidingsError("internal", "the server's answer has another number of results")
+        for at, response in zip(part, answer.responses):
             refused = response.HasField("error")
             outcomes[at] = from_status(response.error) if refused else wire.published(response)
 

@@ -24,7 +24,7 @@ Metadata = list[tuple[str, str]]
 _LARGEST_MESSAGE = 32 << 20
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Tls:
     """TLS settings: trusted authorities and a client certificate, as contents of PEM files or as paths.
 
@@ -45,7 +45,7 @@ class Tls:
 
 
 def _pem(source: str | Path | bytes | None) -> bytes | None:
-    return Path(source).read_bytes() if isinstance(source, str | Path) else source
+    return Path(source).read_bytes() if isinstance(source, (str, Path)) else source
 
 
 class Connection:
@@ -63,7 +63,7 @@ class Connection:
         for scheme in ("http://", "https://"):
             if address.startswith(scheme):
                 secure = secure or scheme == "https://"
-                address = address.removeprefix(scheme).rstrip("/")
+                address = address[len(scheme) :].rstrip("/")
         options: list[tuple[str, Any]] = [
             # Keep-alive pings detect a server that has disappeared.
             ("grpc.keepalive_time_ms", int(keepalive * 1000)),

@@ -11,6 +11,8 @@ import grpc.aio
 
 from . import wire
 from .connection import Connection
+from .encoding import Encode
+from .encoding import encode as encode_json
 from .errors import TidingsError, from_call, from_status
 from .types import NewEvent, Published
 from .v1 import event_service_pb2
@@ -39,11 +41,14 @@ class Publisher:
     Leaving the block waits until everything is acknowledged, and raises the first failure.
     """
 
-    def __init__(self, connection: Connection, in_flight: int, timeout: float) -> None:
+    def __init__(
+        self, connection: Connection, in_flight: int, timeout: float, encode: Encode = encode_json
+    ) -> None:
         if in_flight < 1:
             raise ValueError("in_flight: expected 1 or more")
         self._connection = connection
         self._timeout = timeout
+        self._encode = encode
         self._slots = asyncio.Semaphore(in_flight)
         # Each event holds a slot of one of these from `publish` until its result.
         self._waiting: deque[_Item] = deque()
@@ -61,9 +66,17 @@ class Publisher:
         """The number of unacknowledged events."""
         return len(self._waiting) + len(self._sent) + len(self._paused)
 
+    @property
+    def closed(self) -> bool:
+        """True if it accepts no more events."""
+        return self._closed
+
     async def publish(self, event: NewEvent) -> asyncio.Future[Published]:
         """Queues an event, once there is space. The future is its result, or raises `TidingsError`."""
-        request = wire.request(event)
+        return await self.send(wire.request(event, self._encode))
+
+    async def send(self, request: event_service_pb2.PublishRequest) -> asyncio.Future[Published]:
+        """Queues a request, as `publish` does with an event."""
         await self._slots.acquire()
         if self._closed:
             self._slots.release()

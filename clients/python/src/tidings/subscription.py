@@ -7,7 +7,7 @@ import inspect
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Union
 
 import grpc.aio
 
@@ -20,14 +20,19 @@ from .v1 import event_service_pb2
 
 log = logging.getLogger("tidings")
 
-Step: TypeAlias = "Event | Gap | Subscribed"
+Step = Union[Event, Gap, Subscribed]
 """A step of a subscription."""
 
-OnStale: TypeAlias = Callable[["Gap | Subscribed"], "Awaitable[None] | None"]
+OnStale = Callable[[Union[Gap, Subscribed]], Union[Awaitable[None], None]]
 """Called when events were missed and are lost."""
 
 # A stream that was open for this many seconds resets the backoff.
 _GOOD = 10.0
+
+
+def warn_of_stale(step: Gap | Subscribed) -> None:
+    """Logs that events were missed, for a program that gave no `on_stale`."""
+    log.warning("%s: events were missed, and `on_stale` is not set", step.channel)
 
 
 class Subscription:
@@ -98,7 +103,7 @@ class Subscription:
             if isinstance(step, Event):
                 yield step
             elif step.stale and on_stale is None:
-                log.warning("%s: events were missed, and nobody asked to hear of it (on_stale)", step.channel)
+                warn_of_stale(step)
             elif step.stale and on_stale is not None:
                 answer = on_stale(step)
                 if inspect.isawaitable(answer):
@@ -157,7 +162,7 @@ class Subscription:
         if which == "gap":
             return [wire.gap(message.gap)]
         if which != "subscribed":
-            # A message of a newer server, which this client does not know.
+            # A heartbeat, or a message of a newer server, which this client does not know.
             return []
         steps: list[Step] = [*self._places.subscribed(message.subscribed)]
         if self._stood_since is None:

@@ -9,13 +9,13 @@ import json
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeAlias
+from typing import Union
 
 from .errors import TidingsError
 
 log = logging.getLogger("tidings")
 
-TokenProvider: TypeAlias = Callable[[], "str | Awaitable[str]"]
+TokenProvider = Callable[[], Union[str, Awaitable[str]]]
 """Returns a token (a JWT), sync or async."""
 
 # A new token is fetched this many seconds before the old one expires, or at half of its lifetime.
@@ -72,6 +72,18 @@ class Tokens:
         self._ends_at = expiry(token)
         left = self._ends_at - time.time()
         self._renew_at = self._ends_at - min(_EARLY, left / 2)
+
+
+def in_a_thread(provider: TokenProvider) -> TokenProvider:
+    """The same provider, run in another thread if it is synchronous: it may block."""
+    if inspect.iscoroutinefunction(provider):
+        return provider
+
+    async def ask() -> str:
+        answer = await asyncio.to_thread(provider)
+        return await answer if inspect.isawaitable(answer) else answer
+
+    return ask
 
 
 def expiry(token: str) -> float:

@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Position:
     """A position in a channel: the `offset` of an event, within an `epoch`."""
 
@@ -28,7 +28,7 @@ class Position:
         return f"{self.epoch}/{self.offset}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Event:
     """An event as it was published.
 
@@ -53,7 +53,7 @@ class Event:
         return json.loads(self.data)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Subscribed:
     """The state of a channel's subscription, at the start and after each reconnect.
 
@@ -72,7 +72,7 @@ class Subscribed:
         return self.recovered is False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Gap:
     """The events with offsets `first` to `last` will not be delivered. Both are 0 without history."""
 
@@ -87,7 +87,7 @@ class Gap:
         return self.reason != "conflated"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Audience:
     """The audience of an event. A connection matches if any of the first three names it."""
 
@@ -97,17 +97,18 @@ class Audience:
     except_connections: Sequence[str] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True)
 class NewEvent:
     """An event to publish.
 
-    `channel` is one name or several. None means `global`, or with an audience, directly to it. `data` is
-    sent unchanged if it is bytes, and as JSON otherwise. `content_type` is that of bytes; empty means JSON.
-    `key` is the conflation key. Without an `idempotency_key`, the client generates one.
+    Give the fields by name. `channel` is one name or several. None means `global`, or with an audience,
+    directly to it. `data` is sent unchanged if it is bytes, and as JSON otherwise (see `tidings.encode`).
+    `content_type` is that of bytes; empty means JSON. `key` is the conflation key. Without an
+    `idempotency_key`, the client generates one.
     """
 
-    channel: str | Sequence[str] | None = None
     type: str
+    channel: str | Sequence[str] | None = None
     data: Any = None
     content_type: str = ""
     key: str = ""
@@ -124,7 +125,7 @@ class NewEvent:
             raise ValueError("time: expected a time zone, such as timezone.utc")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PublishedTo:
     """The result of publishing an event to one channel."""
 
@@ -134,7 +135,7 @@ class PublishedTo:
     duplicate: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Published:
     """The result of publishing an event: its id, and its position in each channel."""
 
@@ -152,7 +153,7 @@ class Published:
         return bool(self.results) and all(result.duplicate for result in self.results)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class HistoryPage:
     """A page of a channel's history. `next_page_token` is empty on the last page."""
 
@@ -161,7 +162,7 @@ class HistoryPage:
     next_page_token: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Presence:
     """The presence of a channel: connections by user, at most 1,000 users. `total` counts all users."""
 

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from typing import Any
 
+from .encoding import Encode
+from .encoding import encode as encode_json
 from .types import UTC, Event, Gap, HistoryPage, NewEvent, Position, Published, PublishedTo
 from .v1 import event_pb2, event_service_pb2
 
 
-def request(new: NewEvent) -> event_service_pb2.PublishRequest:
-    """The request to publish an event. It always has an idempotency key."""
+def request(new: NewEvent, encode: Encode = encode_json) -> event_service_pb2.PublishRequest:
+    """The request to publish an event. It has an idempotency key, unless it has no channel."""
     channels = [new.channel] if isinstance(new.channel, str) else list(new.channel or ())
     built = event_service_pb2.PublishRequest(
         channels=channels,
         type=new.type,
-        data=payload(new.data),
+        data=payload(new.data, encode),
         content_type=new.content_type,
         headers=dict(new.headers),
         key=new.key,
-        idempotency_key=new.idempotency_key or uuid.uuid4().hex,
+        idempotency_key=new.idempotency_key,
         source=new.source,
     )
     if new.time is not None:
@@ -30,6 +31,8 @@ def request(new: NewEvent) -> event_service_pb2.PublishRequest:
         built.audience.roles.extend(new.audience.roles)
         built.audience.connections.extend(new.audience.connections)
         built.audience.except_connections.extend(new.audience.except_connections)
+    if not built.idempotency_key and repeatable(built):
+        built.idempotency_key = uuid.uuid4().hex
     return built
 
 
@@ -38,11 +41,12 @@ def repeatable(asked: event_service_pb2.PublishRequest) -> bool:
     return bool(asked.channels) or not asked.HasField("audience")
 
 
-def payload(data: Any) -> bytes:
-    """Bytes as they are, anything else as JSON (RFC 8259, so no NaN)."""
+def payload(data: Any, encode: Encode = encode_json) -> bytes:
+    """Bytes as they are, anything else as JSON."""
     if isinstance(data, bytes):
         return data
-    return json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    encoded = encode(data)
+    return encoded.encode() if isinstance(encoded, str) else encoded
 
 
 def published(answer: event_service_pb2.PublishResponse) -> Published:

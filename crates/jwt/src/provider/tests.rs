@@ -6,7 +6,7 @@ use ring::signature::KeyPair as _;
 use super::*;
 use crate::{sign, verify};
 
-/// A key that nothing but tests uses.
+/// A key used only by tests.
 const RSA: &[u8] = include_bytes!("rsa.pk8");
 
 fn ec_pair(curve: &'static EcdsaSigningAlgorithm) -> (EncodingKey, DecodingKey) {
@@ -17,7 +17,7 @@ fn ec_pair(curve: &'static EcdsaSigningAlgorithm) -> (EncodingKey, DecodingKey) 
     (EncodingKey::from_ec_der(pkcs8.as_ref()), public)
 }
 
-/// A pair of keys for the algorithm; the public one of RSA is given in both of its forms.
+/// Key pairs for the algorithm; the public key of RSA is returned in both of its forms.
 fn pairs(algorithm: Algorithm) -> Vec<(EncodingKey, DecodingKey)> {
     match algorithm {
         Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512 => vec![(

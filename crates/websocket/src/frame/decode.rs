@@ -1,4 +1,4 @@
-//! From a client's bytes to its messages.
+//! Decodes a client's bytes into messages.
 
 use std::borrow::Cow;
 
@@ -7,20 +7,20 @@ use super::mask::{turned, unmask};
 use super::{Message, Opcode, Params, Step, Violation};
 use crate::deflate::Inflater;
 
-/// Room made at once for a frame that has been announced but has not come: beyond it, memory grows
-/// with the bytes received, so that many connections announcing large frames cost nothing.
+/// Memory reserved at once for a frame that is announced but has not arrived: beyond it, memory
+/// grows with the bytes received, so that many connections that announce large frames cost nothing.
 const EAGER_BYTES: usize = 64 * 1024;
 
-/// A data message of which only a part has come.
+/// A data message that has arrived only partly.
 #[derive(Debug)]
 pub struct Assembly {
     text: bool,
     compressed: bool,
     data: Vec<u8>,
-    /// Of an uncompressed text, so many bytes are known to be UTF-8; at most the beginning of one
-    /// character follows them.
+    /// For an uncompressed text: this many bytes are valid UTF-8; after them is at most the
+    /// beginning of one character.
     valid: usize,
-    /// The frame that is still coming in; `None` between fragments.
+    /// The frame being received; `None` between fragments.
     frame: Option<OpenFrame>,
 }
 
@@ -28,24 +28,25 @@ pub struct Assembly {
 #[derive(Debug, Clone, Copy)]
 struct OpenFrame {
     fin: bool,
-    /// The masking key, turned to the next byte.
+    /// The masking key, rotated to the next byte.
     key: [u8; 4],
-    /// Bytes of the payload that have not come.
+    /// Bytes of the payload that have not arrived.
     missing: usize,
 }
 
-/// Takes what lies at the front of `buf`: a message, or a part of one, which moves into
-/// `assembly`. `Ok(None)`: nothing can be taken before more bytes come, and `buf` holds at most
-/// [`MAX_LEFTOVER`](super::MAX_LEFTOVER) bytes; keep them and put them in front of what comes next.
-/// Call it again behind [`Step::consumed`] until it says so, or until [`Message::Close`]. What it
-/// takes is unmasked in place.
+/// Takes the message at the front of `buf`, or a part of one, which moves into `assembly`.
+/// `Ok(None)`: nothing can be taken before more bytes arrive, and `buf` has at most
+/// [`MAX_LEFTOVER`](super::MAX_LEFTOVER) bytes; keep them in front of the next read. Call it again
+/// with the bytes after [`Step::consumed`] until it returns `None` or [`Message::Close`]. The taken
+/// bytes are unmasked in place.
 ///
 /// `assembly` belongs to the connection and starts as `None`; the inflater may be shared.
 ///
 /// # Errors
+///
 /// A [`Violation`] of RFC 6455, RFC 7692 or the size limit. Sizes are refused from the header,
-/// before the payload comes; text that is not UTF-8 at the first wrong byte. After an error the
-/// connection must be closed: the stream can't be followed any further.
+/// before the payload arrives; text that is not UTF-8 at the first invalid byte. After an error the
+/// connection must be closed, because the frame boundaries are unknown.
 pub fn decode<'a>(
     assembly: &mut Option<Box<Assembly>>,
     buf: &'a mut [u8],
@@ -101,7 +102,7 @@ fn check_order(
     Ok(())
 }
 
-/// The payload's length, if the message may still hold it.
+/// The payload's length, if the message is still within its limit.
 fn check_size(
     assembly: Option<&Assembly>,
     header: &Header,
@@ -112,7 +113,7 @@ fn check_size(
         None => (0, header.rsv1),
     };
     let limit = if compressed {
-        // Data that can't be compressed grows a little; the inflater holds to the exact limit.
+        // Incompressible data grows a little; the inflater enforces the exact limit.
         params
             .message_bytes
             .saturating_add(params.message_bytes / 64 + 64)
@@ -168,7 +169,7 @@ fn control<'a>(header: &Header, buf: &'a mut [u8]) -> Result<Option<Step<'a>>, V
     }))
 }
 
-/// Reads a close frame's payload (RFC 6455 §5.5.1 and §7.4).
+/// Parses a close frame's payload (RFC 6455 §5.5.1 and §7.4).
 fn parse_close(payload: &[u8]) -> Result<Message<'_>, Violation> {
     let Some((code, reason)) = payload.split_first_chunk::<2>() else {
         return match payload {
@@ -177,7 +178,7 @@ fn parse_close(payload: &[u8]) -> Result<Message<'_>, Violation> {
         };
     };
     let code = u16::from_be_bytes(*code);
-    // 1004 to 1006 and 1015 must not be sent; 1012 to 1014 came by registration (IANA).
+    // 1004 to 1006 and 1015 must not be sent; 1012 to 1014 were registered later (IANA).
     if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
         return Err(Violation::protocol("close code may not be sent"));
     }
@@ -185,7 +186,7 @@ fn parse_close(payload: &[u8]) -> Result<Message<'_>, Violation> {
     Ok(Message::Close(Some(code), reason))
 }
 
-/// Takes what has come of a frame of an assembled message; the payload goes on at `start`.
+/// Takes the received part of a frame of an assembled message; the payload continues at `start`.
 fn resume<'a>(
     assembly: &mut Option<Box<Assembly>>,
     frame: OpenFrame,
@@ -259,19 +260,19 @@ fn finished(text: bool, data: Cow<'_, [u8]>) -> Result<Message<'_>, Violation> {
 }
 
 impl Assembly {
-    /// How much memory it holds for the message, in bytes.
+    /// The memory used for the message, in bytes.
     #[must_use]
     pub fn held(&self) -> usize {
         self.data.capacity()
     }
 
-    /// True where the last fragment has come whole.
+    /// True if the last fragment has arrived completely.
     #[must_use]
     pub fn is_between_frames(&self) -> bool {
         self.frame.is_none()
     }
 
-    /// Adds a part of a frame that had `missing` bytes to come.
+    /// Adds a part of a frame of which `missing` bytes are outstanding.
     fn append(&mut self, part: &[u8], missing: usize) {
         if self.data.capacity() - self.data.len() < part.len() {
             let grown = (self.data.capacity() * 2).max(EAGER_BYTES);
@@ -282,8 +283,8 @@ impl Assembly {
         self.data.extend_from_slice(part);
     }
 
-    /// Refuses text as soon as a byte can't belong to UTF-8. Whether it ends inside a character is
-    /// seen when the message is complete.
+    /// Refuses text at the first byte that can't be UTF-8. An incomplete character at the end is
+    /// detected when the message is complete.
     fn check_text(&mut self) -> Result<(), Violation> {
         if !self.text || self.compressed {
             return Ok(());

@@ -1,16 +1,16 @@
-//! The server's frames: whole, unmasked, each in one allocation of its exact size.
+//! Encodes the server's frames: whole, unmasked, each in one allocation of its exact size.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::{MAX_CONTROL_PAYLOAD, Opcode};
 
-/// The space that [`reserve`] leaves for a header: the longest that a server writes, in bytes.
+/// The space that [`reserve`] leaves for a header: the longest header of a server frame, in bytes.
 pub const HEADER_SPACE: usize = 10;
 
 const FIN: u8 = 0x80;
 const RSV1: u8 = 0x40;
 
-/// How long the header of a server frame is, in bytes, for a payload of `payload` bytes.
+/// The length of a server frame's header, in bytes, for a payload of `payload` bytes.
 #[must_use]
 pub const fn header_len(payload: usize) -> usize {
     match payload {
@@ -20,10 +20,11 @@ pub const fn header_len(payload: usize) -> usize {
     }
 }
 
-/// Writes the header of an unfragmented server frame: [`header_len`] bytes. `compressed` sets
-/// RSV1 (RFC 7692 §6).
+/// Writes the header of an unfragmented server frame: [`header_len`] bytes. `compressed` sets RSV1
+/// (RFC 7692 §6).
 ///
 /// # Panics
+///
 /// If `out` has no capacity for the header, as any [`BufMut`].
 pub fn write_header(out: &mut impl BufMut, opcode: Opcode, compressed: bool, payload: usize) {
     out.put_u8(FIN | if compressed { RSV1 } else { 0 } | opcode.bits());
@@ -39,7 +40,7 @@ pub fn write_header(out: &mut impl BufMut, opcode: Opcode, compressed: bool, pay
         }
         (_, _, long) => {
             out.put_u8(127);
-            // A slice is never longer than 63 bits can say.
+            // A slice's length always fits into 63 bits.
             out.put_u64(long.unwrap_or(u64::MAX));
         }
     }
@@ -69,7 +70,7 @@ pub fn pong(payload: &[u8]) -> Bytes {
     frame(Opcode::Pong, false, cut(payload))
 }
 
-/// A close frame. A reason over 123 bytes is cut at a character's boundary.
+/// A close frame. A reason over 123 bytes is cut at a character boundary.
 #[must_use]
 pub fn close(code: u16, reason: &str) -> Bytes {
     let reason = &reason[..reason.floor_char_boundary(MAX_CONTROL_PAYLOAD - 2)];
@@ -81,7 +82,7 @@ pub fn close(code: u16, reason: &str) -> Bytes {
     out.freeze()
 }
 
-/// A whole frame around a payload that is there already.
+/// A whole frame around an existing payload.
 #[must_use]
 pub fn frame(opcode: Opcode, compressed: bool, payload: &[u8]) -> Bytes {
     let mut out = BytesMut::with_capacity(header_len(payload.len()) + payload.len());
@@ -90,8 +91,8 @@ pub fn frame(opcode: Opcode, compressed: bool, payload: &[u8]) -> Bytes {
     out.freeze()
 }
 
-/// A buffer with space for a header and then `payload` bytes. Write the payload behind what is in
-/// it and give it to [`seal`]: so a payload whose length shows only at its end is never copied.
+/// A buffer with space for a header and then `payload` bytes. Append the payload and pass the
+/// buffer to [`seal`]: a payload whose length is known only at its end is then never copied.
 #[must_use]
 pub fn reserve(payload: usize) -> BytesMut {
     let mut out = BytesMut::with_capacity(HEADER_SPACE + payload);
@@ -99,8 +100,8 @@ pub fn reserve(payload: usize) -> BytesMut {
     out
 }
 
-/// Turns a buffer from [`reserve`], with its payload behind, into a frame. The space not used by
-/// the header and the payload stays allocated as long as the frame lives.
+/// Turns a buffer from [`reserve`], with its payload appended, into a frame. The space not used by
+/// the header and the payload stays allocated as long as the frame exists.
 #[must_use]
 pub fn seal(mut buffer: BytesMut, opcode: Opcode) -> Bytes {
     let payload = buffer.len().saturating_sub(HEADER_SPACE);
@@ -120,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_rfc_examples_are_encoded_as_printed() {
+    fn rfc_examples_are_encoded() {
         assert_eq!(
             &text(b"Hello")[..],
             [0x81, 0x05, 0x48, 0x65, 0x6c, 0x6c, 0x6f]
@@ -141,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn every_length_class_has_its_header() {
+    fn every_length_form_has_its_header() {
         for (payload, header) in [
             (0, 2),
             (125, 2),
@@ -160,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sealed_buffer_is_the_same_frame_as_a_copied_payload() {
+    fn sealed_buffer_equals_copied_frame() {
         for length in [0, 1, 125, 126, 65_535, 65_536] {
             let payload = vec![b'x'; length];
             let mut buffer = reserve(4);
@@ -170,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_close_reason_is_cut_between_characters() {
+    fn long_close_reason_is_cut_at_character() {
         assert_eq!(&close(1000, "")[..], [0x88, 2, 0x03, 0xE8]);
         assert_eq!(&close(4401, "no")[..], [0x88, 4, 0x11, 0x31, b'n', b'o']);
         let frame = close(1001, &"é".repeat(100));
@@ -180,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ping_carries_at_most_125_bytes() {
+    fn ping_payload_is_limited_to_125_bytes() {
         assert_eq!(ping(&[1; 200]).len(), 2 + 125);
     }
 }

@@ -1,4 +1,4 @@
-//! The header of a client's frame and the rules that it alone can break.
+//! The header of a client's frame, and the rules that apply to a single header.
 
 use super::{MAX_CONTROL_PAYLOAD, Opcode, Violation};
 
@@ -7,12 +7,12 @@ const RSV1: u8 = 0x40;
 const RSV2_RSV3: u8 = 0x30;
 const MASKED: u8 = 0x80;
 
-/// A client frame's header, with everything checked that doesn't depend on earlier frames.
+/// A client frame's header, with all checks that don't depend on earlier frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Header {
-    /// The last frame of its message.
+    /// True for the last frame of a message.
     pub(super) fin: bool,
-    /// Compressed, if permessage-deflate was agreed (RFC 7692 §6).
+    /// Compressed, if permessage-deflate was negotiated (RFC 7692 §6).
     pub(super) rsv1: bool,
     pub(super) opcode: Opcode,
     pub(super) key: [u8; 4],
@@ -22,7 +22,7 @@ pub(super) struct Header {
     pub(super) size: usize,
 }
 
-/// Reads the header at the front of `buf`; `None` where it is not yet complete.
+/// Parses the header at the front of `buf`; `None` if it is incomplete.
 pub(super) fn parse(buf: &[u8]) -> Result<Option<Header>, Violation> {
     let [first, second, rest @ ..] = buf else {
         return Ok(None);
@@ -72,8 +72,8 @@ fn check_control(fin: bool, rsv1: bool, short: u8) -> Result<(), Violation> {
     Ok(())
 }
 
-/// The payload's length and what follows it. It must take the fewest bytes possible, and the top
-/// bit of eight bytes must be 0 (RFC 6455 §5.2).
+/// The payload's length and the bytes after it. The length must use the shortest encoding, and the
+/// top bit of eight bytes must be 0 (RFC 6455 §5.2).
 fn parse_length(short: u8, rest: &[u8]) -> Result<Option<(u64, &[u8])>, Violation> {
     let (length, after, smallest) = match short {
         126 => {
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_is_read_once_its_last_byte_is_there() {
+    fn header_is_parsed_once_complete() {
         for (bytes, payload) in [
             (&[0x82, 0x85, 1, 2, 3, 4][..], 5),
             (&[0x82, 0xFE, 0x01, 0x00, 1, 2, 3, 4], 256),
@@ -143,12 +143,12 @@ mod tests {
     }
 
     #[test]
-    fn an_unmasked_frame_is_refused() {
+    fn unmasked_frame_is_refused() {
         assert_eq!(refused(&[0x81, 0x05]), "client frame is not masked");
     }
 
     #[test]
-    fn control_frames_are_whole_plain_and_short() {
+    fn control_frame_rules_are_enforced() {
         for opcode in [0x8, 0x9, 0xA] {
             assert_eq!(refused(&[opcode, 0x80]), "control frame is fragmented");
             assert_eq!(refused(&[0xC0 | opcode, 0x80]), "reserved bit set");
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_takes_the_shortest_form_and_63_bits() {
+    fn length_requires_shortest_form() {
         let wide = |length: u64| [&[0x82, 0xFF][..], &length.to_be_bytes(), &KEY].concat();
         assert_eq!(
             refused(&[0x82, 0xFE, 0, 125]),

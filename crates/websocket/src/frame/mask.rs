@@ -1,7 +1,7 @@
-//! Masking (RFC 6455 §5.3): the same operation hides and shows.
+//! Masking (RFC 6455 §5.3): the same operation masks and unmasks.
 
 /// Applies the masking key to a payload in place. The key starts at the first byte; for a later
-/// part of a payload, give the key turned left by the number of bytes already done.
+/// part of a payload, pass the key rotated by the number of bytes before it.
 pub fn unmask(payload: &mut [u8], key: [u8; 4]) {
     let [a, b, c, d] = key;
     let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
@@ -14,7 +14,7 @@ pub fn unmask(payload: &mut [u8], key: [u8; 4]) {
     }
 }
 
-/// The key for what follows `done` bytes of a payload.
+/// The key for the bytes after the first `done` bytes of a payload.
 pub(super) fn turned(mut key: [u8; 4], done: usize) -> [u8; 4] {
     key.rotate_left(done % 4);
     key
@@ -25,14 +25,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_rfc_example_unmasks_to_hello() {
+    fn rfc_example_unmasks_to_hello() {
         let mut payload = [0x7f, 0x9f, 0x4d, 0x51, 0x58];
         unmask(&mut payload, [0x37, 0xfa, 0x21, 0x3d]);
         assert_eq!(&payload, b"Hello");
     }
 
     #[test]
-    fn every_length_and_every_split_agrees_with_the_byte_by_byte_definition() {
+    fn unmasking_matches_definition_for_any_split() {
         let key = [0x12, 0x34, 0x56, 0x78];
         let plain: Vec<u8> = (0..67).map(|n| n * 3).collect();
         for len in 0..plain.len() {

@@ -1,4 +1,4 @@
-//! What holds for any stream and any way of cutting it into reads.
+//! Properties that hold for any stream and any division of it into reads.
 
 use std::borrow::Cow;
 
@@ -38,7 +38,7 @@ impl From<Message<'_>> for Owned {
     }
 }
 
-/// Reads a stream as a shard does: each read is put behind what the last one left.
+/// Reads a stream like a shard: each read is appended to the leftover of the previous one.
 fn read(stream: &[u8], cuts: &[usize], params: &Params) -> (Vec<Owned>, Option<Violation>) {
     let (mut assembly, mut inflater) = (None, Inflater::new());
     let (mut messages, mut leftover) = (Vec::new(), Vec::new());
@@ -66,7 +66,7 @@ fn read(stream: &[u8], cuts: &[usize], params: &Params) -> (Vec<Owned>, Option<V
     (messages, None)
 }
 
-/// One client frame as tungstenite writes it.
+/// One client frame, encoded by tungstenite.
 fn client_frame(opcode: u8, fin: bool, rsv1: bool, key: [u8; 4], payload: &[u8]) -> Vec<u8> {
     let header = FrameHeader {
         is_final: fin,
@@ -82,7 +82,7 @@ fn client_frame(opcode: u8, fin: bool, rsv1: bool, key: [u8; 4], payload: &[u8])
     out
 }
 
-/// A message with the places where it is cut into fragments, and the pings between them.
+/// A message with the positions of its fragment boundaries, and the pings between them.
 #[derive(Debug, Clone)]
 struct Sent {
     message: Owned,
@@ -137,7 +137,7 @@ impl Sent {
         seen.push(self.message.clone());
     }
 
-    /// The payload on the wire, compressed where that is wanted and saves anything.
+    /// The payload on the wire, compressed if requested and smaller.
     fn payload<'p>(&self, opcode: u8, payload: &'p [u8]) -> (Cow<'p, [u8]>, bool) {
         let opcode = Opcode::from_bits(opcode).expect("text or binary");
         let frame = Deflater::new()
@@ -195,7 +195,7 @@ fn ordered(cuts: &[prop::sample::Index], stream: &[u8]) -> Vec<usize> {
 
 proptest! {
     #[test]
-    fn any_stream_cut_anywhere_gives_its_messages(
+    fn stream_split_anywhere_yields_messages(
         sent in prop::collection::vec(sent(), 0..6),
         cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..12),
     ) {
@@ -204,14 +204,14 @@ proptest! {
     }
 
     #[test]
-    fn any_stream_byte_by_byte_gives_its_messages(sent in prop::collection::vec(sent(), 0..3)) {
+    fn stream_byte_by_byte_yields_messages(sent in prop::collection::vec(sent(), 0..3)) {
         let (stream, seen) = stream_of(&sent);
         let everywhere: Vec<usize> = (0..stream.len()).collect();
         prop_assert_eq!(read(&stream, &everywhere, &PARAMS), (seen, None));
     }
 
     #[test]
-    fn random_bytes_never_panic_and_are_judged_alike_however_they_are_cut(
+    fn random_bytes_decode_alike_for_any_split(
         stream in prop::collection::vec(any::<u8>(), 0..600),
         cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..8),
     ) {
@@ -220,7 +220,7 @@ proptest! {
     }
 
     #[test]
-    fn a_damaged_stream_is_judged_alike_however_it_is_cut(
+    fn damaged_stream_decodes_alike_for_any_split(
         sent in prop::collection::vec(sent(), 1..4),
         damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
         cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..8),
@@ -234,7 +234,7 @@ proptest! {
     }
 
     #[test]
-    fn the_server_writes_frames_as_tungstenite_does(
+    fn server_frames_equal_tungstenite_frames(
         payload in prop::collection::vec(any::<u8>(), 0..70_000),
         compressed in any::<bool>(),
     ) {

@@ -1,4 +1,4 @@
-//! The rules of RFC 6455 and RFC 7692 that a sequence of frames can break, one by one.
+//! The rules of RFC 6455 and RFC 7692 that a sequence of frames can violate, one by one.
 
 use super::*;
 use crate::deflate::Inflater;
@@ -235,7 +235,7 @@ fn text_must_be_utf8_and_is_refused_at_its_first_wrong_byte() {
             "{wrong:x?} in fragments"
         );
     }
-    // The message isn't over, and neither is the frame.
+    // The message isn't complete, and neither is the frame.
     assert_eq!(refused(&[client(0x1, b"ok\xF4\x90")], &PLAIN), not_utf8);
     assert_eq!(
         refused(&[client(0x1, b"ok\xF4"), client(0, b"\x90")], &PLAIN),
@@ -243,7 +243,7 @@ fn text_must_be_utf8_and_is_refused_at_its_first_wrong_byte() {
     );
     let partial = client(FIN | 0x1, b"ok\xF4\x90-and-more")[..10].to_vec();
     assert_eq!(refused(&[partial], &PLAIN), not_utf8);
-    // Cut inside a character, it is still text.
+    // A text cut inside a character is still valid.
     let euro = "1 €".as_bytes();
     let fragments = [
         client(0x1, &euro[..3]),

@@ -1,4 +1,4 @@
-//! Which offer of permessage-deflate is accepted (RFC 7692 §5 and §7.1).
+//! Negotiates permessage-deflate (RFC 7692 §5 and §7.1).
 
 use std::fmt::Write as _;
 
@@ -6,9 +6,9 @@ use http::header::{GetAll, HeaderValue};
 
 use crate::deflate::{DeflateParams, MIN_WINDOW_BITS};
 
-/// The first acceptable offer and its answer. Both sides go without context takeover, so that one
-/// compressed frame serves everyone and no connection keeps an inflater (RFC 7692 §7.1.1 lets the
-/// server ask for it unoffered).
+/// The first acceptable offer and its answer. Neither side uses context takeover, so that one
+/// compressed frame serves every connection and no connection keeps an inflater (RFC 7692 §7.1.1
+/// lets the server request it without an offer).
 pub(super) fn accept(lines: &GetAll<'_, HeaderValue>) -> Option<(DeflateParams, HeaderValue)> {
     let lines = lines.iter().filter_map(|line| line.to_str().ok());
     lines.flat_map(|line| split(line, ',')).find_map(accept_one)
@@ -31,7 +31,7 @@ fn accept_one(offer: &str) -> Option<(DeflateParams, HeaderValue)> {
     Some((params, HeaderValue::try_from(answer).ok()?))
 }
 
-/// The parameters of one offer; each may stand there once.
+/// The parameters of one offer; each may occur once.
 #[derive(Default)]
 struct Offered {
     server_no_context_takeover: bool,
@@ -41,7 +41,7 @@ struct Offered {
 }
 
 impl Offered {
-    /// `None` for any parameter that is unknown, repeated or has a wrong value: then the whole
+    /// `None` for any parameter that is unknown, repeated or has an invalid value: then the whole
     /// offer is declined (RFC 7692 §7.1).
     fn read<'o>(parts: impl Iterator<Item = &'o str>) -> Option<Self> {
         let mut offered = Offered::default();
@@ -61,7 +61,7 @@ impl Offered {
                     let bits = window_bits(value).filter(|bits| *bits >= MIN_WINDOW_BITS)?;
                     offered.server_max_window_bits.replace(bits).is_some()
                 }
-                // Our inflater has the largest window and takes whatever the client uses.
+                // Our inflater has the largest window and accepts every window of the client.
                 ("client_max_window_bits", value) => {
                     if let Some(value) = value {
                         window_bits(value)?;
@@ -94,7 +94,7 @@ fn unquoted(value: &str) -> Option<&str> {
     }
 }
 
-/// Splits at a separator that does not stand between quotation marks.
+/// Splits at a separator outside of quotation marks.
 fn split(text: &str, separator: char) -> impl Iterator<Item = &str> {
     let (mut quoted, mut escaped) = (false, false);
     text.split(move |letter| {
@@ -118,7 +118,7 @@ mod tests {
 
     const BOTH: &str = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
 
-    /// The agreed window and what stands in the answer behind [`BOTH`].
+    /// The negotiated window and the part of the answer after [`BOTH`].
     fn agreed(lines: &[&str]) -> Option<(u8, String)> {
         let mut headers = HeaderMap::new();
         for line in lines {
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_smaller_window_is_respected_and_repeated_in_the_answer() {
+    fn smaller_window_is_used_and_echoed() {
         for bits in 9..=15 {
             let wanted = Some((bits, format!("; server_max_window_bits={bits}")));
             let bare = format!("permessage-deflate; server_max_window_bits={bits}");
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn offers_with_wrong_parameters_are_declined() {
+    fn offers_with_invalid_parameters_are_declined() {
         for parameters in [
             "server_max_window_bits",
             "server_max_window_bits=8",
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_acceptable_of_several_offers_wins() {
+    fn first_acceptable_offer_wins() {
         let offers = "permessage-deflate; server_max_window_bits=8, \
                       permessage-deflate; server_max_window_bits=10, permessage-deflate";
         let wanted = Some((10, "; server_max_window_bits=10".to_owned()));

@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use super::public_keys::{Signer, public_only};
 use super::*;
 
-/// A server for one document; it counts how often it was asked.
+/// A server for one document; it counts the requests.
 struct Served {
     url: String,
     document: Arc<Mutex<String>>,
@@ -56,7 +56,7 @@ impl Served {
 }
 
 #[tokio::test]
-async fn keys_behind_a_url_are_fetched_when_needed_and_follow_rotation() {
+async fn rotated_url_keys_are_fetched_on_demand() {
     let [rsa, ec, _] = Signer::all();
     let served = Served::start(&json!({"keys": [rsa.jwk("one")]})).await;
     let settings = VerifierSettings {
@@ -73,7 +73,8 @@ async fn keys_behind_a_url_are_fetched_when_needed_and_follow_rotation() {
     assert_eq!(served.asked(), 1);
     assert!(!verifier.lacks_keys());
 
-    // A key that comes right behind a fetch is found as well: the token waits for the next one.
+    // A key that is published right after a fetch is found as well: the token waits for the next
+    // fetch.
     served.serve(&json!({"keys": [ec.jwk("two")]}).to_string());
     assert!(verifier.verify(&new).await.is_ok());
     assert_eq!(served.asked(), 2);
@@ -83,7 +84,7 @@ async fn keys_behind_a_url_are_fetched_when_needed_and_follow_rotation() {
 }
 
 #[tokio::test]
-async fn a_key_id_that_comes_back_with_another_key_is_found() {
+async fn reused_key_id_with_new_key_is_found() {
     let ([old, ..], [new, ..]) = (Signer::all(), Signer::all());
     let served = Served::start(&json!({"keys": [old.jwk("one")]})).await;
     let settings = VerifierSettings {
@@ -101,7 +102,7 @@ async fn a_key_id_that_comes_back_with_another_key_is_found() {
 }
 
 #[tokio::test]
-async fn a_token_is_not_judged_while_its_key_cannot_be_fetched() {
+async fn token_is_not_judged_without_fetched_key() {
     let [rsa, ec, _] = Signer::all();
     let served = Served::start(&json!("no set")).await;
     let settings = VerifierSettings {
@@ -114,7 +115,7 @@ async fn a_token_is_not_judged_while_its_key_cannot_be_fetched() {
     assert_eq!(error.code(), Code::Unavailable);
     assert!(error.retry_delay().is_some());
     assert!(verifier.lacks_keys());
-    // What no key could mend is refused all the same, and costs no fetch.
+    // A token that no key could make valid is still refused, and causes no fetch.
     let asked = served.asked();
     let expired = json!({"sub": "ann", "exp": seconds() - 60}).to_string();
     let expired = signed(r#"{"alg":"ES256"}"#, &expired, |message| ec.sign(message));
@@ -124,7 +125,7 @@ async fn a_token_is_not_judged_while_its_key_cannot_be_fetched() {
     assert_eq!(served.asked(), asked);
     let refused = [AuthFailure::Expired, AuthFailure::Signature];
     assert_eq!(*reasons.lock().unwrap(), refused);
-    // And those of other keys are taken.
+    // Tokens of other keys are accepted.
     assert!(now(verifier.verify(&hs256_token(&claims()))).is_ok());
     served.serve(&json!({"keys": [rsa.jwk("one")]}).to_string());
     verifier.fetches.let_time_pass();
@@ -132,7 +133,7 @@ async fn a_token_is_not_judged_while_its_key_cannot_be_fetched() {
 }
 
 #[tokio::test]
-async fn a_connection_stays_until_the_keys_of_a_new_url_are_there() {
+async fn connection_stays_until_new_url_keys_are_fetched() {
     let [rsa, ec, _] = Signer::all();
     let served = Served::start(&json!({"keys": [rsa.jwk("one")]})).await;
     let elsewhere = Served::start(&json!("not yet")).await;
@@ -154,7 +155,7 @@ async fn a_connection_stays_until_the_keys_of_a_new_url_are_there() {
 }
 
 #[tokio::test]
-async fn a_secret_that_was_changed_ends_its_connections_whatever_can_be_fetched() {
+async fn changed_secret_ends_connections_without_fetch() {
     let served = Served::start(&json!("no set")).await;
     let settings = |secret: &str| VerifierSettings {
         jwks_url: Some(served.url.clone()),
@@ -169,7 +170,7 @@ async fn a_secret_that_was_changed_ends_its_connections_whatever_can_be_fetched(
 }
 
 #[tokio::test]
-async fn many_tokens_at_once_share_one_fetch() {
+async fn concurrent_tokens_share_one_fetch() {
     let [rsa, ..] = Signer::all();
     let served = Served::start(&json!({"keys": [rsa.jwk("one")]})).await;
     let settings = VerifierSettings {
@@ -188,7 +189,7 @@ async fn many_tokens_at_once_share_one_fetch() {
 }
 
 #[tokio::test]
-async fn the_known_keys_stay_when_a_fetch_fails() {
+async fn known_keys_stay_after_failed_fetch() {
     let [rsa, ec, _] = Signer::all();
     let served = Served::start(&json!({"keys": [rsa.jwk("one")]})).await;
     let settings = VerifierSettings {
@@ -218,7 +219,7 @@ async fn the_known_keys_stay_when_a_fetch_fails() {
 }
 
 #[tokio::test]
-async fn a_secret_in_a_published_set_is_no_key() {
+async fn secret_in_published_set_is_ignored() {
     let shared = URL_SAFE_NO_PAD.encode(SECRET);
     let set = json!({"keys": [{"kty": "oct", "kid": "s", "k": shared}]});
     let served = Served::start(&set).await;
@@ -228,7 +229,7 @@ async fn a_secret_in_a_published_set_is_no_key() {
     };
     settings.algorithms.push(String::from("HS256"));
     let (verifier, reasons) = verifier(&settings);
-    // Nor is any looked for there.
+    // And no fetch is made for it.
     assert!(now(verifier.verify(&hs256_token(&claims()))).is_err());
     assert_eq!(served.asked(), 0);
     assert_eq!(*reasons.lock().unwrap(), [AuthFailure::UnknownKey]);

@@ -10,18 +10,18 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// Keys that nothing but tests uses: ring makes none for RSA.
+/// Keys used only by tests: ring can't generate RSA keys.
 const RSA_A: &[u8] = include_bytes!("rsa_a.pk8");
 const RSA_B: &[u8] = include_bytes!("rsa_b.pk8");
-/// What stands before a key of 2048 bits in a `SubjectPublicKeyInfo` (RFC 8017 §A.1).
+/// The prefix of a 2048-bit key in a `SubjectPublicKeyInfo` (RFC 8017 §A.1).
 const RSA_HEAD: &[u8] = b"\x30\x82\x01\x22\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00\x03\x82\x01\x0f\x00";
-/// What stands before a point of P-256 (RFC 5480 §2).
+/// The prefix of a P-256 point (RFC 5480 §2).
 const EC_HEAD: &[u8] = b"\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x03\x42\x00";
-/// What stands before an Ed25519 key (RFC 8410 §4).
+/// The prefix of an Ed25519 key (RFC 8410 §4).
 const ED_HEAD: &[u8] = b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00";
 
 thread_local! {
-    /// Which RSA key this test's last [`Signer::all`] has: each test has a thread of its own.
+    /// Which RSA key this test's last [`Signer::all`] returned: each test has a thread of its own.
     static LAST_WAS_A: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -42,7 +42,7 @@ pub(super) enum Signer {
 }
 
 impl Signer {
-    /// Another pair of each family than the call before gave in this test.
+    /// Another pair of each family than the previous call in this test returned.
     pub(super) fn all() -> [Signer; 3] {
         let rsa = if LAST_WAS_A.replace(!LAST_WAS_A.get()) {
             RSA_B
@@ -270,7 +270,7 @@ fn a_token_without_a_key_id_is_tried_with_every_key_of_the_set() {
     }
 }
 
-/// A key as providers write it that do not keep to RFC 7518.
+/// A key in the form of providers that do not follow RFC 7518.
 fn sloppy(mut jwk: Value) -> Value {
     for name in ["n", "e", "x", "y"] {
         let Some(text) = jwk[name].as_str() else {

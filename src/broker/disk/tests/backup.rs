@@ -18,13 +18,13 @@ async fn with_events() -> TestDisk {
         disk.publish("brief:a", n).await;
         disk.publish("brief:b", n).await;
     }
-    let keyed = disk.disk.publish(draft("brief:a", 30, Some("k")), None);
+    let keyed = disk.disk.publish(draft("brief:a", 30, Some("k")));
     keyed.await.unwrap();
     disk
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restored_store_holds_what_was_there_on_another_time_line() {
+async fn restored_store_has_data_with_new_epochs() {
     let disk = with_events().await;
     let backup = backup(&disk).await;
     let before = disk.page("brief:a").await;
@@ -50,7 +50,7 @@ async fn a_restored_store_holds_what_was_there_on_another_time_line() {
     assert_eq!(data(&page), data(&before));
     assert_eq!(page.top.offset, before.top.offset);
     assert!(!page.covers(before.top), "no position of before is good");
-    let repeat = restored.disk.publish(draft("brief:a", 30, Some("k")), None);
+    let repeat = restored.disk.publish(draft("brief:a", 30, Some("k")));
     let repeat = repeat.await.unwrap();
     assert_eq!((repeat.duplicate, repeat.position), (true, Some(page.top)));
     let other = restored.publish("brief:a", 99).await.position.unwrap();
@@ -62,7 +62,7 @@ async fn a_restored_store_holds_what_was_there_on_another_time_line() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backup_that_is_made_under_load_is_of_one_moment() {
+async fn backup_under_load_is_consistent() {
     let disk = with_events().await;
     let publish = async {
         for n in 0..500 {
@@ -82,15 +82,15 @@ async fn a_backup_that_is_made_under_load_is_of_one_moment() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backup_that_is_cut_or_changed_is_refused_and_leaves_nothing() {
+async fn damaged_backup_is_refused_and_leaves_nothing() {
     let disk = with_events().await;
     let whole = backup(&disk).await;
     let to = disk.dir.path().join("restored");
     for at in (0..whole.len()).step_by(whole.len() / 40) {
         let mut changed = whole.clone();
         changed[at] ^= 0x20;
-        let said = restore(changed.as_slice(), &to).unwrap_err().to_string();
-        assert!(said.contains("the backup is damaged"), "{at}: {said}");
+        let message = restore(changed.as_slice(), &to).unwrap_err().to_string();
+        assert!(message.contains("the backup is damaged"), "{at}: {message}");
         assert!(restore(&whole[..at], &to).is_err(), "cut at {at}");
         assert!(!to.exists());
     }
@@ -100,18 +100,18 @@ async fn a_backup_that_is_cut_or_changed_is_refused_and_leaves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_directory_with_something_in_it_is_not_restored_over() {
+async fn restore_refuses_nonempty_directory() {
     let disk = with_events().await;
     let backup = backup(&disk).await;
-    let said = restore(backup.as_slice(), &disk.settings.path).unwrap_err();
-    assert!(said.to_string().contains("not empty"), "{said}");
+    let message = restore(backup.as_slice(), &disk.settings.path).unwrap_err();
+    assert!(message.to_string().contains("not empty"), "{message}");
     let empty = disk.dir.path().join("empty");
     std::fs::create_dir(&empty).unwrap();
     restore(backup.as_slice(), &empty).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_backup_is_made_at_a_time() {
+async fn concurrent_backup_is_refused() {
     let disk = with_events().await;
     let first = disk.disk.backup().unwrap();
     let second = disk.disk.backup().unwrap_err();

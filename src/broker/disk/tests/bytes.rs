@@ -21,7 +21,7 @@ impl TestDisk {
 }
 
 #[tokio::test]
-async fn what_is_too_much_in_all_goes_from_the_largest_channel_and_is_told() {
+async fn excess_is_evicted_from_largest_channel() {
     const MOST: usize = 40_000;
     let disk = bounded(40_000);
     let small = disk.publish("brief:small", 0).await.position.unwrap();
@@ -48,7 +48,7 @@ async fn what_is_too_much_in_all_goes_from_the_largest_channel_and_is_told() {
 }
 
 #[tokio::test]
-async fn a_lower_bound_holds_after_a_restart() {
+async fn lower_limit_applies_after_restart() {
     let disk = bounded(0);
     for n in 0..100 {
         disk.publish("brief:a", n).await;

@@ -22,12 +22,12 @@ impl TestDisk {
 
     async fn publish_with_key(&self, key: &str) -> Receipt {
         let event = draft("kept:1", 1, Some(key));
-        self.disk.publish(event, None).await.unwrap()
+        self.disk.publish(event).await.unwrap()
     }
 }
 
 #[tokio::test]
-async fn a_key_of_a_clock_that_was_a_month_ahead_is_forgotten_after_five_minutes() {
+async fn key_of_fast_clock_expires_after_five_minutes() {
     let today = Clock::default().now();
     let disk = TestDisk::at(today + MONTH);
     assert!(!disk.publish_with_key("k").await.duplicate);
@@ -47,7 +47,7 @@ async fn a_key_of_a_clock_that_was_a_month_ahead_is_forgotten_after_five_minutes
 }
 
 #[tokio::test]
-async fn keys_that_would_expire_too_late_leave_the_disk() {
+async fn keys_with_late_expiry_are_deleted() {
     let disk = TestDisk::new(bounds());
     let store = disk.disk.shared.store.load_full().unwrap();
     let now = disk.clock.now();
@@ -67,7 +67,7 @@ async fn keys_that_would_expire_too_late_leave_the_disk() {
 }
 
 #[tokio::test]
-async fn history_of_a_clock_that_was_a_month_ahead_expires_when_its_time_has_come() {
+async fn history_of_fast_clock_expires_by_its_age() {
     let today = Clock::default().now();
     let disk = TestDisk::at(today + MONTH);
     disk.publish("kept:1", 1).await;
@@ -84,7 +84,7 @@ async fn history_of_a_clock_that_was_a_month_ahead_expires_when_its_time_has_com
 }
 
 #[tokio::test]
-async fn the_time_that_the_process_was_down_counts() {
+async fn downtime_counts_towards_age() {
     let today = Clock::default().now();
     let disk = TestDisk::at(today);
     disk.publish_with_key("k").await;

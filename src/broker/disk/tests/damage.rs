@@ -56,7 +56,7 @@ impl Killed {
 }
 
 #[tokio::test]
-async fn every_flipped_bit_of_a_journal_is_noticed_or_changes_nothing() {
+async fn flipped_journal_bit_is_detected_or_harmless() {
     let killed = killed(OnDamage::Refuse).await;
     let (bytes, log) = (killed.journal(), killed.disk.file("log"));
     let synced = killed.synced();
@@ -86,7 +86,7 @@ fn positions(bytes: &[u8], count: usize) -> impl Iterator<Item = usize> {
 }
 
 #[tokio::test]
-async fn a_store_with_a_flipped_byte_is_refused_by_file_and_place() {
+async fn flipped_byte_is_refused_with_file_and_offset() {
     let killed = killed(OnDamage::Refuse).await;
     let bytes = killed.journal();
     let Killed { mut disk, top } = killed;
@@ -101,19 +101,19 @@ async fn a_store_with_a_flipped_byte_is_refused_by_file_and_place() {
             kept.settings.clone(),
             Clock::default(),
         );
-        let said = again.err().map(|error| error.to_string());
-        let said = said.unwrap_or_else(|| panic!("byte {at} was not noticed"));
+        let message = again.err().map(|error| error.to_string());
+        let message = message.unwrap_or_else(|| panic!("byte {at} was not noticed"));
         assert!(
-            said.contains("the store is damaged: the journal 0.jnl"),
-            "byte {at}: {said}"
+            message.contains("the store is damaged: the journal 0.jnl"),
+            "byte {at}: {message}"
         );
-        assert!(said.contains("at byte"), "byte {at}: {said}");
+        assert!(message.contains("at byte"), "byte {at}: {message}");
         disk = kept;
     }
 }
 
 #[tokio::test]
-async fn a_damaged_store_goes_on_with_new_epochs_where_that_is_wanted() {
+async fn tolerated_damage_gives_new_epochs() {
     for share in [3, 2] {
         let killed = killed(OnDamage::NewEpoch).await;
         let mut bytes = killed.journal();
@@ -138,7 +138,7 @@ async fn a_damaged_store_goes_on_with_new_epochs_where_that_is_wanted() {
 }
 
 #[tokio::test]
-async fn the_last_batch_is_damage_if_it_was_synced_and_a_torn_tail_if_not() {
+async fn torn_last_batch_is_damage_only_if_synced() {
     for (acknowledged, is_damage) in [(true, true), (false, false)] {
         let killed = killed(OnDamage::Refuse).await;
         let bytes = killed.journal();
@@ -155,9 +155,9 @@ async fn the_last_batch_is_damage_if_it_was_synced_and_a_torn_tail_if_not() {
         let Killed { disk, top } = killed;
         match disk.try_reopen() {
             Err(error) => {
-                let said = error.to_string();
-                assert!(is_damage, "{said}");
-                assert!(said.contains("was acknowledged"), "{said}");
+                let message = error.to_string();
+                assert!(is_damage, "{message}");
+                assert!(message.contains("was acknowledged"), "{message}");
             }
             Ok(disk) => {
                 assert!(!is_damage, "it was not noticed");
@@ -172,14 +172,14 @@ async fn the_last_batch_is_damage_if_it_was_synced_and_a_torn_tail_if_not() {
 }
 
 #[tokio::test]
-async fn a_journal_cut_between_two_batches_is_damage() {
+async fn journal_cut_between_batches_is_damage() {
     let killed = killed(OnDamage::Refuse).await;
     let bytes = killed.journal();
     let last = bytes.windows(4).rposition(|w| w == b"FJL\x03").unwrap();
     let before = bytes[..last].windows(4).rposition(|w| w == b"FJL\x03");
     killed.put_journal(&bytes[..before.unwrap() + 4]);
-    let said = killed.refusal();
-    assert!(said.contains("0.jnl ends with batch"), "{said}");
+    let message = killed.refusal();
+    assert!(message.contains("0.jnl ends with batch"), "{message}");
 }
 
 /// A store whose events are in tables. The journals contain none of them, or some.
@@ -211,7 +211,7 @@ fn first_file(directory: &std::path::Path) -> PathBuf {
 }
 
 #[tokio::test]
-async fn tables_that_were_moved_out_of_the_journals_are_read_again() {
+async fn flushed_tables_are_read_after_reopen() {
     let killed = with_tables(|_, store| store.flush_all()).await;
     let top = killed.top;
     let disk = killed.disk.reopen();
@@ -220,33 +220,36 @@ async fn tables_that_were_moved_out_of_the_journals_are_read_again() {
 }
 
 #[tokio::test]
-async fn missing_files_of_the_database_are_damage() {
+async fn missing_database_files_are_damage() {
     for keyspace in 0..=4 {
         let killed = with_tables(|_, store| store.flush_all()).await;
         let path = killed.disk.file("log/keyspaces").join(keyspace.to_string());
         fs::remove_dir_all(path).unwrap();
-        let said = killed.refusal();
-        assert!(said.contains("log/keyspaces"), "{keyspace}: {said}");
+        let message = killed.refusal();
+        assert!(message.contains("log/keyspaces"), "{keyspace}: {message}");
 
         let killed = with_tables(|_, store| store.flush_all()).await;
         let path = killed.disk.file("log/keyspaces").join(keyspace.to_string());
         fs::remove_file(path.join("current")).unwrap();
-        let said = killed.refusal();
-        assert!(said.contains("log/keyspaces"), "{keyspace}: {said}");
+        let message = killed.refusal();
+        assert!(message.contains("log/keyspaces"), "{keyspace}: {message}");
 
         // `keys` has no tables here.
         if keyspace < 4 {
             let killed = with_tables(|_, store| store.flush_all()).await;
             let path = killed.disk.file("log/keyspaces").join(keyspace.to_string());
             fs::remove_file(first_file(&path.join("tables"))).unwrap();
-            let said = killed.refusal();
-            assert!(said.contains("the store is damaged"), "{keyspace}: {said}");
+            let message = killed.refusal();
+            assert!(
+                message.contains("the store is damaged"),
+                "{keyspace}: {message}"
+            );
         }
     }
 }
 
 #[tokio::test]
-async fn a_missing_journal_is_damage() {
+async fn missing_journal_is_damage() {
     // Sealed, but not in tables yet.
     let fill = |disk: &TestDisk, store: &Store| {
         let next = disk.file("log/1.jnl");
@@ -258,12 +261,12 @@ async fn a_missing_journal_is_damage() {
     for (_, path) in &journals[..journals.len() - 1] {
         fs::remove_file(path).unwrap();
     }
-    let said = killed.refusal();
-    assert!(said.contains("are missing"), "{said}");
+    let message = killed.refusal();
+    assert!(message.contains("are missing"), "{message}");
 }
 
 #[tokio::test]
-async fn a_store_that_was_put_back_gives_new_epochs() {
+async fn restored_files_get_new_epochs() {
     let disk = TestDisk::new(bounds());
     for n in 0..EVENTS {
         disk.publish("brief:a", n).await;
@@ -287,7 +290,7 @@ async fn a_store_that_was_put_back_gives_new_epochs() {
 }
 
 #[tokio::test]
-async fn a_store_that_was_copied_gives_new_epochs_and_one_that_was_moved_does_not() {
+async fn copied_store_gets_new_epochs_but_moved_does_not() {
     let disk = TestDisk::new(bounds());
     let before = disk.publish("brief:a", 0).await.position.unwrap();
     disk.disk.close();
@@ -324,7 +327,7 @@ pub(super) fn copy(from: &std::path::Path, to: &std::path::Path) {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn nobody_else_may_read_a_store() {
+async fn store_files_are_private() {
     use std::os::unix::fs::PermissionsExt;
 
     let disk = TestDisk::new(bounds());
@@ -340,7 +343,7 @@ async fn nobody_else_may_read_a_store() {
 }
 
 #[tokio::test]
-async fn a_damaged_note_of_a_refused_batch_takes_nothing_back() {
+async fn damaged_refused_file_reverts_nothing() {
     let disk = TestDisk::new(bounds());
     disk.publish("brief:a", 0).await;
     disk.disk.close();
@@ -348,12 +351,15 @@ async fn a_damaged_note_of_a_refused_batch_takes_nothing_back() {
     let mut note = fs::read(&path).unwrap();
     note[7] ^= 2;
     fs::write(&path, note).unwrap();
-    let said = disk.try_reopen().err().unwrap().to_string();
-    assert!(said.contains("`refused` can't be understood"), "{said}");
+    let message = disk.try_reopen().err().unwrap().to_string();
+    assert!(
+        message.contains("`refused` can't be understood"),
+        "{message}"
+    );
 }
 
 #[tokio::test]
-async fn a_store_that_can_not_be_opened_is_put_aside_where_that_is_wanted() {
+async fn unopenable_store_is_set_aside_if_tolerated() {
     let killed = killed(OnDamage::NewEpoch).await;
     let Killed { disk, top } = killed;
     fs::remove_file(disk.file("log/keyspaces/3/current")).unwrap();
@@ -369,11 +375,11 @@ async fn a_store_that_can_not_be_opened_is_put_aside_where_that_is_wanted() {
 }
 
 #[tokio::test]
-async fn the_idempotency_key_of_a_lost_event_is_free_again() {
+async fn idempotency_key_of_lost_event_is_released() {
     let mut disk = TestDisk::new(bounds());
     disk.settings.on_damage = OnDamage::NewEpoch;
     let disk = disk.reopen();
-    let publish = |disk: &TestDisk, key| disk.disk.publish(draft("brief:a", 1, Some(key)), None);
+    let publish = |disk: &TestDisk, key| disk.disk.publish(draft("brief:a", 1, Some(key)));
     publish(&disk, "kept").await.unwrap();
     publish(&disk, "lost").await.unwrap();
     // The keys are in a table already, the events are not.

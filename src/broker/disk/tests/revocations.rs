@@ -43,7 +43,7 @@ async fn closed_with_one(on_damage: OnDamage) -> TestDisk {
 }
 
 #[tokio::test]
-async fn revocations_are_there_after_a_restart_each_once() {
+async fn revocations_survive_restart_once_each() {
     let disk = TestDisk::new(bounds());
     disk.revoke(user("ann", 100)).await;
     disk.revoke(token("a token", 200)).await;
@@ -54,7 +54,7 @@ async fn revocations_are_there_after_a_restart_each_once() {
 }
 
 #[tokio::test]
-async fn ended_revocations_leave_the_store_but_not_those_that_replaced_them() {
+async fn ended_revocations_are_removed_unless_replaced() {
     let disk = TestDisk::new(bounds());
     disk.revoke(user("ann", 100)).await;
     disk.revoke(user("bob", 200)).await;
@@ -69,7 +69,7 @@ async fn ended_revocations_leave_the_store_but_not_those_that_replaced_them() {
 }
 
 #[tokio::test]
-async fn async_store_syncs_a_revocation_before_it_is_answered() {
+async fn async_store_syncs_revocation_before_reply() {
     let mut disk = TestDisk::new(bounds());
     disk.settings.durability = Durability::Async;
     let disk = disk.reopen();
@@ -108,7 +108,7 @@ async fn failed_store_refuses_a_revocation_and_keeps_the_earlier_ones() {
 }
 
 #[tokio::test]
-async fn store_made_anew_while_it_serves_gets_its_revocations_again() {
+async fn recreated_store_gets_revocations_back() {
     let disk = closed_with_one(OnDamage::NewEpoch).await;
     std::fs::remove_file(disk.file("synced")).unwrap();
     std::fs::remove_dir_all(disk.file("log/keyspaces")).unwrap();
@@ -118,7 +118,7 @@ async fn store_made_anew_while_it_serves_gets_its_revocations_again() {
 }
 
 #[tokio::test]
-async fn damaged_revocation_is_refused_or_reported_and_never_passed_over() {
+async fn damaged_revocation_is_refused_or_reported() {
     for on_damage in [OnDamage::Refuse, OnDamage::NewEpoch] {
         let disk = closed_with_one(on_damage).await;
         disk.revoke(user("bob", 200)).await;
@@ -127,8 +127,8 @@ async fn damaged_revocation_is_refused_or_reported_and_never_passed_over() {
         let listed = Revocations::list(&*disk.disk).await;
         match on_damage {
             OnDamage::Refuse => {
-                let said = listed.unwrap_err().to_string();
-                assert!(said.contains("the store is damaged"), "{said}");
+                let message = listed.unwrap_err().to_string();
+                assert!(message.contains("the store is damaged"), "{message}");
             }
             OnDamage::NewEpoch => assert_eq!(listed.unwrap(), [user("bob", 200)]),
         }

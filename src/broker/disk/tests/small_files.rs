@@ -9,7 +9,7 @@ use super::{TestDisk, bounds};
 
 /// Opens a store after a change, with each setting: it is refused with the file's name, or gets a
 /// new epoch.
-async fn is_damage(file: &str, said: &str, tables: bool, change: impl Fn(&Path)) {
+async fn is_damage(file: &str, expected: &str, tables: bool, change: impl Fn(&Path)) {
     for on_damage in [OnDamage::Refuse, OnDamage::NewEpoch] {
         let killed = if tables {
             with_tables(|_, store| store.flush_all()).await
@@ -22,12 +22,12 @@ async fn is_damage(file: &str, said: &str, tables: bool, change: impl Fn(&Path))
         let _dir = Arc::clone(&disk.dir);
         change(&disk.file(file));
         let before = listing(&disk.settings.path);
-        let (path, name) = (disk.settings.path.clone(), format!("{file} ({said})"));
+        let (path, name) = (disk.settings.path.clone(), format!("{file} ({expected})"));
         match (on_damage, disk.try_reopen()) {
             (OnDamage::Refuse, Err(error)) => {
                 let error = error.to_string();
                 assert!(error.contains("the store is damaged: "), "{name}: {error}");
-                assert!(error.contains(said), "{name}: {error}");
+                assert!(error.contains(expected), "{name}: {error}");
                 assert!(
                     listing(&path) == before,
                     "{name}: a refusal changes nothing"
@@ -77,7 +77,7 @@ fn flip(path: &Path) {
 }
 
 #[tokio::test]
-async fn a_missing_or_changed_small_file_is_damage() {
+async fn missing_or_changed_small_file_is_damage() {
     is_damage("state", "`state` is missing", false, remove).await;
     is_damage("state", "`state` can't be understood", false, empty).await;
     is_damage("state", "`state` can't be understood", false, flip).await;
@@ -89,7 +89,7 @@ async fn a_missing_or_changed_small_file_is_damage() {
 }
 
 #[tokio::test]
-async fn a_missing_state_hides_no_loss() {
+async fn missing_state_file_hides_no_loss() {
     for lost in [3000, 0] {
         let killed = killed(OnDamage::Refuse).await;
         let mut bytes = killed.journal();
@@ -97,19 +97,19 @@ async fn a_missing_state_hides_no_loss() {
         bytes.truncate(keep);
         killed.put_journal(&bytes);
         fs::remove_file(killed.disk.file("state")).unwrap();
-        let said = killed.refusal();
-        assert!(said.contains("`state` is missing"), "{said}");
+        let expected = killed.refusal();
+        assert!(expected.contains("`state` is missing"), "{expected}");
     }
     // Nor where nothing else is left but the notes.
     let killed = killed(OnDamage::Refuse).await;
     fs::remove_file(killed.disk.file("state")).unwrap();
     fs::remove_dir_all(killed.disk.file("log")).unwrap();
-    let said = killed.refusal();
-    assert!(said.contains("`state` is missing"), "{said}");
+    let expected = killed.refusal();
+    assert!(expected.contains("`state` is missing"), "{expected}");
 }
 
 #[tokio::test]
-async fn missing_and_changed_files_of_the_database_are_borne() {
+async fn changed_database_files_are_tolerated() {
     is_damage("log", "log is missing", false, remove).await;
     is_damage("log/version", "log/version is missing", false, remove).await;
     is_damage("log/lock", "log/lock is missing", false, remove).await;
@@ -136,7 +136,7 @@ async fn missing_and_changed_files_of_the_database_are_borne() {
 }
 
 #[tokio::test]
-async fn a_first_start_that_ended_early_is_no_damage() {
+async fn interrupted_first_start_is_not_damage() {
     let disk = TestDisk::new(bounds());
     disk.disk.close();
     // The database exists, and served no client.
@@ -158,7 +158,7 @@ async fn a_first_start_that_ended_early_is_no_damage() {
 }
 
 #[tokio::test]
-async fn files_put_back_without_the_mark_give_new_epochs() {
+async fn files_restored_without_mark_get_new_epochs() {
     let disk = TestDisk::new(bounds());
     for n in 0..6 {
         disk.publish("brief:a", n).await;

@@ -1,31 +1,31 @@
 //! The broker of the model, and the codec of its clients.
 
 use std::collections::VecDeque;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, Weak};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::FRAME;
-use crate::broker::{Broker, Kept, Memory, Page, Range, Receipt};
+use crate::broker::{Broker, Kept, Memory, Page, Range, Receipt, Sink};
 use crate::error::CloseCode;
 use crate::event::{ChannelName, ChannelPattern, Draft, Event, Position, Timestamp};
 use crate::hub::delivery::DialectId;
 use crate::hub::protocol::{Notice, Protocol};
 use crate::hub::shard::ConnCtx;
 use crate::maybe_ready::MaybeReady;
-use crate::telemetry::{FanoutSpan, Transport};
+use crate::telemetry::Transport;
 
-/// A broker in memory whose reads may be answered late, and that can lose everything.
+/// A broker in memory whose reads may be answered late, and which can lose everything.
 pub(super) struct SlowBroker {
     pub(super) memory: ArcSwap<Memory>,
     pub(super) make: Box<dyn Fn() -> Memory + Send + Sync>,
     pub(super) late: AtomicBool,
     pub(super) stale: AtomicBool,
     pub(super) waiting: Mutex<VecDeque<oneshot::Sender<()>>>,
-    /// The patterns that shards follow, once for each shard.
+    /// The patterns to which shards are subscribed, once for each shard.
     pub(super) interest: Mutex<Vec<ChannelPattern>>,
 }
 
@@ -40,8 +40,8 @@ impl Broker for SlowBroker {
         interest.swap_remove(at.expect("a shard stops following what it has followed"));
     }
 
-    fn publish(&self, draft: Draft, span: Option<FanoutSpan>) -> MaybeReady<Receipt> {
-        self.memory.load().publish(draft, span)
+    fn publish(&self, draft: Draft) -> MaybeReady<Receipt> {
+        self.memory.load().publish(draft)
     }
 
     fn read(&self, channel: &ChannelName, range: Range) -> MaybeReady<Option<Page>> {
@@ -77,12 +77,36 @@ impl Broker for SlowBroker {
     }
 }
 
+/// The network between the broker and the hub.
+pub(super) struct LossySink {
+    pub(super) hub: Weak<dyn Sink>,
+    /// Events are lost now.
+    pub(super) loses: AtomicBool,
+}
+
+impl Sink for LossySink {
+    fn deliver(&self, event: Arc<Event>) -> u64 {
+        if self.loses.load(Ordering::Relaxed) {
+            return 0;
+        }
+        self.hub.upgrade().unwrap().deliver(event)
+    }
+
+    fn lagged(&self, channel: Option<&ChannelName>) {
+        self.hub.upgrade().unwrap().lagged(channel);
+    }
+
+    fn is_followed(&self, channel: &ChannelName) -> bool {
+        self.hub.upgrade().unwrap().is_followed(channel)
+    }
+}
+
 /// A dialect of lines: what happened, the channel and the numbers, and the dialect's own number,
 /// padded to the frame's length.
 pub(super) struct Lines(pub(super) u32);
 
-/// The numbers of the dialects that clients speak: frames of the first have their own place in
-/// each event, those of the others share one.
+/// The numbers of the clients' dialects: frames of the first have their own slot in each event,
+/// those of the others share one.
 pub(super) const DIALECTS: [u32; 3] = [0, 40, 72];
 
 pub(super) fn line(text: String) -> Bytes {

@@ -1,4 +1,4 @@
-//! A client of the model: what it knows of each channel, and what it checks with each message.
+//! A client of the model: its knowledge of each channel, and its checks of each message.
 
 use std::collections::{HashMap, HashSet};
 use std::pin::Pin;
@@ -12,30 +12,30 @@ use crate::error::CloseCode;
 use crate::event::{Epoch, Position, SlowConsumer};
 use crate::hub::pipe::{PipeReader, Piped};
 
-/// What a client knows of one channel.
+/// A client's knowledge of one channel.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Book {
     pub(super) epoch: Epoch,
-    /// The offset of the last event it has, or knows to be missing.
+    /// The offset of the last event that it has, or knows to be missing.
     pub(super) at: u64,
 }
 
 #[derive(Default)]
 pub(super) struct Client {
-    /// The number of what it speaks.
+    /// The number of its dialect.
     pub(super) dialect: u32,
     pub(super) reader: Option<PipeReader>,
-    /// Bytes that are not a whole line yet.
+    /// Bytes of an incomplete line.
     pub(super) rest: Vec<u8>,
-    /// What it knows of each channel, whether or not it is connected.
+    /// Its knowledge of each channel, whether or not it is connected.
     pub(super) books: HashMap<usize, Book>,
-    /// The channels it follows now.
+    /// The channels to which it is subscribed now.
     pub(super) follows: Vec<usize>,
-    /// The positions it asked to resume from, until it is told.
+    /// The requested resume positions, until the reply.
     pub(super) asked: HashMap<usize, Position>,
-    /// The channels that it joined and was not answered for.
+    /// The channels whose `subscribe` was not answered yet.
     pub(super) unanswered: HashSet<usize>,
-    /// The channels that it followed when it joined them again, until it is told.
+    /// The channels to which it subscribed again, until the reply.
     pub(super) again: HashSet<usize>,
 }
 

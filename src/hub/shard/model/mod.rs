@@ -1,9 +1,10 @@
 //! The hub against a model: random schedules of publishing, subscribing, resuming, disconnecting,
-//! reading slowly, trimming, epoch changes and late answers, on one shard whose rounds the test runs.
+//! reading slowly, trimming, epoch changes and late answers, on one shard whose rounds the test
+//! runs.
 //!
-//! Every client keeps the positions that a careful client keeps, and checks with each message that
-//! nothing was lost without a gap, nothing came twice and nothing out of order. At the end it must
-//! stand where its channel stands.
+//! Every client tracks its positions like a careful client, and checks with each message that
+//! nothing was lost without a gap, duplicated or reordered. At the end it must have reached its
+//! channel's position.
 
 mod broker;
 mod client;
@@ -27,7 +28,7 @@ const CHANNELS: [(&str, SlowConsumer); 4] = [
     ("resync:1", SlowConsumer::Resync),
 ];
 const CLIENTS: usize = 3;
-/// Kept events of each channel: few, so that some are always gone.
+/// The events kept in each channel: few, so that some are always evicted.
 const KEPT: usize = 24;
 /// Large frames and a small outbox, so that a pipe and an outbox fill soon.
 const FRAME: usize = 8 * 1024;
@@ -36,8 +37,15 @@ const OUTBOX: usize = 5 * FRAME;
 /// One step of a schedule.
 #[derive(Debug, Clone)]
 enum Op {
-    /// So many events into a channel, with keys from a few.
+    /// Publishes this many events into a channel, with keys from a few.
     Publish { channel: usize, count: u8, keys: u8 },
+    /// The same, but the events are lost between the broker and the hub, which is told so: of the
+    /// channel, or of any.
+    Lose {
+        channel: usize,
+        count: u8,
+        named: bool,
+    },
     /// A client joins a channel, connecting first if need be: from where it stands, with the
     /// newest few, or from now on.
     Join {
@@ -45,24 +53,24 @@ enum Op {
         channel: usize,
         how: How,
     },
-    /// A client leaves a channel.
+    /// A client unsubscribes from a channel.
     Leave { client: usize, channel: usize },
-    /// A client's connection breaks; it keeps its book.
+    /// A client's connection breaks; the client keeps its positions.
     Drop { client: usize },
-    /// A client goes on by another way, in another dialect.
+    /// A client upgrades to another transport, with another dialect.
     Cross { client: usize },
-    /// A client reads so many messages.
+    /// A client reads this many messages.
     Read { client: usize, count: u8 },
-    /// The shard does what there is to do.
+    /// The shard runs a round.
     Turn,
-    /// A publisher does what it may of that.
+    /// A publisher runs a small round.
     Help,
-    /// The broker's reads are answered late from now on, or at once again; what is told is as it
-    /// was when it was asked for, or as it is then.
+    /// From now on the broker's reads are answered late, or at once again; the answers are as of
+    /// the request, or as of the answer.
     Late { late: bool, stale: bool },
-    /// So many late answers come.
+    /// This many late answers arrive.
     Answer { count: u8 },
-    /// The broker loses everything and numbers anew.
+    /// The broker loses everything and starts new epochs.
     Renumber,
 }
 
@@ -86,7 +94,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
             .prop_map(|(channel, count, keys)| Op::Publish { channel, count, keys }),
         6 => (client.clone(), channel.clone(), how)
             .prop_map(|(client, channel, how)| Op::Join { client, channel, how }),
-        1 => (client.clone(), channel).prop_map(|(client, channel)| Op::Leave { client, channel }),
+        1 => (client.clone(), channel.clone()).prop_map(|(client, channel)| Op::Leave { client, channel }),
         2 => client.clone().prop_map(|client| Op::Drop { client }),
         3 => client.clone().prop_map(|client| Op::Cross { client }),
         6 => (client, 1_u8..30).prop_map(|(client, count)| Op::Read { client, count }),
@@ -95,6 +103,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         2 => (any::<bool>(), any::<bool>()).prop_map(|(late, stale)| Op::Late { late, stale }),
         4 => (1_u8..4).prop_map(|count| Op::Answer { count }),
         1 => Just(Op::Renumber),
+        3 => (channel, 1_u8..4, any::<bool>()).prop_map(|(channel, count, named)| Op::Lose { channel, count, named }),
     ];
     proptest::collection::vec(op, 1..80)
 }
@@ -115,6 +124,13 @@ fn run(ops: Vec<Op>) {
                 for n in 0..count {
                     world.publish(channel, n % keys);
                 }
+            }
+            Op::Lose {
+                channel,
+                count,
+                named,
+            } => {
+                world.lose(channel, count, named);
             }
             Op::Join {
                 client,
@@ -142,13 +158,23 @@ fn run(ops: Vec<Op>) {
             }
         }
     }
-    // Everyone hears of one last event in each channel, and so stands where it stands.
+    // Every client gets one last event in each channel, and so reaches its position.
     world.broker.late.store(false, Ordering::Relaxed);
     for client in &mut clients {
         world.drain(client);
     }
     let last: Vec<Position> = (0..CHANNELS.len()).map(|c| world.publish(c, 0)).collect();
-    for client in &mut clients {
+    check_books(&mut world, &mut clients, &last);
+    // Then the last event of each channel is lost, and no later one shows it.
+    let lost: Vec<Position> = (0..CHANNELS.len())
+        .map(|c| world.lose(c, 1, c % 2 == 0).unwrap())
+        .collect();
+    check_books(&mut world, &mut clients, &lost);
+}
+
+/// Every client stands where the channels stand that it follows.
+fn check_books(world: &mut World, clients: &mut [Client], last: &[Position]) {
+    for client in clients {
         world.drain(client);
         for channel in client.follows.clone() {
             let book = client.books[&channel];

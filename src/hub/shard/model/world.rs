@@ -1,7 +1,7 @@
 //! One shard without a thread, its broker and the runtime of the model.
 
 use std::collections::HashMap;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use mio::Events;
 
-use super::broker::{DIALECTS, Lines, SlowBroker, line};
+use super::broker::{DIALECTS, Lines, LossySink, SlowBroker, line};
 use super::client::Client;
 use super::{CHANNELS, How, KEPT, OUTBOX};
 use crate::auth::Identity;
-use crate::broker::{Bounds, Broker, Memory};
+use crate::broker::{Bounds, Broker, Memory, Sink};
 use crate::event::{
-    ChannelName, ChannelPattern, ConnectionId, Draft, Epoch, EventType, Headers, HistoryPolicy,
-    Namespace, Namespaces, Payload, Position, Timestamp,
+    AcceptedAt, ChannelName, ChannelPattern, ConnectionId, Draft, Epoch, EventType, Headers,
+    HistoryPolicy, Namespace, Namespaces, Payload, Position, Timestamp,
 };
 use crate::hub::pipe::Pipe;
 use crate::hub::protocol::{Joined, Refused};
@@ -32,9 +32,10 @@ pub(super) struct World {
     hub: Arc<Hub>,
     shard: Shard,
     pub(super) broker: Arc<SlowBroker>,
+    network: Arc<LossySink>,
     poll: mio::Poll,
     events: Events,
-    /// How far each numbering of each channel came.
+    /// The last offset of each epoch of each channel.
     tops: HashMap<(usize, String), u64>,
 }
 
@@ -67,7 +68,12 @@ impl World {
             Arc::new(Tracing::default()),
         )
         .unwrap();
-        let sink = builder.sink();
+        let network = Arc::new(LossySink {
+            hub: builder.sink(),
+            loses: AtomicBool::new(false),
+        });
+        let shared: Arc<dyn Sink> = Arc::<LossySink>::clone(&network);
+        let sink: Weak<dyn Sink> = Arc::downgrade(&shared);
         let make = move || {
             Memory::new(
                 Arc::clone(&namespaces),
@@ -96,6 +102,7 @@ impl World {
             hub,
             shard,
             broker,
+            network,
             poll,
             events: Events::with_capacity(16),
             tops: HashMap::new(),
@@ -121,15 +128,25 @@ impl World {
             source: None,
             time: now,
             trace: None,
-            accepted: std::time::Instant::now(),
+            accepted: AcceptedAt::now(),
         };
-        let MaybeReady::Ready(receipt) = self.broker.publish(draft, None) else {
+        let MaybeReady::Ready(receipt) = self.broker.publish(draft) else {
             panic!("memory answers at once");
         };
         let position = receipt.unwrap().position.unwrap();
         self.tops
             .insert((channel, position.epoch.to_string()), position.offset);
         position
+    }
+
+    /// Publishes events that the hub never gets, and tells it so.
+    pub(super) fn lose(&mut self, channel: usize, count: u8, named: bool) -> Option<Position> {
+        self.network.loses.store(true, Ordering::Relaxed);
+        let lost = (0..count).map(|key| self.publish(channel, key)).last();
+        self.network.loses.store(false, Ordering::Relaxed);
+        let name = ChannelName::new(CHANNELS[channel].0).unwrap();
+        self.network.lagged(named.then_some(&name));
+        lost
     }
 
     /// Lets the shard and the runtime do what there is to do.
@@ -151,7 +168,7 @@ impl World {
         self.shard.run_round(&self.events);
     }
 
-    /// A round of a publisher in the place of the thread, which comes after it where it must.
+    /// A publisher's round in place of the thread's, followed by the thread's if necessary.
     pub(super) fn help(&mut self) {
         if self.shard.run_small_round() == Remaining::Work {
             self.round();
@@ -176,7 +193,7 @@ impl World {
             .hub
             .permit(std::net::IpAddr::from([127, 0, 0, 1]))
             .unwrap();
-        let (tell, told) = std::sync::mpsc::sync_channel(1);
+        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
         self.shard.open(Opening {
             link: Link::Pipe(pipe),
             protocol: Arc::new(Lines(client.dialect)),
@@ -185,10 +202,10 @@ impl World {
             permit,
             answer: Bytes::new(),
             early: Vec::new(),
-            greeting: Box::new(move |cx| tell.send(cx.id()).unwrap()),
+            on_open: Box::new(move |cx| sender.send(cx.id()).unwrap()),
             nonce: ConnectionId::new_nonce(self.hub.node()),
         });
-        let id = told.recv().unwrap();
+        let id = receiver.recv().unwrap();
         client.reader = Some(shareable.reader(Arc::clone(&self.hub), id));
         id
     }
@@ -202,8 +219,8 @@ impl World {
         if client.asked.contains_key(&channel)
             || follows && (!matches!(how, How::Now) || client.unanswered.contains(&channel))
         {
-            // One that asks again before it was answered, or has unread messages of before,
-            // could not tell which is which.
+            // A client that subscribes again before the reply, or with unread earlier messages,
+            // could not tell the replies apart.
             return;
         }
         if follows {
@@ -237,7 +254,7 @@ impl World {
             ..JoinRequest::default()
         };
         let then = |cx: &mut ConnCtx<'_>, joined: Vec<Joined>, refused: Vec<Refused>| {
-            // A channel that starts a new epoch may answer for a join before its reply does.
+            // A channel that starts a new epoch may answer a subscription before its reply does.
             let replaced = |one: &Refused| one.error.message().contains("while it began");
             assert!(refused.iter().all(replaced), "{refused:?}");
             for joined in joined {
@@ -256,7 +273,7 @@ impl World {
     }
 
     pub(super) fn leave(&mut self, client: &mut Client, channel: usize) {
-        // Reads what is still to come of it first, as one that waits for the answer would.
+        // Reads its outstanding messages first, as a client that waits for the answer would.
         self.drain(client);
         if !client.follows.contains(&channel) {
             return;
@@ -272,7 +289,7 @@ impl World {
         client.again.remove(&channel);
     }
 
-    /// Gives a connection another pipe; what it had not read comes there, in the other dialect.
+    /// Replaces a connection's pipe; unread messages are repeated there, in the other dialect.
     pub(super) fn upgrade_transport(&mut self, client: &mut Client) {
         let Some(before) = &client.reader else {
             return;
@@ -281,34 +298,34 @@ impl World {
         let next = DIALECTS.iter().position(|number| *number == client.dialect);
         let next = DIALECTS[(next.unwrap() + 1) % DIALECTS.len()];
         let (pipe, shareable) = Pipe::new();
-        let (tell, told) = std::sync::mpsc::sync_channel(1);
+        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
         let upgrade = TransportUpgrade {
             link: Link::Pipe(pipe),
             early: Vec::new(),
             translate: Box::new(move |dialect, waiting| {
-                tell.send(()).unwrap();
+                sender.send(()).unwrap();
                 let (old, new) = (dialect.place(), next);
                 let text = String::from_utf8(waiting.concat()).unwrap();
-                let lines = text.lines().map(|said| {
-                    let event = said.strip_prefix("event ").map(str::trim_end);
-                    let event = event.and_then(|said| said.strip_suffix(&format!(" {old}")));
+                let lines = text.lines().map(|line| {
+                    let event = line.strip_prefix("event ").map(str::trim_end);
+                    let event = event.and_then(|line| line.strip_suffix(&format!(" {old}")));
                     match event {
                         Some(event) => format!("event {event} {new}\n"),
-                        None => format!("{said}\n"),
+                        None => format!("{line}\n"),
                     }
                 });
                 (Arc::new(Lines(new)), lines.collect::<String>().into())
             }),
         };
         self.shard.upgrade_transport(id, upgrade);
-        // One that is being closed stays where it is, and hears of it there.
-        if told.try_recv().is_ok() {
+        // A connection that is being closed keeps its pipe, and is notified there.
+        if receiver.try_recv().is_ok() {
             client.dialect = next;
             client.reader = Some(shareable.reader(Arc::clone(&self.hub), id));
         }
     }
 
-    /// Reads until nothing more comes, with every late answer given.
+    /// Reads until no more messages arrive, with every late answer given.
     pub(super) fn drain(&mut self, client: &mut Client) {
         let mut quiet = 0;
         while quiet < 3 {

@@ -1,4 +1,4 @@
-//! Events and the server's own messages, as a dialect writes them.
+//! Events and the server's own messages, in the form of a dialect.
 
 use serde_json::{Map, Value, json};
 
@@ -8,7 +8,7 @@ use crate::event::json::Member;
 use crate::event::strict_json;
 use crate::protocol::{ControlMember, Definition};
 
-/// An event of one type, or a message of the server, as it stands in a text frame.
+/// An event of one type, or a message of the server, in the form of a text frame.
 pub(super) fn message(known: &KnownType, words: &Definition) -> Value {
     let mut message = json!({
         "name": known.name.as_str(),
@@ -23,7 +23,7 @@ pub(super) fn message(known: &KnownType, words: &Definition) -> Value {
     message
 }
 
-/// The member that carries what the schema is about; empty where it stands beside the others.
+/// The member that the schema describes; empty if its members are at the top level.
 fn carrier<'w>(known: &KnownType, words: &'w Definition) -> &'w str {
     if known.control {
         &words.control.data
@@ -59,7 +59,7 @@ fn payload(known: &KnownType, words: &Definition) -> Value {
     }
 }
 
-/// The members beside the data: their names, what they look like, and whether they are always there.
+/// The members besides the data: names, schemas, and whether they are always present.
 fn envelope(known: &KnownType, words: &Definition) -> Vec<(&'static str, Value, bool)> {
     let text = json!({ "type": "string" });
     let time = json!({ "type": "string", "format": "date-time" });
@@ -91,6 +91,18 @@ fn envelope(known: &KnownType, words: &Definition) -> Vec<(&'static str, Value, 
             ("traceparent", text.clone(), false),
             ("tracestate", text.clone(), false),
         ],
+        Member::Position => {
+            let position = json!({
+                "type": "object",
+                "required": ["channel", "epoch", "offset"],
+                "properties": {
+                    "channel": text,
+                    "epoch": text,
+                    "offset": { "type": "integer", "minimum": 1 },
+                },
+            });
+            vec![("position", position, false)]
+        }
     });
     members.collect()
 }
@@ -115,7 +127,7 @@ fn example(known: &KnownType, words: &Definition) -> Option<Value> {
         example.insert(name.to_owned(), value);
     }
     match (carrier(known, words), data) {
-        // The data's own members win over the envelope's, but for the type.
+        // The data's own members take precedence over the envelope's, except for the type.
         ("", Value::Object(data)) => {
             let own = data.into_iter().filter(|(name, _)| name != "type");
             example.extend(own);
@@ -130,12 +142,12 @@ fn example(known: &KnownType, words: &Definition) -> Option<Value> {
     Some(Value::Object(example))
 }
 
-/// Where the schema of a type's data stands in the description.
+/// The reference to the schema of a type's data in the document.
 fn schema_place(known: &KnownType) -> String {
     format!("#/components/schemas/{}", known.name)
 }
 
-/// The schema of a type's data, as it may stand in the description.
+/// The schema of a type's data, adapted for the document.
 pub(super) fn payload_schema(known: &KnownType, schema: &Schema) -> Value {
     embedded(schema.value().clone(), &schema_place(known))
 }
@@ -146,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_are_described_as_the_dialect_writes_them() {
+    fn messages_are_described_in_dialect_form() {
         let sample = KnownType {
             schema: Some(Schema::compile(r#"{"required": ["n"]}"#).unwrap()),
             example: Some(r#"{"n":1}"#.into()),

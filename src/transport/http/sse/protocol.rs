@@ -13,7 +13,7 @@ use crate::telemetry::Transport;
 /// The reconnection time of a browser, in milliseconds.
 const RETRY_MS: u32 = 2_000;
 
-/// What the hub calls for event streams.
+/// The hub's protocol for event streams.
 pub(super) struct EventStream;
 
 impl Protocol for EventStream {
@@ -85,7 +85,7 @@ pub(super) fn subscribed(ids: &Ids, joined: &[Joined], refused: &[Refused]) -> B
     message(kind, kind, id.as_deref(), Some(RETRY_MS), members)
 }
 
-/// A message that is no event: the same JSON as on the WebSocket, `type` first.
+/// A message that is not an event: the same JSON as on the WebSocket, `type` first.
 fn message(
     name: &str,
     kind: &str,

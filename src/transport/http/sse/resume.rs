@@ -2,7 +2,7 @@
 //!
 //! With one channel the id of an event is its position, `EPOCH/OFFSET`. A browser sends only the
 //! last id that it received, so with several channels an id holds the position of each: separated by
-//! commas, in the order of the request's `channel` parameters, `-` where a channel has none yet. A
+//! commas, in the order of the request's `channel` parameters, `-` if a channel has none yet. A
 //! pattern such as `project:*` has no position and is always `-`.
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -68,7 +68,7 @@ impl Ids {
         }
     }
 
-    /// The id of the stream's positions; `None` where no channel has one.
+    /// The id of the stream's positions; `None` if no channel has one.
     pub(super) fn known(&self) -> Option<String> {
         let positions = || self.places.iter().map(|place| place.position);
         positions().any(|position| position.is_some()).then(|| {

@@ -21,9 +21,9 @@ use crate::transport::http::reply::{Answer, Refusal};
 /// The shortest reconnection time.
 const SOONEST: Duration = Duration::from_secs(1);
 /// The reconnection time where an error has none.
-const SOON: Duration = Duration::from_secs(2);
+const DEFAULT_RETRY: Duration = Duration::from_secs(2);
 
-/// The response to a rejected request: a stream that ends at once where the rejection is temporary and
+/// The response to a rejected request: a stream that ends at once if the rejection is temporary and
 /// the client accepts streams, else the rejection itself.
 pub(super) fn instead_of(refusal: Refusal, headers: &HeaderMap, lifecycle: &Lifecycle) -> Answer {
     match retry_after(refusal.error()) {
@@ -38,7 +38,7 @@ pub(super) fn instead_of(refusal: Refusal, headers: &HeaderMap, lifecycle: &Life
 /// After what time the same request can succeed; `None` if the rejection is permanent.
 fn retry_after(error: &Error) -> Option<Duration> {
     match error.code() {
-        Code::Unavailable => Some(error.retry_delay().unwrap_or(SOON)),
+        Code::Unavailable => Some(error.retry_delay().unwrap_or(DEFAULT_RETRY)),
         // Without a time the request itself is too large.
         Code::ResourceExhausted => error.retry_delay(),
         Code::InvalidArgument
@@ -109,7 +109,10 @@ mod tests {
         let exhausted = || Error::exhausted("full");
         assert_eq!(retry_after(&exhausted().retry_after(wait)), Some(wait));
         assert_eq!(retry_after(&exhausted()), None);
-        assert_eq!(retry_after(&Error::unavailable("not now")), Some(SOON));
+        assert_eq!(
+            retry_after(&Error::unavailable("not now")),
+            Some(DEFAULT_RETRY)
+        );
         for code in Code::ALL {
             let passes = matches!(code, Code::Unavailable | Code::ResourceExhausted);
             let error = Error::new(code, "no").retry_after(wait);

@@ -109,14 +109,16 @@ class Subscription(_message.Message):
     def __init__(self, channel: _Optional[str] = ..., since: _Optional[_Union[_event_pb2.Position, _Mapping]] = ..., rewind: _Optional[int] = ...) -> None: ...
 
 class SubscribeResponse(_message.Message):
-    __slots__ = ("subscribed", "event", "gap")
+    __slots__ = ("subscribed", "event", "gap", "heartbeat")
     SUBSCRIBED_FIELD_NUMBER: _ClassVar[int]
     EVENT_FIELD_NUMBER: _ClassVar[int]
     GAP_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
     subscribed: Subscribed
     event: _event_pb2.Event
     gap: Gap
-    def __init__(self, subscribed: _Optional[_Union[Subscribed, _Mapping]] = ..., event: _Optional[_Union[_event_pb2.Event, _Mapping]] = ..., gap: _Optional[_Union[Gap, _Mapping]] = ...) -> None: ...
+    heartbeat: _timestamp_pb2.Timestamp
+    def __init__(self, subscribed: _Optional[_Union[Subscribed, _Mapping]] = ..., event: _Optional[_Union[_event_pb2.Event, _Mapping]] = ..., gap: _Optional[_Union[Gap, _Mapping]] = ..., heartbeat: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Subscribed(_message.Message):
     __slots__ = ("channels", "errors", "connection_id")

@@ -14,7 +14,7 @@ use crate::event::Timestamp;
 
 /// Milliseconds since 1970, by the store's clock. Tests can advance it.
 #[derive(Debug, Clone)]
-pub(super) struct Clock {
+pub(in crate::broker) struct Clock {
     /// Its value when the machine started.
     base: Arc<AtomicU64>,
 }
@@ -28,7 +28,7 @@ impl Default for Clock {
 
 impl Clock {
     /// Starts at this time.
-    pub(super) fn starting_at(now: u64) -> Self {
+    pub(in crate::broker) fn starting_at(now: u64) -> Self {
         // The uptime may exceed the clock's value.
         let base = now.saturating_sub(uptime_ms());
         Clock {
@@ -37,27 +37,27 @@ impl Clock {
     }
 
     /// The current time.
-    pub(super) fn now(&self) -> u64 {
+    pub(in crate::broker) fn now(&self) -> u64 {
         self.base
             .load(Ordering::Relaxed)
             .saturating_add(uptime_ms())
     }
 
     /// This time was observed: the clock is at least as late now.
-    pub(super) fn not_before(&self, at: u64) {
+    pub(in crate::broker) fn not_before(&self, at: u64) {
         let base = at.saturating_sub(uptime_ms());
         self.base.fetch_max(base, Ordering::Relaxed);
     }
 
     /// Advances the clock.
     #[cfg(test)]
-    pub(super) fn advance(&self, by: Duration) {
+    pub(in crate::broker) fn advance(&self, by: Duration) {
         self.base.fetch_add(millis(by), Ordering::Relaxed);
     }
 }
 
 /// A duration in milliseconds.
-pub(super) fn millis(duration: Duration) -> u64 {
+pub(in crate::broker) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_goes_on_from_the_last_time_that_is_known_but_never_back() {
+    fn clock_continues_from_last_known_time() {
         let clock = Clock::starting_at(1_000_000_000_000);
         clock.not_before(999_999_999_999);
         assert!(clock.now() >= 1_000_000_000_000 && clock.now() < 1_000_000_100_000);

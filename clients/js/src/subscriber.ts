@@ -1,12 +1,12 @@
 import type { Gap, Position, PresenceChange, Subscribed, SubscribeOptions, TidingsEvent } from "./types.js";
 
-/** One subscription as the application made it: what it wants, and how far it is. */
-export class Follower {
-  /** Everything up to here was handed on, or need not be. */
+/** One subscription of the application: its options and its position. */
+export class Subscriber {
+  /** Everything up to this position was delivered, or need not be. */
   at: Position | undefined;
-  /** Has it stood before? */
+  /** True if it was confirmed before. */
   stood = false;
-  /** Is its `rewind` still to be asked for? */
+  /** How many events its pending `rewind` requests. */
   rewind: number;
 
   constructor(
@@ -23,19 +23,19 @@ export class Follower {
     this.rewind = this.at ? 0 : (options.rewind ?? 0);
   }
 
-  /** Whether it had a place from which to go on. */
+  /** Whether it has a position to resume from. */
   get resumes(): boolean {
     return this.stood || this.options.since !== undefined;
   }
 
-  /** The subscription stands from here. */
+  /** The subscription is confirmed from this position on. */
   place(how: Subscribed): void {
     this.stood = true;
     this.rewind = 0;
     this.to.subscribed(how);
   }
 
-  /** An event of its channel: handed on unless it was before, or is not wanted. */
+  /** An event of its channel: delivered unless it was delivered before or has another type. */
   take(event: TidingsEvent): void {
     const { offset } = event;
     if (offset !== undefined && this.at) {
@@ -45,7 +45,7 @@ export class Follower {
     if (matches(this.options.eventTypes, event.type)) this.to.event(event);
   }
 
-  /** Some events will not come. */
+  /** Some events will not be delivered. */
   miss(gap: Gap): void {
     if (gap.to && this.at) {
       if (gap.to <= this.at.offset) return;
@@ -55,7 +55,7 @@ export class Follower {
   }
 }
 
-/** Whether one of these names or patterns stands for a type; without any, all do. */
+/** Whether one of these names or patterns matches a type; without any, all do. */
 export function matches(patterns: readonly string[] | undefined, type: string): boolean {
   if (!patterns?.length) return true;
   return patterns.some((pattern) =>

@@ -1,0 +1,147 @@
+//! Opens the store or the engine that the configuration selects.
+
+use std::sync::{Arc, Weak};
+
+use arc_swap::ArcSwap;
+
+use super::StartError;
+use crate::auth::{LocalRevocations, Revocations};
+use crate::broker::{
+    Bounds, Broker, Disk, DiskSettings, Durability, Memory, Nats, NatsSettings, OnDamage, Sink,
+    set_aside,
+};
+use crate::config::{self, Config, Engine, Storage};
+use crate::event::Namespaces;
+use crate::telemetry::{Metrics, Tracing};
+
+/// Where events are kept, and what is beside it.
+pub(super) struct Stores {
+    pub(super) broker: Arc<dyn Broker>,
+    pub(super) revocations: Arc<dyn Revocations>,
+    /// The largest event that the engine takes, if there is one.
+    pub(super) most_event_bytes: Option<usize>,
+}
+
+impl Stores {
+    fn local(broker: Arc<dyn Broker>, revocations: Arc<dyn Revocations>) -> Self {
+        Stores {
+            broker,
+            revocations,
+            most_event_bytes: None,
+        }
+    }
+}
+
+/// Opens the store, or connects to the engine.
+pub(super) async fn open(
+    config: &Config,
+    namespaces: Arc<ArcSwap<Namespaces>>,
+    sink: Weak<dyn Sink>,
+    metrics: &Arc<Metrics>,
+    tracing: &Arc<Tracing>,
+) -> Result<Stores, StartError> {
+    let bounds = Bounds {
+        channels: config.limits.channels,
+        memory_bytes: config.history.most_memory(),
+        keys: config.limits.idempotency_keys,
+        keys_per_publisher: config.limits.idempotency_keys_per_publisher,
+    };
+    match config.cluster.engine {
+        Engine::None => local(config, namespaces, sink, metrics, tracing, bounds),
+        Engine::Nats => nats(config, namespaces, sink, metrics, bounds).await,
+        Engine::Redis => Err(StartError::new(
+            "cluster.engine: redis is not in this build: expected none or nats",
+        )),
+    }
+}
+
+fn local(
+    config: &Config,
+    namespaces: Arc<ArcSwap<Namespaces>>,
+    sink: Weak<dyn Sink>,
+    metrics: &Arc<Metrics>,
+    tracing: &Arc<Tracing>,
+    bounds: Bounds,
+) -> Result<Stores, StartError> {
+    let metrics = Arc::clone(metrics);
+    Ok(match config.history.storage {
+        // `nats` is refused when the configuration is checked.
+        Storage::Memory | Storage::Nats => {
+            set_store_aside(config);
+            let memory = Memory::new(namespaces, sink, metrics, bounds);
+            Stores::local(Arc::new(memory), Arc::new(LocalRevocations))
+        }
+        Storage::Disk => {
+            let settings = DiskSettings {
+                path: config.history.path.clone(),
+                durability: match config.history.durability {
+                    config::Durability::Fsync => Durability::Fsync,
+                    config::Durability::Async => Durability::Async,
+                },
+                on_damage: match config.history.on_damage {
+                    config::OnDamage::Refuse => OnDamage::Refuse,
+                    config::OnDamage::NewEpoch => OnDamage::NewEpoch,
+                },
+                cache_bytes: config.history.cache_bytes,
+                disk_bytes: config.history.disk_bytes,
+                bounds,
+            };
+            let disk = Disk::open(namespaces, sink, metrics, Arc::clone(tracing), settings);
+            let disk = Arc::new(disk.map_err(StartError::new)?);
+            let broker: Arc<dyn Broker> = Arc::<Disk>::clone(&disk);
+            Stores::local(broker, disk)
+        }
+    })
+}
+
+async fn nats(
+    config: &Config,
+    namespaces: Arc<ArcSwap<Namespaces>>,
+    sink: Weak<dyn Sink>,
+    metrics: &Arc<Metrics>,
+    bounds: Bounds,
+) -> Result<Stores, StartError> {
+    let nats = &config.cluster.nats;
+    let settings = NatsSettings {
+        prefix: config.cluster.name.clone(),
+        urls: nats.urls.clone(),
+        user: nats.user.clone().zip(nats.password.clone()),
+        token: nats.token.clone(),
+        credentials_file: nats.credentials_file.clone(),
+        nkey_file: nats.nkey_file.clone(),
+        ca: nats.ca.clone(),
+        identity: nats.cert.clone().zip(nats.key.clone()),
+        replicas: nats.replicas,
+        max_bytes: nats.max_bytes,
+        publish_timeout: nats.publish_timeout,
+        sweep: nats.sweep,
+        event_bytes: config.limits.event_bytes,
+        event_bytes_is_set: config.limits.event_bytes_is_set,
+        cache_bytes: config.history.cache_bytes,
+        bounds,
+    };
+    let nats = Nats::connect(settings, namespaces, sink, Arc::clone(metrics));
+    let nats = nats.await.map_err(StartError::new)?;
+    Ok(Stores {
+        most_event_bytes: Some(nats.event_bytes()),
+        broker: Arc::new(nats),
+        revocations: Arc::new(LocalRevocations),
+    })
+}
+
+/// A store on disk that exists but is not used misses all events from now on.
+fn set_store_aside(config: &Config) {
+    let path = &config.history.path;
+    match set_aside(path) {
+        Ok(false) => {}
+        Ok(true) => tracing::info!(
+            path = %path.display(),
+            "history.path holds a store that is not used: its channels will have new epochs"
+        ),
+        Err(error) => tracing::warn!(
+            path = %path.display(),
+            %error,
+            "history.path holds a store that is not used, and can't be marked: remove it"
+        ),
+    }
+}
