@@ -21,6 +21,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let servers_out = out.join("server");
     std::fs::create_dir_all(&servers_out)?;
     servers().out_dir(servers_out).compile_fds(descriptors)?;
+    // Messages between nodes, in a set of their own: reflection does not show them to clients.
+    let cluster = protox::compile(["tidings/cluster/v1/cluster.proto"], ["proto"])?;
+    let cluster_out = out.join("cluster");
+    std::fs::create_dir_all(&cluster_out)?;
+    tonic_prost_build::configure()
+        .build_client(false)
+        .build_server(false)
+        .out_dir(cluster_out)
+        .compile_fds(cluster)?;
     Ok(())
 }
 

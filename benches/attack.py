@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What a quiet user feels of another user's flood, and what the flood costs the server.
+"""Measures the effect of one user's flood on a quiet user's latency, and its cost for the server.
 
     python3 benches/attack.py [--binary target/release/tidings] [--seconds 10] [--rounds 3]
                               [--only NAME]... [--storage memory|disk] [--ahead]
@@ -43,7 +43,7 @@ FACTOR = 2
 NOISE = 0.002
 # The longest that a probe may take, in seconds.
 PROBE = 0.1
-# The quiet user and the probes have another address than the flood.
+# The quiet user and the probes use another address than the flood.
 SOURCE = ("127.0.0.9", 0)
 SECRET = "a-secret-of-this-measurement-and-of-no-other"
 CONFIG = f"""
@@ -77,7 +77,7 @@ def mint(binary, user, role=None):
 
 
 class Http:
-    """A connection of requests (RFC 9112), one after the other."""
+    """An HTTP/1.1 connection (RFC 9112) with one request at a time."""
 
     def __init__(self, address):
         self.address = address
@@ -92,7 +92,7 @@ class Http:
         self.socket.sendall(f"{head}\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
 
     def answer(self):
-        """The status of the answer, which is read to its end."""
+        """The status of the response, after reading all of it."""
         status = self.reader.readline()
         if not status:
             raise ConnectionError("the server closed the connection")
@@ -106,7 +106,7 @@ class Http:
 
 
 class Probe:
-    """Asks one path, and notes the slowest answer; infinity where there was none."""
+    """Requests one path, and records the slowest response; infinity if there was none."""
 
     def __init__(self, address, path):
         self.address, self.path = address, path
@@ -141,7 +141,7 @@ class Quiet:
         self.publisher = Http(self.target.public)
 
     def come_back(self):
-        """Connects again, for up to two minutes."""
+        """Reconnects, trying for up to two minutes."""
         deadline = time.monotonic() + 120
         while True:
             try:
@@ -151,7 +151,7 @@ class Quiet:
                     raise
 
     def measure(self, seconds):
-        """The time that each event took, in seconds; infinity where it did not come within 10 s."""
+        """The time that each event took, in seconds; infinity if it did not arrive within 10 s."""
         took = []
         due = time.monotonic()
         for turn in range(int(RATE * seconds)):
@@ -178,7 +178,7 @@ class Quiet:
         return took
 
     def slowest_probe(self):
-        """The slowest answers since the last call."""
+        """The slowest responses since the last call."""
         slowest = [probe.slowest for probe in self.probes]
         for probe in self.probes:
             probe.slowest = 0.0
@@ -191,14 +191,14 @@ def percentile(values, share):
 
 
 def resident(server):
-    """Bytes of memory that the server has resident."""
+    """The server's resident memory in bytes."""
     with open(f"/proc/{server.pid}/status", encoding="ascii") as status:
         lines = dict(line.split(":", 1) for line in status)
     return int(lines["VmRSS"].split()[0]) * 1024
 
 
 def flooded(quiet, flood, target, token, seconds):
-    """Measures beside two flooding processes."""
+    """Measures while two processes flood the server."""
     processes = [
         multiprocessing.Process(target=flood, args=(target, token), daemon=True) for _ in range(2)
     ]
@@ -226,14 +226,14 @@ def seed(target, binary):
 
 
 def worst_case(binary, config):
-    """The bytes that `tidings check` computes from the configuration; infinity where it does not say."""
+    """The bytes that `tidings check` computes from the configuration; infinity if it prints none."""
     answer = subprocess.run([binary, "check", config, "--json"], capture_output=True, text=True, check=False)
     memory = json.loads(answer.stdout).get("memory") or {}
     return memory.get("total_bytes", math.inf)
 
 
 def compare(target, server, bound, binary, options):
-    """Prints the table; True if every flood is borne."""
+    """Prints the table; True if the server withstands every flood."""
     quiet = Quiet(target, binary)
     token = mint(binary, "eve")
     quiet.measure(1)

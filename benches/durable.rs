@@ -47,6 +47,10 @@ impl Sink for Nobody {
     fn is_followed(&self, _: &ChannelName) -> bool {
         true
     }
+
+    fn subscribers(&self, _: &Draft) -> u64 {
+        0
+    }
 }
 
 fn main() {

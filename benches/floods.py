@@ -1,4 +1,4 @@
-"""The floods of `attack.py`: each one is an ordinary client, or a stranger, that wants too much."""
+"""The floods of `attack.py`: each is an ordinary or unauthenticated client that overuses one resource."""
 
 import base64
 import json
@@ -9,7 +9,7 @@ import struct
 import time
 
 class WebSocket:
-    """A connection of text frames (RFC 6455 §5), as far as this needs."""
+    """A connection of text frames (RFC 6455 §5), only the parts needed here."""
 
     def __init__(self, address, token, source=None):
         self.socket = socket.create_connection(address, timeout=10, source_address=source)
@@ -36,7 +36,7 @@ class WebSocket:
             head = bytes([0x81, 0xFE]) + len(payload).to_bytes(2, "big")
         else:
             head = bytes([0x81, 0xFF]) + len(payload).to_bytes(8, "big")
-        # A mask of zeros leaves the payload as it is.
+        # A mask of zeros leaves the payload unchanged.
         return head + bytes(4) + payload
 
     def send(self, message):
@@ -90,7 +90,7 @@ def again(attack):
 
 @again
 def at_the_limit(target, token):
-    """Twenty connections, each with 50 messages a second, which is what the limits allow."""
+    """Twenty connections, each with 50 messages a second, as much as the limits allow."""
     connections = [WebSocket(target.public, token) for _ in range(20)]
     message = WebSocket.frame('{"type":"subscribe","channels":["room:flood"],"rewind":10}')
     for connection in connections:
@@ -110,7 +110,7 @@ def at_the_limit(target, token):
 
 @again
 def beyond_the_limit(target, token):
-    """As many messages as fit into the socket, until it is closed; and again."""
+    """As many messages as fit into the socket, until it is closed; and repeats."""
     connection = WebSocket(target.public, token)
     flood = WebSocket.frame('{"type":"ping"}') * 1000
     try:
@@ -122,7 +122,7 @@ def beyond_the_limit(target, token):
 
 @again
 def in_and_out(target, token):
-    """Connects, is greeted, and goes; and again."""
+    """Connects, waits for the first message, disconnects; and repeats."""
     connection = WebSocket(target.public, token)
     connection.expect("connection_established")
     connection.close()
@@ -130,14 +130,14 @@ def in_and_out(target, token):
 
 @again
 def bare_sockets(target, _token):
-    """Connects and says nothing, a thousand times; and again."""
+    """Opens a thousand connections and sends nothing; and repeats."""
     sockets = [socket.create_connection(target.public, timeout=10) for _ in range(1000)]
     for held in sockets:
         held.close()
 
 
 def drain(sockets, seconds):
-    """Reads whatever comes on these sockets for so long; ends early where all have ended."""
+    """Reads from these sockets for this long; ends early if all have ended."""
     deadline = time.monotonic() + seconds
     waiting = list(sockets)
     while waiting and (left := deadline - time.monotonic()) > 0:
@@ -151,7 +151,7 @@ def drain(sockets, seconds):
 
 @again
 def filtered_replay(target, token):
-    """Asks for 500 old events through a filter that walks their lists and passes none."""
+    """Requests 500 old events through a filter that iterates over their lists and matches none."""
     connection = WebSocket(target.public, token)
     filters = ["data.list.exists(x, x == 'never' && !x.startsWith('q'))", "data.list.all(x, x.contains('none'))"]
     try:
@@ -205,7 +205,7 @@ def patterns(target, token):
 
 @again
 def history_in_memory(target, token):
-    """Fills the history of ever new channels with events of 60 kB."""
+    """Fills the history of new channels, without end, with events of 60 kB."""
     connection = WebSocket(target.public, token)
     filler = json.dumps("x" * 60_000)
     number = 0
@@ -286,7 +286,7 @@ def large_posts(target, token):
 
 @again
 def slow_bodies(target, token):
-    """Five hundred POSTs of 1 MB that never quite end."""
+    """Five hundred POSTs of 1 MB that never finish."""
     head = (
         f"POST /api/v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n"
         "Content-Type: application/json\r\nContent-Length: 1000000\r\n\r\n"
@@ -348,7 +348,7 @@ def unfinished_messages(target, _token):
 
 @again
 def idle_internal(target, _token):
-    """1,100 sockets to the internal listener that say no more than HTTP/2's preface."""
+    """1,100 sockets to the internal listener that send only the HTTP/2 preface."""
     sockets = []
     try:
         for _ in range(1100):

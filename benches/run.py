@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measures Tidings against the least that this machine allows, and prints a table.
+"""Compares Tidings with a minimal server (the floor) on this machine, and prints a table.
 
 Builds in release mode, starts one server at a time on loopback, loads it with `tidings bench`,
 and ends everything it started. Each row is measured several times, Tidings and the floor in turn,
@@ -62,7 +62,7 @@ class Server:
 
 
 def stop(process):
-    """Ends one child: politely, then not."""
+    """Ends one child: by SIGTERM, then by SIGKILL."""
     for send in (process.terminate, process.kill):
         if process.poll() is not None:
             return
@@ -72,7 +72,7 @@ def stop(process):
 
 
 class Bench:
-    """Where the binaries are, and how rows are measured."""
+    """The paths of the binaries, and the settings of a measurement."""
 
     def __init__(self, options, tidings, floor, directory):
         self.options, self.tidings_path, self.floor_path = options, tidings, floor
@@ -87,7 +87,7 @@ class Bench:
 
     @contextlib.contextmanager
     def start(self, command, settings=None):
-        """One server, with keys of its configuration beside those of `CONFIG`."""
+        """One server, with settings in addition to those of `CONFIG`."""
         self.starts += 1
         ready = self.directory / f"ready-{self.starts}.json"
         log = self.directory / f"server-{self.starts}.log"
@@ -113,13 +113,13 @@ class Bench:
                            "--batch", str(batch), "--seconds", "900"])
 
     def echo(self):
-        """With as many threads as Tidings gives its own runtime: half of the processors."""
+        """The bare tonic server, with as many threads as Tidings' runtime: half of the processors."""
         threads = max(1, len(os.sched_getaffinity(0)) // 2)
         return self.start([self.floor_path, "echo", "--threads", str(threads), "--seconds", "900"])
 
     def load(self, server, mode, floor=False, modest=False, **arguments):
-        """Runs `tidings bench` once and gives back its report. Modest clients get the processors only while the
-        server does not want them, as if they were on another machine."""
+        """Runs `tidings bench` once and returns its report. Modest clients run at low priority, so that they take
+        no CPU time from the server, as if they were on another machine."""
         if floor:
             arguments["publish"] = "floor"
         arguments = {"duration": self.seconds, "warmup": 0.5, **arguments}
@@ -140,7 +140,7 @@ class Bench:
         return report
 
     def measure_envelope(self):
-        """Floor frames shall be as long as Tidings' own, or the ratio is not fair."""
+        """Floor frames must have the length of Tidings' frames, or the ratio is not fair."""
         with self.tidings() as server:
             report = self.load(server, "paced", connections=1, rate=100, duration=0.5, warmup=0.2)
         self.envelope = max(80, round(report["delivery"]["frame_bytes"] - report["size"]))
@@ -151,13 +151,13 @@ class Bench:
         print(f"  {name}: {tidings} | {floor} | {ratio} | {note}", file=sys.stderr)
 
     def turns(self, ours, floor):
-        """Measures both in turn; all of the one and all of the other."""
+        """Measures both servers alternately; returns all results of the one and of the other."""
         pairs = [(ours(), floor()) for _ in range(self.runs)]
         return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
 
     def pair(self, name, mode, batch=1, floor=None, user=False, **arguments):
-        """The same traffic on both servers; a row with processor time for each delivery, and with
-        its share of user time where that is asked for."""
+        """The same traffic on both servers; a row with CPU time per delivery, and with
+        its share of user time if requested."""
         measure = self.with_user_time if user else self.load
 
         def ours():
@@ -171,14 +171,14 @@ class Bench:
         self.deliveries(name, *self.turns(ours, least), user)
 
     def deliveries(self, name, mine, its, user=False):
-        """A row of what deliveries cost, here and there."""
+        """A row of the cost per delivery on both servers."""
         note = (f"{latency(mine)}; floor {latency(its)}; "
                 f"{rate(mine)}, floor {rate(its)}{flaws(*mine)}")
         self.row(name, per_delivery(mine, user), per_delivery(its, user), ratio(mine, its, cost), note)
 
     def with_user_time(self, server, mode, **arguments):
-        """As `load`, with the share of user time that perf saw. The kernel's own account of it
-        looks at the processor 250 times a second, in step with its own timers."""
+        """As `load`, with the share of user time measured by perf. The kernel's own accounting
+        samples the processor at 250 Hz, in phase with its own timers."""
         if not shutil.which("perf"):
             return self.load(server, mode, **arguments)
         samples = self.directory / "perf.data"
@@ -197,7 +197,7 @@ class Bench:
                                 capture_output=True, text=True, check=False)
         addresses = [int(line, 16) for line in script.stdout.split()]
         if len(addresses) > 1000:
-            # The upper half of the addresses is the kernel's.
+            # The upper half of the address space belongs to the kernel.
             share = sum(address < 1 << 63 for address in addresses) / len(addresses)
             cpu = report["delivery"]["cpu"]
             cpu["user_us"] = cpu["total_us"] * share
@@ -213,12 +213,12 @@ def median(reports, figure):
 
 
 def spread(values, digits=2):
-    """From the least to the greatest, where there are several."""
+    """The smallest and the largest, if there are several."""
     return f" ({min(values):,.{digits}f} to {max(values):,.{digits}f})" if len(values) > 1 else ""
 
 
 def ratio(mine, its, figure):
-    """The median of the ratios of each turn, and how far they are apart."""
+    """The median of the runs' ratios, and their range."""
     ratios = [figure(one) / max(figure(other), 1e-9) for one, other in zip(mine, its)]
     return f"{statistics.median(ratios):.2f}{spread(ratios)}"
 
@@ -244,7 +244,7 @@ def rate(reports):
 
 
 def flaws(*reports):
-    """Whatever went wrong in any of them."""
+    """The errors of all reports."""
     found = []
     for report in reports:
         for part, names in (("setup", ["failed"]), ("publish", ["refused"]),
@@ -261,15 +261,15 @@ def flaws(*reports):
 
 
 def fan_out(bench):
-    """97 events a second, not 100: a rate that the kernel's 250 ticks a second divide would have
-    it look at the same few moments of every event."""
+    """97 events a second, not 100: with a rate in a simple ratio to the kernel's 250 Hz, it would
+    sample the same few moments of every event."""
     bench.pair("fan-out: 1,000 subscribers × 97/s × 200 B", "paced", user=True,
                connections=1000, rate=97, duration=5 * bench.seconds)
 
 
 def burst(bench):
     for connections in (100, 1000):
-        # The floor gets its events over TCP, Tidings in batches, so that the cost of gRPC does not
+        # The floor receives its events over TCP, Tidings in batches, so that the cost of gRPC does not
         # hide that of delivery.
         bench.pair(f"burst: {connections:,} subscribers", "burst", batch=64, connections=connections,
                    publish="batch", window=100, floor={"window": 256})
@@ -333,7 +333,7 @@ def last(bench):
 
 
 def filters(bench):
-    """The same traffic with and without ten filters, each of which keeps a tenth back."""
+    """The same traffic with and without ten filters, each of which withholds a tenth."""
     connections = 1000 if bench.options.quick else 10000
     evaluations = []
 
@@ -363,7 +363,7 @@ def counter(server, name):
 
 
 def buckets(server, name):
-    """A histogram of the server's own metrics: bounds, and how many observations lie up to each."""
+    """A histogram of the server's own metrics: bounds, and the number of observations up to each."""
     with urllib.request.urlopen(f"http://{server.internal}/metrics", timeout=10) as answer:
         text = answer.read().decode()
     found = re.findall(rf'^{name}_bucket{{le="([^"]+)"}} ([\d.e+]+)', text, re.MULTILINE)
@@ -373,7 +373,7 @@ def buckets(server, name):
 
 
 def quantile(share, cumulative):
-    """As Prometheus' `histogram_quantile`: within a bucket, observations are taken to lie evenly."""
+    """As Prometheus' `histogram_quantile`: observations are assumed to be spread evenly within a bucket."""
     rank, below, lower = share * cumulative[-1][1], 0, 0.0
     for bound, count in cumulative:
         if count >= rank and count > below:
@@ -383,7 +383,7 @@ def quantile(share, cumulative):
 
 
 def streams(bench):
-    """gRPC subscribers, beside a bare tonic server that hands out what is encoded once."""
+    """gRPC subscribers, compared with a bare tonic server that encodes each event once."""
     for connections in (100, 1000):
         arguments = {"connections": connections, "rate": 100, "transport": "grpc"}
 
@@ -428,7 +428,7 @@ def idle(bench):
 
 
 def crowd(bench):
-    """Processor time of connections that only get heartbeats: one each while it is measured."""
+    """CPU time of connections that only receive heartbeats: one each during the measurement."""
     _, descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)
     connections, seconds = min(15000, descriptors - 500), 30
     if bench.options.quick:
@@ -463,10 +463,10 @@ def admission(bench):
 
 
 def channels(bench):
-    """Few deliveries for each event: what the publish costs shows. The floor takes its events over
+    """Few deliveries per event, so that the cost of the publish is visible. The floor takes its events over
     a bare socket. So there are two lines for each case: published over a gRPC stream, where the
     note also compares with the floor and a bare tonic server that takes the same publishes; and
-    over the WebSocket, which is to the floor's socket what the WebSocket out is to its own."""
+    over the WebSocket, whose path is comparable to the floor's socket."""
     for name, connections in (("2,000 connections over 1,000 channels", 2000),
                               ("1,000 connections, a channel each", 1000)):
         publishing = {"connections": connections, "channels": 1000, "rate": 2000, "window": 64}
@@ -500,7 +500,7 @@ def channels(bench):
 
 
 def half_capacity(bench):
-    """Latency at half of what a burst reaches."""
+    """Latency at half of the rate of a burst."""
     arguments = {"connections": 1000, "publish": "stream"}
     with bench.tidings() as server:
         full = bench.load(server, "burst", **arguments)["publish"]["per_second"]
@@ -509,7 +509,7 @@ def half_capacity(bench):
 
 
 class Sink(http.server.BaseHTTPRequestHandler):
-    """A collector that takes everything; `requests` counts what came."""
+    """A collector that accepts everything; `requests` counts the requests."""
     protocol_version = "HTTP/1.1"
     requests = 0
 
@@ -551,7 +551,7 @@ def tracing(bench):
 
 def handed_over(bench):
     """From the accepted publish to the bytes handed to the socket, by the server's own histogram,
-    for events that come one by one and keep about half of the processors busy."""
+    for events published one by one at a rate that keeps about half of the processors busy."""
     def longest(server):
         token = subprocess.run([bench.tidings_path, "token", "--sub", "bench", "--role", "admin"],
                                env=bench.environment, capture_output=True, text=True, check=True).stdout.strip()
@@ -614,7 +614,7 @@ ROWS = {"fan-out": fan_out, "burst": burst, "calls": calls, "last": last, "filte
 
 
 def build(profile):
-    """Builds the server and the floor, and gives back where they are."""
+    """Builds the server and the floor, and returns their paths."""
     command = ["cargo", "build", "--locked", "--bin", "tidings", "--bin", "floor", "--features", "floor",
                "--message-format=json-render-diagnostics"]
     command += ["--release"] if profile == "release" else []

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Holds Tidings to the figures of the five systems that its presets stand in for (docs/how-to/move-from-another-server.md).
+"""Compares Tidings with the figures of the five systems that its presets replace (docs/how-to/move-from-another-server.md).
 
 Starts the given binary with each preset, on loopback, one at a time, and connects clients that speak
 that system's own protocol. Prints a table with a row for each claim: what was measured, and whether
@@ -41,7 +41,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Server:
-    """The binary with one preset; what it costs is read from /proc."""
+    """The binary with one preset; its cost is read from /proc."""
 
     def __init__(self, options, directory, system, settings):
         ready = pathlib.Path(directory, f"{system.name}-{time.monotonic_ns()}.json")
@@ -71,14 +71,14 @@ class Server:
         self.process.wait()
 
     def cpu(self):
-        """Processor time so far, in seconds, in steps of 10 ms."""
+        """CPU time so far, in seconds, in steps of 10 ms."""
         stat = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text()
         fields = stat.rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / TICKS
 
     def memory(self):
-        """Resident memory, in bytes, once it is the same for a second: what admissions took for a
-        moment is given back."""
+        """Resident memory, in bytes, once it stays the same for a second: memory that admissions took
+        temporarily is returned."""
         before, same, deadline = 0, 0, time.monotonic() + 8
         while same < 4 and time.monotonic() < deadline:
             text = pathlib.Path(f"/proc/{self.process.pid}/smaps_rollup").read_text()
@@ -89,7 +89,7 @@ class Server:
 
 
 class Table:
-    """The rows, as they come."""
+    """The rows, in the order of measurement."""
 
     def __init__(self):
         self.rows = []
@@ -114,7 +114,7 @@ class Bench:
 
     @contextlib.contextmanager
     def server(self, settings=RAISED):
-        """A server with the preset, and these settings above it."""
+        """A server with the preset, overridden by these settings."""
         server = Server(self.options, self.directory, self.system, settings)
         try:
             yield server
@@ -125,7 +125,7 @@ class Bench:
         self.table.row(self.system, claim, measured, met)
 
     def claim(self, key, text):
-        """A claim's words: this system's own, or another's that it is held to all the same."""
+        """The text of a claim: this system's own, or another's that is applied to it as well."""
         return text if key in self.system.claims else f"{text} *"
 
     def all(self):
@@ -154,8 +154,8 @@ class Bench:
                  percentile(each, 0.99) < 0.050 and not missing)
 
     def reach(self, publisher, clients, events, wait=5):
-        """Publishes events one by one; how long each took to its last client, and to each of them,
-        in seconds, and how many deliveries did not come in time."""
+        """Publishes events one by one; the time of each to its last client, and to each of them,
+        in seconds, and the number of deliveries that were late."""
         last, each, missing = [], [], 0
         with watching(clients) as poll:
             due = time.monotonic()
@@ -180,7 +180,7 @@ class Bench:
     # --- Connections -----------------------------------------------------------------------------
 
     def connections(self):
-        """Admits a thousand one by one, then the rest of ten thousand; and what they cost."""
+        """Admits a thousand one by one, then the rest of ten thousand; measures their cost."""
         with self.server() as server:
             for client in self.open(server, 50):
                 client.close()
@@ -213,7 +213,7 @@ class Bench:
                 self.held(server, clients)
 
     def memory(self, before, some, many):
-        """What connections take beyond a server that has had fifty; judged at ten thousand."""
+        """The memory of connections beyond that of a server that has had fifty; judged at ten thousand."""
         words = {"1 MB": ("< 1 MB for 100 connections", 1e6 / 100), "1 KB": ("about 1 KB a connection", 1536),
                  "5 KB": ("about 5 KB a connection", 7680), "": ("about 5 KB a connection *", 7680)}
         text, most = words[self.system.memory]
@@ -225,7 +225,7 @@ class Bench:
         self.row(text, ", ".join(shown), each < most)
 
     def alone(self, server):
-        """How long events take to the one client in a room, where the system speaks of that."""
+        """The latency to the only client of a room, if the system makes a claim about it."""
         if "look-ups" not in self.system.claims:
             return None
         bench = Bench(self.options, self.directory, self.table, self.system.elsewhere())
@@ -251,7 +251,7 @@ class Bench:
                  busy < 1.5)
 
     def limit(self):
-        """The preset's own bound: a thousand are served, the next one is refused."""
+        """The preset's own limit: a thousand are served, the next one is refused."""
         with self.server({}) as server:
             clients = self.open(server, 1000)
             try:
@@ -288,7 +288,7 @@ class Bench:
                  whole and came > 0.99 * rate)
 
     def open(self, server, count):
-        """Connects and subscribes many at once, some beside each other."""
+        """Connects and subscribes many clients, some concurrently."""
         clients = []
         while len(clients) < count:
             group = [self.system.client(server.address) for _ in range(min(32, count - len(clients)))]
@@ -301,7 +301,7 @@ class Bench:
 
 @contextlib.contextmanager
 def watching(clients):
-    """Gives a function that answers, within so many seconds, the clients with something to read."""
+    """Returns a function that returns, within so many seconds, the clients with data to read."""
     found = {client.fileno(): client for client in clients}
     poll = select.epoll()
     for fileno in found:
@@ -330,7 +330,7 @@ def ms(values, share):
 
 
 def write(path, text):
-    """Replaces what stands between the two comments."""
+    """Replaces the text between the two comments."""
     path = pathlib.Path(path)
     first, last = "<!-- figures -->", "<!-- /figures -->"
     before, found, rest = path.read_text().partition(first)

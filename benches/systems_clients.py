@@ -1,5 +1,5 @@
-"""Clients of the five systems for benches/systems.py, as cheap as Python has them: blocking sockets,
-frames of RFC 6455 and packets of Socket.IO over Engine.IO 4, and no more of either than this needs."""
+"""Clients of the five systems for benches/systems.py, as cheap as Python allows: blocking sockets,
+and only the needed parts of RFC 6455 and of Socket.IO over Engine.IO 4."""
 
 import base64
 import hashlib
@@ -16,11 +16,11 @@ NUMBER = re.compile(rb'"n":(\d+)')
 
 
 class Refused(Exception):
-    """The server did not let a client in."""
+    """The server refused a client."""
 
 
 class Client:
-    """A client of a plain WebSocket; `subscribe` asks for what the system's page asks for."""
+    """A client of a plain WebSocket; `subscribe` requests the same as the system's page."""
 
     __slots__ = ("address", "buffer", "open", "socket", "system", "token")
 
@@ -67,7 +67,7 @@ class Client:
         head = bytes([0x80 | opcode, 0x80 | len(payload)])
         if len(payload) > 125:
             head = bytes([0x80 | opcode, 0xFE]) + len(payload).to_bytes(2, "big")
-        # A mask of zeros leaves the payload as it is.
+        # A mask of zeros leaves the payload unchanged.
         self.socket.sendall(head + bytes(4) + payload)
 
     def read(self):
@@ -78,7 +78,7 @@ class Client:
         self.buffer += data
 
     def frames(self):
-        """Takes the whole frames that are there; answers what wants an answer, and gives the texts."""
+        """Takes the complete frames; answers pings and heartbeats, and returns the texts."""
         buffer, at, texts = self.buffer, 0, []
         while len(buffer) >= at + 2:
             length, head = buffer[at + 1], at + 2
@@ -108,7 +108,7 @@ class Client:
         return False
 
     def until(self, marker):
-        """Reads until a message has this in it."""
+        """Reads until a message contains this."""
         while not any(marker in text for text in self.frames()):
             if not self.open:
                 raise Refused("closed by the server")
@@ -123,11 +123,11 @@ class Client:
         return self.frames()
 
     def take(self):
-        """Reads what is there, and answers how many events it has."""
+        """Reads the available data, and returns the number of events in it."""
         return sum(self.system.marker in text for text in self.taken())
 
     def numbers(self):
-        """Reads what is there, and answers the numbers in it."""
+        """Reads the available data, and returns the numbers in it."""
         return [int(found) for text in self.taken() for found in NUMBER.findall(text)]
 
     def close(self):
@@ -159,7 +159,7 @@ class SocketIo(Client):
 
 
 class System:
-    """What is said in a system's protocol, and what the system claims."""
+    """A system's protocol messages, and its claims."""
 
     users = itertools.count()
 
@@ -173,7 +173,7 @@ class System:
         self.marker = f'"{self.type}"'.encode()
 
     def client(self, address):
-        """A client that is not connected so far; where tokens are asked for, each is a user of its own."""
+        """A client that is not yet connected; if tokens are required, each client is a user of its own."""
         token = mint(f"user-{next(self.users)}", projects=[PROJECT]) if self.token else None
         return self.kind(self, address, token)
 
@@ -210,7 +210,7 @@ class Publisher:
             raise Refused(f"{status.decode().strip()}: {body[:300].decode()}")
 
     def stream(self, system, total, batch, rate, sent):
-        """Publishes so many a second, in batches, each with its number; notes when a batch was sent."""
+        """Publishes this many events a second, in batches, each with its number; records when a batch was sent."""
         due = time.monotonic()
         for first in range(0, total, batch):
             events = [
@@ -226,7 +226,7 @@ class Publisher:
 
 
 def mint(user, **claims):
-    """A JSON Web Token that is good for an hour."""
+    """A JSON Web Token that is valid for an hour."""
     def text(value):
         return base64.urlsafe_b64encode(value).rstrip(b"=")
 
@@ -247,7 +247,7 @@ class Characteristics(System):
     """The system whose rooms are many."""
 
     def elsewhere(self):
-        """The same system seen by somebody who follows another room than all others."""
+        """The same system for a client that subscribes to another room than all others."""
         data = {**self.data, "characteristic_id": 900}
         return Characteristics(
             self.name, self.claims, self.memory, self.kind, "characteristic:900", (self.type, data),

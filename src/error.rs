@@ -310,7 +310,7 @@ pub enum CloseCode {
     TooBig = 1009,
     /// An internal error of the server.
     Internal = 1011,
-    /// The server restarts. `reconnect` has said when to reconnect.
+    /// The server restarts. The message `reconnect` contains the delay.
     Restart = 1012,
     /// The server is at capacity. Reconnect later.
     Full = 1013,

@@ -1,13 +1,14 @@
-//! Holds the documents to the code: what there is, is written down, and links lead somewhere.
+//! Checks the documents against the code: everything public is documented, and links have a
+//! target.
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::path::Path;
 
-/// Links of pages that are shown elsewhere (the site of `docs/`, package registries) to files of the
-/// repository begin with this.
+/// The prefix of links to files of the repository on pages that are shown elsewhere (the site of
+/// `docs/`, package registries).
 const REPOSITORY: &str = "https://github.com/tidings/tidings/blob/main/";
 
-/// Folders of the repository that hold no documents of ours.
+/// Folders of the repository without documents of this project.
 const FOREIGN: [&str; 5] = [
     "target",
     "node_modules",
@@ -40,7 +41,7 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// What stands between each `from` and the next `to`.
+/// The text between each `from` and the next `to`.
 fn between<'t>(text: &'t str, from: &str, to: &'t str) -> impl Iterator<Item = &'t str> {
     text.split(from)
         .skip(1)
@@ -60,7 +61,7 @@ fn heading_of(path: &str) -> String {
     }
 }
 
-/// `UPDATE_DOCS=1 cargo test --test documents` writes the rows anew.
+/// `UPDATE_DOCS=1 cargo test --test documents` rewrites the rows.
 #[test]
 fn configuration_reference_shows_the_declared_keys() {
     const PAGE: &str = "docs/reference/configuration.md";
@@ -229,7 +230,7 @@ fn code_blocks<'t>(text: &'t str, language: &str) -> Vec<&'t str> {
     between(text, &format!("```{language}\n"), "```").collect()
 }
 
-/// The tutorial shows a part of the configuration that it tells to run.
+/// The tutorial shows a part of the configuration file that it runs.
 #[test]
 fn tutorial_shows_the_configuration_of_its_application() {
     let page = read("docs/start/first-ten-minutes.md");
@@ -249,7 +250,7 @@ fn help() -> String {
             .expect("the program runs");
         assert!(output.status.success(), "{arguments:?}");
         let text = String::from_utf8(output.stdout).expect("UTF-8");
-        // Lines that end in spaces can't be kept in a document.
+        // A document can't keep trailing spaces.
         text.lines()
             .fold(String::new(), |text, line| text + line.trim_end() + "\n")
     };
@@ -268,7 +269,7 @@ fn help() -> String {
     page
 }
 
-/// `UPDATE_DOCS=1 cargo test --test documents` writes the page anew.
+/// `UPDATE_DOCS=1 cargo test --test documents` rewrites the page.
 #[test]
 fn command_line_reference_is_what_the_program_prints() {
     const PAGE: &str = "docs/reference/command-line.md";

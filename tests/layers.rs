@@ -1,12 +1,12 @@
-//! Holds the source tree to its order: each layer imports only from layers below it.
+//! Checks the imports of the source tree: each layer imports only from layers below it.
 //!
-//! `ARCHITECTURE.md` says what each layer is for; [`LAYERS`] is its order.
+//! `ARCHITECTURE.md` describes each layer; [`LAYERS`] lists their order.
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// The layers of `src/` from the ground up. Layers of one line don't know each other.
+/// The layers of `src/`, the lowest first. Layers on the same line do not import each other.
 const LAYERS: &[&[&str]] = &[
     &["error", "clock"],
     &["event", "lifecycle"],
@@ -32,7 +32,7 @@ const LAYERS: &[&[&str]] = &[
 /// Files that belong to no layer: the crate's root and the program's.
 const ROOTS: [&str; 2] = ["lib", "main"];
 
-/// Where each layer stands, the lowest at 0.
+/// The level of each layer, the lowest at 0.
 fn levels() -> BTreeMap<&'static str, usize> {
     let layers = LAYERS.iter().enumerate();
     layers
@@ -51,7 +51,7 @@ fn rust_files(directory: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// The layer in which a file stands: the first step of its path within `src/`.
+/// The layer of a file: the first component of its path within `src/`.
 fn layer_of(path: &Path) -> String {
     let first = path.components().next().expect("a path within src");
     Path::new(first.as_os_str())
@@ -68,7 +68,7 @@ fn without_comments(text: &str) -> String {
     code.collect::<Vec<_>>().join("\n")
 }
 
-/// What a text names directly under `crate::`, in `use` lines, in groups and in single paths.
+/// The names directly under `crate::` in a text: in `use` lines, in groups and in single paths.
 fn named_layers(code: &str) -> Vec<String> {
     let mut named = Vec::new();
     for (_, after) in code
@@ -108,7 +108,7 @@ fn group_members(group: &str) -> Vec<String> {
     members
 }
 
-/// What is wrong with the imports of one file.
+/// The errors in the imports of one file.
 fn violations(layer: &str, code: &str) -> Vec<String> {
     let levels = levels();
     let Some(own) = levels.get(layer) else {
@@ -174,7 +174,7 @@ fn architecture_lists_the_layers_in_this_order() {
 }
 
 #[test]
-fn an_import_from_above_or_beside_is_found() {
+fn import_from_higher_or_same_layer_is_found() {
     for (layer, code) in [
         ("hub", "use crate::session::Session;"),
         (
@@ -229,6 +229,43 @@ fn no_transport_knows_another() {
                 let other = TRANSPORTS.contains(&named.as_str()) && named != own;
                 assert!(!other, "{} names {named}", file.display());
             }
+        }
+    }
+}
+
+/// The publishers' side of the hub: what runs between a broker and the queues of the shards. A
+/// publisher reaches a shard only through its queue and `hub/round.rs`, so these files compile and
+/// are tested without a connection.
+const PUBLISHERS_SIDE: [&str; 11] = [
+    "deliver",
+    "delivery",
+    "dialect_ids",
+    "interest",
+    "permits",
+    "pipe",
+    "round",
+    "settings",
+    "shard_cell",
+    "shard_thread",
+    "wakeups",
+];
+
+/// The code of a file without its unit tests, which stand at its end.
+fn without_tests(code: &str) -> &str {
+    let tests = code.find("#[cfg(test)]\nmod tests");
+    &code[..tests.unwrap_or(code.len())]
+}
+
+#[test]
+fn publishers_side_of_the_hub_names_neither_shard_nor_hub() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/hub");
+    for name in PUBLISHERS_SIDE {
+        let file = root.join(name).with_extension("rs");
+        let text = std::fs::read_to_string(&file).expect("the file can be read");
+        let code = without_comments(&text);
+        for named in ["shard::", "super::Hub;", "hub::Hub;", "Hub,"] {
+            let found = without_tests(&code).contains(named);
+            assert!(!found, "{} names {named}", file.display());
         }
     }
 }

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
-use tidings_loadgen::frame::{Opcode, server_header};
 use tidings_loadgen::payload::{EVENT_TYPE, NAMESPACE};
+use tidings_websocket::frame::{self, Opcode, write_header};
 use tidings_websocket::handshake::accept_key;
 
 use crate::{Failure, FloorArgs};
@@ -186,9 +186,7 @@ impl Floor {
                 r#"{{"type":"subscribed","channels":[{{"channel":"{NAMESPACE}:{channel}","recovered":false,"replayed":0}}],"errors":[]}}"#
             );
             peer.role = Role::Subscriber(Some(channel));
-            let mut frame = server_header(Opcode::Text, reply.len());
-            frame.extend_from_slice(reply.as_bytes());
-            peer.write(&frame)?;
+            peer.write(&frame::text(reply.as_bytes()))?;
             if self.channels.len() <= channel {
                 self.channels.resize_with(channel + 1, Vec::new);
             }
@@ -229,8 +227,9 @@ impl Floor {
 
     fn append(&mut self, channel: usize, data: &[u8]) -> io::Result<()> {
         let (before, after) = self.envelope_for(channel)?;
-        let header = server_header(Opcode::Text, before.len() + data.len() + after.len());
-        for part in [header.as_slice(), before.as_bytes(), data, after.as_bytes()] {
+        let length = before.len() + data.len() + after.len();
+        write_header(&mut self.output, Opcode::Text, false, length);
+        for part in [before.as_bytes(), data, after.as_bytes()] {
             self.output.extend_from_slice(part);
         }
         Ok(())

@@ -13,7 +13,8 @@ use tidings::event::{
 use tidings::hub::{Hub, HubParts, Settings};
 use tidings::maybe_ready::MaybeReady;
 use tidings::telemetry::{Metrics, Tracing};
-use tidings_loadgen::frame::{Opcode, client_frame as framed};
+use tidings_websocket::client::frame::client_frame as framed;
+use tidings_websocket::frame::Opcode;
 
 /// The channel of all events.
 pub(crate) fn channel() -> ChannelName {
@@ -82,7 +83,7 @@ impl TestHub {
         let metrics = Metrics::new("bench");
         let builder = Hub::builder(
             2,
-            Settings::default(),
+            Settings::sample(),
             Arc::clone(&namespaces),
             Arc::clone(&metrics),
             Arc::new(Tracing::off()),

@@ -139,6 +139,11 @@ func (p *positions) delivered(step Step) {
 		if step.Position != nil {
 			p.move(step.Channel, *step.Position)
 		}
+	case *Gap:
+		// Its offsets will not come, so they are not requested again after a reconnect.
+		if before, known := p.all()[step.Channel]; known && step.To > before.Offset {
+			p.move(step.Channel, Position{before.Epoch, step.To})
+		}
 	case *Subscribed:
 		if step.Position == nil {
 			delete(p.at, step.Channel)
@@ -162,11 +167,20 @@ func (p *positions) event(event *Event) []Step {
 		return nil
 	}
 	if known && before.Epoch != event.Position.Epoch {
-		// A subscription by pattern is not told of a new epoch otherwise.
+		// This is the only sign of a new epoch for a subscription by pattern.
 		begins := &Position{event.Position.Epoch, event.Position.Offset - 1}
 		return []Step{&Subscribed{Channel: event.Channel, Position: begins, Recovery: Lost, moves: true}, event}
 	}
 	return []Step{event}
+}
+
+// gap returns the step for a gap: none if all of it was delivered before.
+func (p *positions) gap(gap *Gap) []Step {
+	before, known := p.all()[gap.Channel]
+	if known && gap.To > 0 && gap.To <= before.Offset {
+		return nil
+	}
+	return []Step{gap}
 }
 
 func (p *positions) move(channel string, position Position) {

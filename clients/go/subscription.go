@@ -240,7 +240,8 @@ func (s *Subscription) accept(response *pb.SubscribeResponse) error {
 		s.ready = append(s.ready, s.positions.event(eventOf(response.GetEvent()))...)
 	case response.GetGap() != nil:
 		gap := response.GetGap()
-		s.ready = append(s.ready, &Gap{gap.GetChannel(), gap.GetFrom(), gap.GetTo(), gap.GetReason()})
+		step := &Gap{gap.GetChannel(), gap.GetFrom(), gap.GetTo(), gap.GetReason()}
+		s.ready = append(s.ready, s.positions.gap(step)...)
 	case response.GetSubscribed() != nil:
 		steps, err := s.positions.subscribed(response.GetSubscribed())
 		if err != nil {

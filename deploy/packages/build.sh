@@ -11,7 +11,6 @@ STAGE=$(mktemp -d)
 trap 'rm -rf "$STAGE"' EXIT
 VERSION=$("$binary" --version | cut -d ' ' -f 2)
 ARCH=${ARCH:-amd64}
-export STAGE VERSION ARCH
 
 cp "$binary" "$STAGE/tidings"
 "$binary" man --to "$STAGE/man"
@@ -20,6 +19,8 @@ mkdir "$STAGE/completions"
 "$binary" completions bash >"$STAGE/completions/tidings.bash"
 "$binary" completions zsh >"$STAGE/completions/_tidings"
 "$binary" completions fish >"$STAGE/completions/tidings.fish"
+# nfpm itself replaces variables in some places only.
+sed "s#\${STAGE}#$STAGE#; s#\${VERSION}#$VERSION#; s#\${ARCH}#$ARCH#" deploy/packages/nfpm.yaml >"$STAGE/nfpm.yaml"
 for format in deb rpm; do
-  "${NFPM:-nfpm}" package --config deploy/packages/nfpm.yaml --packager "$format" --target "$out"
+  "${NFPM:-nfpm}" package --config "$STAGE/nfpm.yaml" --packager "$format" --target "$out"
 done

@@ -1,8 +1,9 @@
-//! What HTTP, the command line and the OpenAPI document share: one serde type for each answer.
+//! The types that HTTP, the command line and the OpenAPI document share: one serde type for
+//! each response.
 //!
-//! A type derives `Serialize` and `ToSchema`, is made from what the domain gives, and is named by the
-//! `utoipa::path` annotation of its handler. What an annotation can't say stands in a function beside
-//! the type. The document is put together in `transport/http/openapi.rs`.
+//! A type derives `Serialize` and `ToSchema`, is built from domain values, and is named by the
+//! `utoipa::path` annotation of its handler. Constraints that an annotation can't express are set
+//! by a function beside the type. The document is assembled in `transport/http/openapi.rs`.
 
 mod catalog;
 mod channels;

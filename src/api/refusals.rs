@@ -44,8 +44,8 @@ refusals! {
     Unavailable = "503", "Not now; `Retry-After` says when to try again.";
 }
 
-/// What every operation that needs a token may answer: none, a token that may not, and a server
-/// that can't judge it now.
+/// The refusals of every operation that needs a token: no token, a token without the right, and a
+/// server that can't verify it at present.
 #[derive(Debug)]
 pub struct Guarded;
 

@@ -5,6 +5,7 @@
 
 mod file;
 mod line;
+mod recent;
 mod writer;
 
 use std::fmt;
@@ -23,6 +24,8 @@ use crate::event::ConnectionId;
 use crate::telemetry::{Metrics, Transport};
 use file::LogFile;
 use writer::Writer;
+
+pub use recent::{Recent, RecentRefusals, Refusal};
 
 /// The most queued records.
 const QUEUE: usize = 8192;
@@ -131,6 +134,8 @@ pub struct Audit {
     /// Notified each time the writer has removed something from the queue.
     taken: Arc<Notify>,
     metrics: Arc<Metrics>,
+    /// The newest refusals and closes, whether or not a file is written.
+    recent: RecentRefusals,
 }
 
 impl Audit {
@@ -138,6 +143,7 @@ impl Audit {
     #[must_use]
     pub fn off(metrics: &Arc<Metrics>) -> Arc<Self> {
         Arc::new(Audit {
+            recent: RecentRefusals::default(),
             queue: None,
             waiting: Arc::default(),
             lost: Arc::default(),
@@ -167,6 +173,7 @@ impl Audit {
             .name("audit".to_owned())
             .spawn(move || writer.run(&orders))?;
         Ok(Arc::new(Audit {
+            recent: RecentRefusals::default(),
             queue: Some(queue),
             waiting,
             lost,
@@ -181,8 +188,15 @@ impl Audit {
         self.queue.is_some()
     }
 
+    /// The newest refusals and closes.
+    #[must_use]
+    pub fn recent(&self) -> &RecentRefusals {
+        &self.recent
+    }
+
     /// Queues a record. Never blocks: if the queue is full, the record is dropped and counted.
     pub fn note(&self, what: What, record: &Record<'_>) {
+        self.recent.note(what, record);
         let Some(queue) = &self.queue else { return };
         let line = line::of(what, record);
         let bytes = line.len();
@@ -259,6 +273,7 @@ mod tests {
             lost: Arc::default(),
             taken: Arc::default(),
             metrics: Metrics::new("test"),
+            recent: RecentRefusals::default(),
         };
         for _ in 0..3 {
             audit.note(What::Connect, &Record::default());
@@ -279,6 +294,7 @@ mod tests {
             lost: Arc::default(),
             taken: Arc::default(),
             metrics: Metrics::new("test"),
+            recent: RecentRefusals::default(),
         };
         let roles: Vec<Arc<str>> = (0..100).map(|_| Arc::from("r".repeat(250))).collect();
         let record = Record {
@@ -322,6 +338,7 @@ mod tests {
             lost,
             taken,
             metrics,
+            recent: RecentRefusals::default(),
         };
         audit.note(What::Start, &Record::default());
         let mut flushed = std::pin::pin!(audit.flush(Duration::from_mins(1)));

@@ -131,7 +131,7 @@ impl Writer {
                 self.failing = true;
             }
             Ok(()) if self.failing => {
-                tracing::info!("the audit log is written again");
+                tracing::info!("the audit log can be written again");
                 self.failing = false;
             }
             Ok(()) | Err(_) => {}

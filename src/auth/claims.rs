@@ -15,7 +15,7 @@ use crate::event::Timestamp;
 use crate::event::strict_json::{self, Text};
 
 /// The most roles, and the most channel patterns, in one token.
-const MAX_NAMES: usize = 100;
+pub(super) const MAX_NAMES: usize = 100;
 /// The longest user, role or channel pattern, in bytes.
 const MAX_NAME_LEN: usize = 255;
 
@@ -99,17 +99,6 @@ impl Expectations {
             .into_iter()
             .map(Arc::from)
             .collect();
-        let channels: Box<[Box<str>]> = claims
-            .names(&self.channels)?
-            .into_iter()
-            .map(Box::from)
-            .collect();
-        let extras = (!channels.is_empty()).then(|| {
-            Box::new(IdentityExtras {
-                channels,
-                ..IdentityExtras::default()
-            })
-        });
         Ok(Identity {
             user: Some(claims.user(&self.user)?),
             roles,
@@ -117,8 +106,50 @@ impl Expectations {
             issued_at,
             expires_at: Some(expires_at),
             token: None,
-            extras,
+            extras: self.grants(&claims)?,
         })
+    }
+
+    /// What the token itself grants.
+    fn grants(&self, claims: &Claims<'_>) -> Result<Option<Box<IdentityExtras>>, AuthFailure> {
+        let channels: Box<[Box<str>]> = claims
+            .names(&self.channels)?
+            .into_iter()
+            .map(Box::from)
+            .collect();
+        Ok((!channels.is_empty()).then(|| {
+            Box::new(IdentityExtras {
+                channels,
+                ..IdentityExtras::default()
+            })
+        }))
+    }
+
+    /// The identity that a token with these claims would have, and these roles besides. Nothing is
+    /// verified: it is for questions about rules, never for a client.
+    pub(super) fn supposed(&self, claims: &str, roles: &[String]) -> Result<Identity, AuthFailure> {
+        let read = Claims::parse(claims)?;
+        let of_token = read.names(&self.roles)?;
+        let own = of_token.iter().map(|role| Arc::from(&**role));
+        let more = roles.iter().map(|role| Arc::from(role.as_str()));
+        let user = read.find(&self.user).map(|_| read.user(&self.user));
+        Ok(Identity {
+            user: user.transpose()?,
+            roles: own.chain(more).collect(),
+            claims: Box::from(claims),
+            extras: self.grants(&read)?,
+            ..Identity::default()
+        })
+    }
+
+    /// The claims of a token that says no more than this.
+    pub(super) fn claims_of(&self, user: &str, roles: &[String]) -> String {
+        let mut claims = serde_json::Map::new();
+        if !user.is_empty() {
+            claims.insert(self.user.clone(), Value::from(user));
+        }
+        claims.insert(self.roles.clone(), Value::from(roles));
+        Value::Object(claims).to_string()
     }
 }
 

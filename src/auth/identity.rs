@@ -14,6 +14,8 @@ use crate::event::Timestamp;
 pub const SERVICE: &str = "service";
 /// The role that may also list and disconnect connections.
 pub const ADMIN: &str = "admin";
+/// The role that may look at everything and change nothing.
+pub const VIEWER: &str = "viewer";
 
 /// The identity of a client, as stated by its token. Shared by all connections and calls with the
 /// same token.
@@ -172,6 +174,33 @@ impl Identity {
         self.has_role(ADMIN)
     }
 
+    /// True if it may see everything that operators and services see: role `viewer`, `service` or
+    /// `admin`.
+    #[must_use]
+    pub fn sees_all(&self) -> bool {
+        self.is_service() || self.has_role(VIEWER)
+    }
+
+    /// True if it may look at connections and counters: role `admin` or `viewer`.
+    #[must_use]
+    pub fn is_operator(&self) -> bool {
+        self.is_admin() || self.has_role(VIEWER)
+    }
+
+    /// True if it may only look: role `viewer`, and neither `service` nor `admin`.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.has_role(VIEWER) && !self.is_service()
+    }
+
+    /// The names of the claims of its token, sorted. Never their values.
+    #[must_use]
+    pub fn claim_names(&self) -> Vec<String> {
+        let claims: std::collections::BTreeMap<String, serde::de::IgnoredAny> =
+            serde_json::from_str(&self.claims).unwrap_or_default();
+        claims.into_keys().collect()
+    }
+
     /// True if there is no user name.
     #[must_use]
     pub fn is_anonymous(&self) -> bool {
@@ -242,6 +271,19 @@ impl fmt::Debug for Identity {
 }
 
 #[cfg(test)]
+impl Identity {
+    /// A user with these roles and claims.
+    pub(super) fn supposed(user: &str, roles: &[&str], claims: &str) -> Self {
+        Identity {
+            user: Some(Arc::from(user)),
+            roles: roles.iter().map(|role| Arc::from(*role)).collect(),
+            claims: Box::from(claims),
+            ..Identity::default()
+        }
+    }
+}
+
+#[cfg(test)]
 impl Token {
     /// A token that some key has verified.
     pub(super) fn of(text: &str, leeway: Duration) -> Self {
@@ -283,6 +325,29 @@ mod tests {
         assert!(with(ADMIN).is_service());
         assert!(!with(SERVICE).is_admin());
         assert!(!with("editor").is_service());
+    }
+
+    #[test]
+    fn viewer_sees_all_and_changes_nothing() {
+        let with = |roles: &[&str]| Identity {
+            roles: roles.iter().map(|role| Arc::from(*role)).collect(),
+            ..Identity::default()
+        };
+        let viewer = with(&[VIEWER]);
+        assert!(viewer.sees_all() && viewer.is_operator() && viewer.is_read_only());
+        assert!(!viewer.is_admin() && !viewer.is_service());
+        assert!(!with(&[VIEWER, ADMIN]).is_read_only());
+        assert!(with(&[SERVICE]).sees_all() && !with(&[SERVICE]).is_operator());
+    }
+
+    #[test]
+    fn claim_names_are_told_without_their_values() {
+        let identity = Identity {
+            claims: Box::from(r#"{"sub":"ann","email":"ann@example.com"}"#),
+            ..Identity::default()
+        };
+        assert_eq!(identity.claim_names(), ["email", "sub"]);
+        assert!(Identity::anonymous().claim_names().is_empty());
     }
 
     #[test]

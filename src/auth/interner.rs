@@ -27,9 +27,11 @@ impl Interner {
     }
 }
 
-/// A pool of values, each held once.
-struct Pool<T: ?Sized>(Mutex<Kept<T>>);
+/// A pool of values, each held once; at most 1,024 of them.
+#[derive(Debug)]
+pub struct Pool<T: ?Sized>(Mutex<Kept<T>>);
 
+#[derive(Debug)]
 struct Kept<T: ?Sized> {
     values: HashSet<Arc<T>>,
     /// How many values found no space since the last cleanup.
@@ -46,9 +48,9 @@ impl<T: ?Sized> Default for Pool<T> {
 }
 
 impl<T: ?Sized + Hash + Eq> Pool<T> {
-    /// If the pool is full, unused values are removed. If that frees nothing, the next values are
-    /// not interned.
-    fn share(&self, own: &mut Arc<T>) {
+    /// Replaces a value by the equal one of the pool. If the pool is full, unused values are removed.
+    /// If that frees nothing, the next values are not interned.
+    pub fn share(&self, own: &mut Arc<T>) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Kept { values, missed } = &mut *kept;
         if let Some(known) = values.get(own) {

@@ -183,7 +183,7 @@ pub(super) fn of_secret(settings: &VerifierSettings) -> Result<Option<Key>> {
         return Ok(None);
     };
     if secret.is_empty() {
-        let expected = "expected a secret, not an empty text";
+        let expected = "expected a secret, not an empty string";
         return Err(Error::field("auth.hs256_secret", expected));
     }
     let key = DecodingKey::from_secret(secret.expose().as_bytes());

@@ -27,10 +27,11 @@ pub use bearer::bearer;
 pub use claims::is_name;
 pub use failure::AuthFailure;
 pub use fingerprint::Fingerprint;
-pub use identity::{ADMIN, Identity, SERVICE, rate_limit_key};
+pub use identity::{ADMIN, Identity, SERVICE, VIEWER, rate_limit_key};
+pub use interner::Pool;
 pub use jwks::{JwksProbe, probe_jwks};
 pub use mint::{TokenMint, TokenRequest};
-pub use policy::{NamespaceRules, Policy, RuleError};
+pub use policy::{Action, Explanation, NamespaceRules, Policy, RuleError};
 pub use revocations::{
     LocalRevocations, Revocation, RevocationWatcher, Revocations, RevokedSubject,
 };

@@ -4,6 +4,10 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::OnceLock;
 
+mod explain;
+
+pub use explain::{Action, Explanation};
+
 use super::Identity;
 use crate::error::{Error, Result};
 use crate::event::{ChannelName, ChannelPattern, ConnectionId, strict_json};
@@ -59,12 +63,15 @@ impl fmt::Display for RuleError {
 
 impl std::error::Error for RuleError {}
 
-/// The permissions of all identities in all channels. Services and admins may do everything.
+/// The permissions of all identities in all channels. Services and admins may do everything, viewers
+/// may follow everything and publish nothing.
 #[derive(Debug)]
 pub struct Policy {
     rules: HashMap<Box<str>, Rules>,
     /// The rules of undeclared namespaces.
     other: Rules,
+    /// Whether the configuration has rules for them (a namespace named `*`).
+    other_is_declared: bool,
 }
 
 #[derive(Debug, Default)]
@@ -118,10 +125,11 @@ impl Policy {
         } else {
             Rules::default()
         };
-        let other = compiled.remove("*").unwrap_or(undeclared);
+        let declared = compiled.remove("*");
         Ok(Policy {
             rules: compiled,
-            other,
+            other_is_declared: declared.is_some(),
+            other: declared.unwrap_or(undeclared),
         })
     }
 
@@ -136,7 +144,7 @@ impl Policy {
         client: Option<ConnectionId>,
     ) -> Result<()> {
         let rule = &self.of(channel.namespace()).subscribe;
-        if identity.is_service()
+        if identity.sees_all()
             || identity.is_granted(channel.as_str())
             || rule.allows(identity, channel, client)
         {
@@ -157,6 +165,11 @@ impl Policy {
         channel: &ChannelName,
         client: Option<ConnectionId>,
     ) -> Result<()> {
+        if identity.is_read_only() {
+            return Err(Error::denied(format!(
+                "may not publish to {channel}: role viewer changes nothing"
+            )));
+        }
         let rule = &self.of(channel.namespace()).publish;
         if identity.is_service() || rule.allows(identity, channel, client) {
             return Ok(());
@@ -186,7 +199,7 @@ impl Policy {
                 self.rules.is_empty() && matches!(self.other.subscribe, Rule::Open)
             }
         };
-        if allowed || identity.is_service() {
+        if allowed || identity.sees_all() {
             return Ok(());
         }
         Err(Error::denied(format!(
@@ -223,16 +236,11 @@ impl Rule {
             Rule::Closed => false,
             Rule::Open => true,
             Rule::When(expression) => {
-                let request = Request {
-                    identity,
-                    channel,
-                    client_id: client.map(|id| id.to_string()).unwrap_or_default(),
-                    claims: OnceLock::new(),
-                };
+                let request = Request::new(identity, channel, client);
                 let steps = Steps::new(STEPS);
                 expression.evaluate(&request, &steps).unwrap_or_else(|fault| {
                     let connection_id = client.map(tracing::field::display);
-                    tracing::debug!(connection_id, %channel, %fault, "a rule gave no answer, which means no");
+                    tracing::debug!(connection_id, %channel, %fault, "a rule failed, so access is denied");
                     false
                 })
             }
@@ -248,17 +256,32 @@ struct Request<'a> {
     claims: OnceLock<serde_json::Value>,
 }
 
+impl<'a> Request<'a> {
+    fn new(identity: &'a Identity, channel: &'a ChannelName, client: Option<ConnectionId>) -> Self {
+        Request {
+            identity,
+            channel,
+            client_id: client.map(|id| id.to_string()).unwrap_or_default(),
+            claims: OnceLock::new(),
+        }
+    }
+
+    fn claims(&self) -> &serde_json::Value {
+        self.claims.get_or_init(|| {
+            // An id beyond 64 bits becomes a string of its digits: as a double it would equal
+            // adjacent ids.
+            strict_json::with_exact_numbers(self.identity.claims())
+                .unwrap_or(serde_json::Value::Null)
+        })
+    }
+}
+
 impl Variables for Request<'_> {
     fn resolve(&self, name: &str) -> Option<Value<'_>> {
         Some(match name {
             "user" => expression::text(self.identity.user().map_or("", |user| user)),
             "roles" => expression::texts(self.identity.roles()),
-            "claims" => expression::json(self.claims.get_or_init(|| {
-                // An id beyond 64 bits becomes a string of its digits: as a double it would equal
-                // adjacent ids.
-                strict_json::with_exact_numbers(self.identity.claims())
-                    .unwrap_or(serde_json::Value::Null)
-            })),
+            "claims" => expression::json(self.claims()),
             "client" => expression::text(&self.client_id),
             "id" => expression::text(self.channel.id()),
             "channel" => expression::text(self.channel.as_str()),

@@ -31,7 +31,7 @@ impl Secret {
         let mut bytes = [0; 32];
         SystemRandom::new()
             .fill(&mut bytes)
-            .map_err(|_| crate::error::Error::internal("the system gives no randomness"))?;
+            .map_err(|_| crate::error::Error::internal("the system provides no randomness"))?;
         Ok(Secret::new(
             base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes),
         ))

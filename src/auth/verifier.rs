@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::cache::Cache;
-use super::claims::is_name;
+use super::claims::{MAX_NAMES, is_name};
 use super::failure::Refusal;
 use super::fetching::{Cause, Fetches, NotFetched, backoff};
 use super::interner::Interner;
@@ -220,7 +220,7 @@ impl Verifier {
     /// `auth.revocations` already, and as [`Revocations::add`].
     pub fn revoke_token(&self, identity: &Identity) -> MaybeReady<()> {
         let Some(token) = identity.fingerprint() else {
-            let error = Error::precondition("the connection has shown no token");
+            let error = Error::precondition("the connection has presented no token");
             return MaybeReady::Ready(Err(error));
         };
         self.revoke(Revocation {
@@ -309,6 +309,37 @@ impl Verifier {
                 () = tokio::time::sleep(pause) => {}
                 () = self.refresh_now.notified() => {}
             }
+        }
+    }
+
+    /// The identity of a user with these roles, or that a token with these claims would have, for
+    /// questions about rules. Nothing is verified, and nobody is let in with it.
+    ///
+    /// # Errors
+    /// `invalid_argument` for the fields `claims`, `user` and `roles`.
+    pub fn suppose(&self, user: &str, claims: &str, roles: &[String]) -> Result<Identity> {
+        let expectations = &self.state.load().expectations;
+        if roles.len() > MAX_NAMES || !roles.iter().all(|role| is_name(role)) {
+            let expected =
+                "expected at most 100 roles of 1 to 255 bytes without control characters";
+            return Err(Error::field("roles", expected));
+        }
+        if claims.is_empty() {
+            if !user.is_empty() && !is_name(user) {
+                let expected = "expected 1 to 255 bytes without control characters";
+                return Err(Error::field("user", expected));
+            }
+            let claims = expectations.claims_of(user, roles);
+            let supposed = expectations.supposed(&claims, &[]);
+            return supposed.map_err(|_| Error::field("user", "expected a user's name"));
+        }
+        let expected = "expected the claims of a token: a JSON object of at most 8192 bytes, in \
+                        which user, roles and channels are as [auth] names them";
+        let supposed =
+            (claims.len() <= Self::MAX_TOKEN).then(|| expectations.supposed(claims, roles));
+        match supposed {
+            Some(Ok(identity)) => Ok(identity),
+            Some(Err(_)) | None => Err(Error::field("claims", expected)),
         }
     }
 

@@ -6,7 +6,7 @@ use crate::auth::Identity;
 use crate::event::{ConnectionId, Event};
 
 /// True if this identity may see the event: it has one of the roles that the event type requires
-/// (services see every type), and the audience includes it. Without a connection, events addressed
+/// (services and viewers see every type), and the audience includes it. Without a connection, events addressed
 /// to or excluding single connections are withheld.
 #[must_use]
 pub fn may_see(
@@ -17,7 +17,7 @@ pub fn may_see(
 ) -> bool {
     if let Some(wanted) = type_roles {
         let holds = |identity: &Identity| {
-            identity.is_service() || identity.roles().iter().any(|role| wanted.contains(role))
+            identity.sees_all() || identity.roles().iter().any(|role| wanted.contains(role))
         };
         if !identity.is_some_and(holds) {
             return false;

@@ -14,7 +14,7 @@ use crate::event::{
     Audience, ChannelName, ConnectionId, Draft, Event, Headers, Payload, Position, Timestamp,
     TraceContext,
 };
-use subject::{Subject, disk, memory, nats, offsets};
+use subject::{Subject, disk, memory, nats, offsets, redis};
 
 pub(super) use subject::{Recorder, draft, keyed, namespaces};
 
@@ -38,10 +38,8 @@ async fn delivers_in_order_with_returned_position(subject: &Subject) {
         places.push(receipt.position);
     }
     let delivered: Vec<Option<Position>> = subject
-        .sink
-        .events
-        .lock()
-        .unwrap()
+        .events()
+        .await
         .iter()
         .map(|event| event.position)
         .collect();
@@ -150,7 +148,7 @@ async fn repeat_returns_first_position(subject: &Subject) {
             (first.id, first.position, true)
         );
     }
-    let events = subject.sink.events.lock().unwrap().len();
+    let events = subject.events().await.len();
     assert_eq!(events, 2, "a repeat is delivered to nobody");
 }
 
@@ -171,7 +169,7 @@ async fn keys_are_scoped_to_publishers(subject: &Subject) {
         // Pairs whose concatenations are equal are different keys too.
         assert!(!publish("s:shopo", "rder-1").await.unwrap().duplicate);
     }
-    assert_eq!(subject.sink.events.lock().unwrap().len(), 6);
+    assert_eq!(subject.events().await.len(), 6);
 }
 
 async fn full_table_affects_only_its_filler(subject: &Subject) {
@@ -211,7 +209,7 @@ async fn stored_event_has_no_idempotency_key(subject: &Subject) {
         let event = draft(channel, 1, Some("k"));
         subject.broker.publish(event).await.unwrap();
     }
-    let events = subject.sink.events.lock().unwrap();
+    let events = subject.events().await;
     assert!(events.iter().all(|event| event.idempotency_key.is_none()));
 }
 
@@ -309,7 +307,7 @@ async fn exists_reports_stored_channels(subject: &Subject) {
     }
     assert!(
         exists("other:1"),
-        "nothing is ever brought into being there"
+        "a channel without history is never created"
     );
 }
 
@@ -325,7 +323,7 @@ async fn keeps_the_order_of_concurrent_publishers(subject: &Subject) {
         });
     }
     publishers.join_all().await;
-    let delivered = subject.sink.events.lock().unwrap().clone();
+    let delivered = subject.events().await;
     let offsets = delivered.iter().map(|e| e.position.unwrap().offset);
     assert_eq!(offsets.collect::<Vec<_>>(), (1..=200).collect::<Vec<_>>());
     let numbers = delivered.iter().map(|event| number(event));
@@ -441,7 +439,7 @@ async fn concurrent_repeats_share_one_result(subject: &Subject) {
             (first.id, first.position, true)
         );
     }
-    assert_eq!(subject.sink.events.lock().unwrap().len(), 1);
+    assert_eq!(subject.events().await.len(), 1);
 }
 
 async fn event_without_offset_ends_the_epoch(subject: &Subject) {
@@ -454,7 +452,7 @@ async fn event_without_offset_ends_the_epoch(subject: &Subject) {
     for receipt in passing {
         assert_eq!(receipt.await.unwrap().position, None);
     }
-    let delivered = subject.sink.events.lock().unwrap().clone();
+    let delivered = subject.events().await;
     let numbers = delivered.iter().map(|event| number(event));
     assert_eq!(numbers.collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5]);
     subject.keep(5);
@@ -525,7 +523,7 @@ async fn keeps_the_order_of_each_publisher_among_many(subject: &Subject) {
         assert!(offset > last[publisher], "{publisher}: {offset}");
         last[publisher] = offset;
     }
-    let delivered = subject.sink.events.lock().unwrap();
+    let delivered = subject.events().await;
     let offsets = delivered.iter().map(|event| event.position.unwrap().offset);
     assert_eq!(offsets.collect::<Vec<_>>(), (1..=600).collect::<Vec<_>>());
 }
@@ -549,6 +547,12 @@ macro_rules! every_rule {
             #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
             async fn $rule() {
                 super::$rule(&super::nats().await).await;
+            }
+        )*}
+        mod redis_broker {$(
+            #[tokio::test]
+            async fn $rule() {
+                super::$rule(&super::redis().await).await;
             }
         )*}
     };

@@ -62,6 +62,17 @@ impl ScopedKey {
             is_of_service: key.is_of_service(),
         }
     }
+
+    /// The digest of channel, publisher and key, as text.
+    pub(super) fn digest(&self) -> String {
+        use std::fmt::Write;
+        let Digest(bytes) = self.whole;
+        bytes.iter().fold(String::new(), |mut text, byte| {
+            // Cannot fail: a string grows as needed.
+            write!(text, "{byte:02x}").unwrap_or_default();
+            text
+        })
+    }
 }
 
 impl ScopedKey {

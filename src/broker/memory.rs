@@ -17,7 +17,7 @@ use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
 use super::keys::{KEY_TTL, KeyShares, KeyTable, ScopedKey};
-use super::{Broker, Kept, Page, Range, Receipt, Sink};
+use super::{Broker, ChannelUsage, Kept, Page, Range, Receipt, Sink};
 use crate::error::Result;
 use crate::event::{ChannelName, Draft, Event, HistoryPolicy, Namespaces};
 use crate::maybe_ready::MaybeReady;
@@ -266,6 +266,12 @@ impl Broker for Memory {
         found.sort_unstable_by(|a, b| a.channel.cmp(&b.channel));
         found.truncate(limit);
         MaybeReady::ok(found)
+    }
+
+    fn usage(&self, channel: &ChannelName) -> MaybeReady<Option<ChannelUsage>> {
+        let stripe = self.stripe(channel);
+        let kept = stripe.channels.get(channel);
+        MaybeReady::ok(kept.map(|kept| kept.usage(Instant::now())))
     }
 
     fn sweep(&self) {

@@ -12,17 +12,21 @@ mod keys;
 mod memory;
 mod nats;
 mod record;
+mod redis;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::mpsc::Receiver;
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
-use crate::event::{ChannelName, ChannelPattern, Draft, Event, Position};
+use crate::event::{ChannelName, ChannelPattern, Draft, Event, Position, Timestamp};
 use crate::maybe_ready::MaybeReady;
 
+pub use self::redis::QUEUE_BYTES as REDIS_QUEUE_BYTES;
+pub use self::redis::{Redis, RedisBus, RedisRevocations, RedisSettings, Trouble as RedisTrouble};
 pub use crate::fair_queue::Share;
 #[cfg(feature = "fuzzing")]
 pub use disk::fuzzing;
@@ -32,6 +36,9 @@ pub use disk::{
 };
 pub use memory::{Bounds, Memory};
 pub use nats::{ConnectError, NATS_QUEUE_BYTES, Nats, NatsSettings};
+
+#[cfg(test)]
+pub(crate) use self::redis::tests::TestServer as TestRedisServer;
 
 /// The receiver of published events: the hub.
 pub trait Sink: Send + Sync {
@@ -49,6 +56,16 @@ pub trait Sink: Send + Sync {
 
     /// True if the channel has subscribers, so that its epoch must be kept.
     fn is_followed(&self, channel: &ChannelName) -> bool;
+
+    /// The number of subscriptions on this node to which an event would go. 0 if it counts none.
+    fn subscribers(&self, _: &Draft) -> u64 {
+        0
+    }
+
+    /// True if the shards have so much to do that a receiver should wait.
+    fn is_full(&self) -> bool {
+        false
+    }
 }
 
 /// The result of a publish.
@@ -141,6 +158,38 @@ pub struct Kept {
     pub top: Position,
 }
 
+/// What a channel's history holds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ChannelUsage {
+    /// The channel's newest position.
+    pub top: Position,
+    /// The events that are kept.
+    pub events: u64,
+    /// The bytes that they take; `None` if the broker does not count them by channel.
+    pub bytes: Option<u64>,
+    /// When the newest of them was published; `None` if none is kept.
+    pub last_event_at: Option<Timestamp>,
+    /// Events per second, over the last ten seconds or as far as events are kept.
+    pub rate: f64,
+}
+
+impl ChannelUsage {
+    /// Over how long the rate is taken.
+    pub const RATE_WINDOW: Duration = Duration::from_secs(10);
+
+    /// The rate of this many events, if the oldest of them is so old and the channel keeps more.
+    #[must_use]
+    pub fn rate_of(events: u64, oldest: Duration, keeps_more: bool) -> f64 {
+        let window = if keeps_more {
+            Self::RATE_WINDOW
+        } else {
+            Self::RATE_WINDOW.min(oldest)
+        };
+        let events = u32::try_from(events).unwrap_or(u32::MAX);
+        f64::from(events) / window.as_secs_f64().max(1.0)
+    }
+}
+
 /// A store that assigns offsets to events.
 pub trait Broker: Send + Sync {
     /// Appends an event to its channel and delivers it to the sink. Completes once it has a
@@ -182,6 +231,50 @@ pub trait Broker: Send + Sync {
     /// Up to `limit` stored channels whose names start with `prefix` and come after `after`,
     /// ordered by name.
     fn list(&self, prefix: &str, after: &str, limit: usize) -> MaybeReady<Vec<Kept>>;
+
+    /// What a channel's history holds, for operators; `None` if the channel keeps none, or has no epoch
+    /// yet. Starts no epoch.
+    fn usage(&self, channel: &ChannelName) -> MaybeReady<Option<ChannelUsage>> {
+        /// Enough for a rate of ten events per second over the window.
+        const NEWEST: usize = 100;
+        if !self.exists(channel) {
+            return MaybeReady::ok(None);
+        }
+        let newest = Range {
+            reverse: true,
+            bytes: 1 << 20,
+            ..Range::all(NEWEST)
+        };
+        self.read(channel, newest).then(|page| {
+            let Some(page) = page? else {
+                return Ok(None);
+            };
+            let now = Timestamp::now();
+            let age = |event: &Event| {
+                let micros = now.as_micros().saturating_sub(event.time.as_micros());
+                Duration::from_micros(u64::try_from(micros).unwrap_or(0))
+            };
+            let ages: Vec<Duration> = page.events.iter().map(|event| age(event)).collect();
+            let recent = ages
+                .iter()
+                .filter(|age| **age < ChannelUsage::RATE_WINDOW)
+                .count();
+            let oldest = ages
+                .get(recent.saturating_sub(1))
+                .copied()
+                .unwrap_or_default();
+            let recent_events = u64::try_from(recent).unwrap_or(u64::MAX);
+            // With fewer events than were asked for within the window, the window is covered.
+            let keeps_more = recent < NEWEST;
+            Ok(Some(ChannelUsage {
+                top: page.top,
+                events: (page.top.offset + 1).saturating_sub(page.oldest),
+                bytes: None,
+                last_event_at: page.events.first().map(|event| event.time),
+                rate: ChannelUsage::rate_of(recent_events, oldest, keeps_more),
+            }))
+        })
+    }
 
     /// A consistent backup of everything, in parts.
     ///

@@ -3,7 +3,7 @@
 
 #![expect(
     clippy::wildcard_enum_match_arm,
-    reason = "each function is for its kinds of keywords; the library adds kinds as it grows"
+    reason = "each function handles some kinds of keywords; the library may add kinds"
 )]
 
 use jsonschema::error::{TypeKind, ValidationErrorKind as Kind};

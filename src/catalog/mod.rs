@@ -21,7 +21,7 @@ use crate::event::{ChannelName, EventType, Payload, strict_json};
 
 /// The channel for events to everyone.
 const GLOBAL: &str = "global";
-/// The namespace of the channels of users.
+/// The namespace of the users' own channels.
 const USER: &str = "user";
 
 /// Whether events that the catalog does not describe are accepted.
@@ -67,8 +67,8 @@ impl KnownType {
         matches!(&*self.namespace, "" | "*")
     }
 
-    /// True if it may be published to this channel. A user's own channel takes every type, as an
-    /// audience does: it is how an event reaches one user who is away.
+    /// True if it may be published to this channel. A user's own channel accepts every type, as an
+    /// audience does, because it stores events for one user who is offline.
     fn belongs(&self, channel: &ChannelName) -> bool {
         self.is_anywhere()
             || channel.namespace() == self.namespace

@@ -64,7 +64,7 @@ pub(super) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
         dev,
         ..Inputs::default()
     });
-    // Problems that only a start finds have no line.
+    // Problems that only a rehearsed start finds have no line number.
     let good = loaded.and_then(|config| match server::rehearse(&config, args.dev) {
         Ok(()) => Ok(config),
         Err(error) => Err(Problems(vec![Problem {

@@ -9,7 +9,7 @@ use tidings_client::Client;
 use super::contexts::{Context, Contexts};
 use super::failure::Failure;
 
-/// The server, unless one is named.
+/// The default server.
 const DEFAULT_SERVER: &str = "http://127.0.0.1:50051";
 /// The longest wait for a response.
 const ANSWER: Duration = Duration::from_mins(1);
@@ -19,7 +19,7 @@ const LARGEST: usize = (1 << 30) + (1 << 20);
 /// The heading of these options in the help.
 const HEADING: &str = "Server";
 
-/// Which server, and the credentials for it.
+/// The server to use, and the credentials for it.
 #[derive(Args, Clone, Default)]
 pub(super) struct Target {
     #[arg(
@@ -50,7 +50,7 @@ pub(super) struct Target {
         help = "The token to show to the server [env: TIDINGS_TOKEN]"
     )]
     token: Option<String>,
-    /// Authorities to trust for https (PEM file), besides the system's
+    /// Additional certificate authorities to trust for https (PEM file)
     #[arg(long, global = true, value_name = "FILE", help_heading = HEADING, display_order = 103)]
     ca: Option<PathBuf>,
     /// Client certificate for https (PEM file)
@@ -80,7 +80,7 @@ impl Target {
         "client_key",
     ];
 
-    /// These options, and `other` where these are not given.
+    /// These options; those that are not given are taken from `other`.
     pub(super) fn or(self, other: Target) -> Target {
         Target {
             server: self.server.or(other.server),

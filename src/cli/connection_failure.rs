@@ -1,10 +1,10 @@
-//! What the failure of a connection to a server probably means, and what to do.
+//! Advice on failed connections: the probable cause, and how to fix it.
 
-/// Texts of the transport, and the advice for each. The first that matches counts.
+/// Error texts of the transport, each with its advice. The first match wins.
 const CAUSES: [(&str, &str); 14] = [
     (
         "Connection refused",
-        "is a server running there? Start one with `tidings serve --dev`, or name the gRPC address of yours with --server",
+        "is a server running there? Start one with `tidings serve --dev`, or set the gRPC address of yours with --server",
     ),
     (
         "lookup address",
@@ -12,7 +12,7 @@ const CAUSES: [(&str, &str); 14] = [
     ),
     (
         "NoApplicationProtocol",
-        "the address is not a gRPC listener: name the internal listener, port 50051 by default",
+        "the address is not a gRPC listener: use the internal listener, port 50051 by default",
     ),
     (
         "corrupt message",
@@ -20,11 +20,11 @@ const CAUSES: [(&str, &str); 14] = [
     ),
     (
         "UnknownIssuer",
-        "name the authority that signed the server's certificate with --ca",
+        "set --ca to the certificate of the authority that signed the server's certificate",
     ),
     (
         "CaUsedAsEndEntity",
-        "the server's certificate is an authority of its own: sign a server certificate with it",
+        "the server's certificate is a CA certificate: sign a server certificate with it",
     ),
     (
         "NotValidForName",
@@ -44,24 +44,24 @@ const CAUSES: [(&str, &str); 14] = [
     ),
     (
         "CertificateRequired",
-        "the server asks for a client certificate: give --client-cert and --client-key",
+        "the server requires a client certificate: pass --client-cert and --client-key",
     ),
     (
         "grpc-status header missing",
-        "the address is not Tidings' gRPC listener: name the internal listener, port 50051 by default",
+        "the address is not Tidings' gRPC listener: use the internal listener, port 50051 by default",
     ),
     (
         "imeout",
-        "nothing answers at this address: check the port, firewalls and network policies",
+        "no response from this address: check the port, firewalls and network policies",
     ),
     (
         "imed out",
-        "nothing answers at this address: check the port, firewalls and network policies",
+        "no response from this address: check the port, firewalls and network policies",
     ),
 ];
 
-/// The advice for a cause. A server with TLS, and the public listener, end a plain HTTP/2
-/// connection without a reason that could be told apart.
+/// The advice for a cause. A server with TLS and the public listener both end a plain HTTP/2
+/// connection without an error that would distinguish them.
 pub(super) fn advice(address: &str, cause: &str) -> Option<&'static str> {
     let known = CAUSES.iter().find(|(text, _)| cause.contains(text));
     if let Some((_, advice)) = known {
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn plain_connection_to_tls_is_told_from_its_opposite() {
+    fn plain_connection_to_tls_gets_other_advice_than_reverse() {
         let plain = advice("http://h:1", "transport error").expect("advice");
         assert!(plain.contains("https://"), "{plain}");
         let cause = "received corrupt message of type InvalidContentType";

@@ -27,6 +27,15 @@ pub(super) struct Args {
     /// Only connections registered with this client type
     #[arg(long)]
     client_type: Option<String>,
+    /// Only those from this address or network, such as 192.0.2.0/24
+    #[arg(long)]
+    address: Option<String>,
+    /// The order: outbox, dropped, bytes, connected_at or round_trip
+    #[arg(long, value_name = "ORDER")]
+    order_by: Option<String>,
+    /// The largest first
+    #[arg(long, requires = "order_by")]
+    desc: bool,
 }
 
 /// Prints connections page by page, so that their number is not limited.
@@ -40,6 +49,9 @@ pub(super) async fn run(args: Args, target: &Target, output: &mut Output) -> Res
         client_type: args.client_type.unwrap_or_default(),
         page_size: PAGE,
         page_token: String::new(),
+        address: args.address.unwrap_or_default(),
+        order_by: args.order_by.unwrap_or_default(),
+        desc: args.desc,
     };
     let mut first = true;
     loop {

@@ -15,7 +15,7 @@ use crate::event::Timestamp;
 /// The longest token that is read from stdin, in bytes.
 const LONGEST_TOKEN: u64 = 16 * 1024;
 
-/// What to do with the remembered servers; without a command they are listed.
+/// Manage the remembered servers; without a command they are listed.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -26,14 +26,14 @@ pub(super) struct Args {
 enum Command {
     /// List the remembered servers
     List,
-    /// Remember a server, or change what is remembered of it
+    /// Remember a server, or change its settings
     Set(SetArgs),
-    /// Use this server where none is named
+    /// Use this server by default
     Use {
         /// The context
         name: String,
     },
-    /// Forget a server and its token
+    /// Remove a server and its token
     Remove {
         /// The context
         name: String,
@@ -48,10 +48,10 @@ struct SetArgs {
     /// The server's gRPC address
     #[arg(long, value_name = "URL")]
     server: Option<String>,
-    /// The token to show to the server; `-` reads it from stdin, which keeps it out of the shell's history
+    /// The token for the server; `-` reads it from stdin, which keeps it out of the shell's history
     #[arg(long, value_name = "JWT")]
     token: Option<String>,
-    /// Authorities to trust for https (PEM file), besides the system's
+    /// Additional certificate authorities to trust for https (PEM file)
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
     /// Client certificate for https (PEM file)
@@ -158,7 +158,7 @@ fn read_token() -> Result<String, Failure> {
     Ok(token.trim().to_owned())
 }
 
-/// The file by a path that holds in every directory.
+/// The absolute path of the file, which is valid in every working directory.
 fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     path.canonicalize()
         .map_err(|error| Failure::new(format!("{}: {error}", path.display())))
@@ -202,7 +202,7 @@ fn token_state(context: &Context, now: Timestamp) -> String {
     }
 }
 
-/// When the token of a context expires, as the token itself says. Only the server checks it.
+/// The expiry of a context's token, read from the token itself. Only the server verifies it.
 fn expiry(context: &Context) -> Option<Timestamp> {
     let payload = context.token.as_deref()?.split('.').nth(1)?;
     let claims = URL_SAFE_NO_PAD.decode(payload).ok()?;

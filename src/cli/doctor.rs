@@ -1,7 +1,8 @@
-//! `tidings doctor`: what stands between this machine, this configuration and production.
+//! `tidings doctor`: checks this machine and the configuration for production use.
 
 mod certificates;
 mod clock;
+mod engine;
 mod finding;
 mod keys;
 mod network;
@@ -22,7 +23,7 @@ use super::private_file;
 use crate::config::{Config, Inputs};
 use crate::server;
 
-/// What to look at.
+/// What to check.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[arg(
@@ -40,7 +41,8 @@ pub(super) struct Args {
     preset: Option<String>,
 }
 
-/// Looks at everything, and fails if the server would not start or not hold what is configured.
+/// Runs all checks. Fails if the server would not start, or could not hold the configured number of
+/// connections.
 pub(super) async fn run(args: Args, output: &mut Output) -> Result<(), Failure> {
     let mut findings = Vec::new();
     let config = load(args, &mut findings)?;
@@ -49,6 +51,7 @@ pub(super) async fn run(args: Args, output: &mut Output) -> Result<(), Failure> 
     findings.extend(clock::findings());
     findings.extend(certificates::findings(&config));
     findings.extend(store::findings(&config));
+    findings.extend(engine::findings(&config).await);
     findings.extend(keys::findings(&config).await);
     for finding in &findings {
         print(finding, output)?;
@@ -64,8 +67,8 @@ pub(super) async fn run(args: Args, output: &mut Output) -> Result<(), Failure> 
     Ok(())
 }
 
-/// The configuration as `tidings serve` would load it here. Where it can't be loaded, the rest is
-/// checked for the defaults.
+/// The configuration as `tidings serve` would load it here. If it can't be loaded, the other checks
+/// use the defaults.
 fn load(args: Args, findings: &mut Vec<Finding>) -> Result<Config, Failure> {
     let file = args
         .config

@@ -18,15 +18,16 @@ use crate::error::{Code, Error};
 /// The failure of a command.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Failure {
-    /// The reader of the results has gone (`tidings tail … | head`). This is no failure to it.
+    /// The reader of the results has closed the pipe (`tidings tail … | head`). This does not count
+    /// as a failure.
     ReaderGone,
     /// Invalid arguments.
     Usage(String),
-    /// What went wrong.
-    Told(Box<Report>),
+    /// A failure with a message.
+    Reported(Box<Report>),
 }
 
-/// What went wrong.
+/// The message and details of a failure.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Report {
     /// The name of the error code, if a server or a check gave one.
@@ -34,18 +35,18 @@ pub(super) struct Report {
     message: String,
     /// Invalid fields, and what was expected.
     fields: Vec<(String, String)>,
-    /// When the same request may succeed.
+    /// When the request may be retried.
     retry_after: Option<Duration>,
     /// What to do.
     advice: Option<String>,
-    /// Whether the message names the fields already.
+    /// Whether the message contains the fields already.
     names_fields: bool,
     /// Whether the connection failed, not the request.
     by_connection: bool,
 }
 
 impl Failure {
-    /// A failure in these words. They may begin with an error code and a colon.
+    /// A failure with this message. It may begin with an error code and a colon.
     pub(super) fn new(message: impl Into<String>) -> Self {
         let message = message.into();
         let code = message.split_once(": ").and_then(|(first, rest)| {
@@ -56,7 +57,7 @@ impl Failure {
             Some((code, rest)) => (Some(code), rest),
             None => (None, message),
         };
-        Failure::Told(Box::new(Report {
+        Failure::Reported(Box::new(Report {
             code,
             message,
             ..Report::default()
@@ -65,16 +66,16 @@ impl Failure {
 
     /// The same failure with advice on what to do.
     pub(super) fn advise(mut self, advice: &str) -> Self {
-        if let Failure::Told(report) = &mut self {
+        if let Failure::Reported(report) = &mut self {
             report.advice.get_or_insert_with(|| advice.to_owned());
         }
         self
     }
 
-    /// The same failure of a request to this server. The failure of a connection names it, and the
+    /// The same failure of a request to this server. A connection failure names the server and the
     /// likely cause.
     pub(super) fn at(mut self, address: &str) -> Self {
-        if let Failure::Told(report) = &mut self
+        if let Failure::Reported(report) = &mut self
             && report.by_connection
         {
             let cause = std::mem::take(&mut report.message);
@@ -87,7 +88,7 @@ impl Failure {
     }
 
     fn by_connection(cause: String) -> Self {
-        Failure::Told(Box::new(Report {
+        Failure::Reported(Box::new(Report {
             code: Some("unavailable"),
             message: cause,
             by_connection: true,
@@ -100,21 +101,21 @@ impl Failure {
         let code = match &self {
             Failure::ReaderGone => return ExitCode::SUCCESS,
             Failure::Usage(_) => ExitCode::from(2),
-            Failure::Told(_) => ExitCode::FAILURE,
+            Failure::Reported(_) => ExitCode::FAILURE,
         };
         let text = if json {
             self.in_json().to_string()
         } else {
             self.to_string()
         };
-        // Nobody can be told where even this can't be written.
+        // If even this can't be written, there is nowhere left to report it.
         drop(writeln!(io::stderr(), "{text}"));
         code
     }
 
     fn in_json(&self) -> Value {
         let report = match self {
-            Failure::Told(report) => report,
+            Failure::Reported(report) => report,
             Failure::Usage(message) => {
                 return json!({"error": {"code": "usage", "message": message}});
             }
@@ -148,14 +149,14 @@ impl fmt::Display for Failure {
         let report = match self {
             Failure::ReaderGone => return Ok(()),
             Failure::Usage(message) => return f.write_str(message),
-            Failure::Told(report) => report,
+            Failure::Reported(report) => report,
         };
         if let Some(code) = report.code {
             write!(f, "{code}: ")?;
         }
         f.write_str(&report.message)?;
         for (field, expected) in &report.fields {
-            if !report.names_fields && !is_told(&report.message, field, expected) {
+            if !report.names_fields && !is_in_message(&report.message, field, expected) {
                 write!(f, "\n  {field}: {expected}")?;
             }
         }
@@ -195,7 +196,7 @@ impl From<Problems> for Failure {
     fn from(problems: Problems) -> Self {
         let fields = problems.0.iter();
         let fields = fields.map(|problem| (problem.key.clone(), problem.message.clone()));
-        Failure::Told(Box::new(Report {
+        Failure::Reported(Box::new(Report {
             fields: fields.collect(),
             message: problems.to_string(),
             names_fields: true,
@@ -225,7 +226,7 @@ impl From<Status> for Failure {
         let advice = (status.code() == tonic::Code::Unauthenticated).then(|| {
             String::from("give a token with --token or TIDINGS_TOKEN, or `tidings context`")
         });
-        Failure::Told(Box::new(Report {
+        Failure::Reported(Box::new(Report {
             code: Some(code_name(status.code())),
             message: status.message().to_owned(),
             fields: violations.map(|v| (v.field, v.description)).collect(),
@@ -236,7 +237,7 @@ impl From<Status> for Failure {
     }
 }
 
-/// Why the connection failed, if this status was made by the transport, not sent by a server.
+/// Why the connection failed, if the transport made this status and not a server.
 fn broken_connection(status: &Status) -> Option<String> {
     if status.message().starts_with("grpc-status header missing") {
         return Some(status.message().to_owned());
@@ -247,7 +248,7 @@ fn broken_connection(status: &Status) -> Option<String> {
     status.source().map(deepest)
 }
 
-/// The innermost cause, in its own words.
+/// The innermost cause's message.
 fn deepest(mut cause: &(dyn std::error::Error + 'static)) -> String {
     while let Some(inner) = cause.source() {
         cause = inner;
@@ -255,11 +256,11 @@ fn deepest(mut cause: &(dyn std::error::Error + 'static)) -> String {
     cause.to_string()
 }
 
-/// True if the message of a status tells a violation already. It tells all places in a payload, and
-/// names them from the payload on: `data/n` where the field is `requests[0].data/n`.
-fn is_told(message: &str, field: &str, description: &str) -> bool {
+/// True if the message of a status contains a violation already. It names places in a payload
+/// relative to the event: `data/n` if the field is `requests[0].data/n`.
+fn is_in_message(message: &str, field: &str, description: &str) -> bool {
     let within = field.rsplit_once("].").map_or(field, |(_, within)| within);
-    let stands = |piece: &str| {
+    let contains = |piece: &str| {
         message.match_indices(piece).any(|(at, _)| {
             let before = message.get(..at).unwrap_or_default();
             let after = message.get(at + piece.len()..).unwrap_or_default();
@@ -267,9 +268,9 @@ fn is_told(message: &str, field: &str, description: &str) -> bool {
                 && (after.is_empty() || after.starts_with("; "))
         })
     };
-    // The whole payload as a place has no name in the message.
-    stands(&format!("{within}: {description}"))
-        || (!within.contains('/') && stands(description))
+    // A violation of the payload as a whole has no name in the message.
+    contains(&format!("{within}: {description}"))
+        || (!within.contains('/') && contains(description))
         || message == format!("{field}: {description}")
 }
 
@@ -328,8 +329,8 @@ mod tests {
             let message = error.message();
             let status =
                 Status::with_error_details(Code::InvalidArgument, message.clone(), details);
-            let told = format!("invalid_argument: {message}");
-            assert_eq!(Failure::from(status).to_string(), told);
+            let expected = format!("invalid_argument: {message}");
+            assert_eq!(Failure::from(status).to_string(), expected);
         }
     }
 

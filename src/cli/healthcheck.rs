@@ -26,10 +26,10 @@ use super::output::{Output, note};
 use super::serve::reachable;
 use crate::config::{Config, Inputs, duration};
 
-/// The most bytes that are read of an answer. Its status is in the first.
+/// The most bytes that are read of a response. The status is in the first ones.
 const LARGEST: u64 = 4096;
 
-/// Which server, and what to ask.
+/// The server and path to probe.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[arg(
@@ -38,18 +38,18 @@ pub(super) struct Args {
         help = "The server's configuration file, for its address [env: TIDINGS_CONFIG]"
     )]
     config: Option<PathBuf>,
-    /// Ask this server instead, such as http://127.0.0.1:8000
+    /// Probe this server instead, such as http://127.0.0.1:8000
     #[arg(long, value_name = "URL")]
     url: Option<Uri>,
-    /// Only ask whether the process answers (`/healthz`), not whether it is ready (`/readyz`)
+    /// Only check whether the process answers (`/healthz`), not whether it is ready (`/readyz`)
     #[arg(long)]
     live: bool,
-    /// How long the answer may take
+    /// The longest time to wait for the response
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = duration::parse)]
     timeout: Duration,
 }
 
-/// Where to ask.
+/// The address to probe.
 #[derive(Debug, PartialEq, Eq)]
 struct Probe {
     tls: bool,
@@ -69,7 +69,7 @@ pub(super) async fn run(args: Args, output: &mut Output) -> Result<(), Failure> 
     let url = format!("{scheme}://{}{path}", probe.authority);
     let asked = tokio::time::timeout(args.timeout, ask(&probe)).await;
     let status = match asked {
-        Err(_) => Err(format!("no answer within {:?}", args.timeout)),
+        Err(_) => Err(format!("no response within {:?}", args.timeout)),
         Ok(Err(error)) => Err(error.to_string()),
         Ok(Ok(status)) => Ok(status),
     };
@@ -101,8 +101,9 @@ fn of_url(url: &Uri, path: &'static str) -> Result<Probe, Failure> {
     })
 }
 
-/// The public listener of the configuration that `tidings serve` would use here. A file that was
-/// broken after the start must not make the running server count as ill.
+/// The public listener of the configuration that `tidings serve` would use here. An invalid
+/// configuration file must not make a running server count as unhealthy: the server loaded the file
+/// before it became invalid.
 fn of_config(file: Option<PathBuf>, path: &'static str) -> Probe {
     let file = file.or_else(|| flag_or_env(None, "TIDINGS_CONFIG").map(PathBuf::from));
     let inputs = Inputs {
@@ -114,7 +115,7 @@ fn of_config(file: Option<PathBuf>, path: &'static str) -> Probe {
     };
     let config = Config::load(&inputs).unwrap_or_else(|problems| {
         note(&format!(
-            "the configuration can't be read, asking the default address: {problems}"
+            "the configuration can't be read, probing the default address: {problems}"
         ));
         Config::default()
     });
@@ -154,7 +155,8 @@ async fn exchange(
     let request = format!("GET {path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
-    // A server that closes without TLS's own end has answered all the same.
+    // A server that closes the connection without TLS's `close_notify` has sent its response all
+    // the same.
     let read = stream.take(LARGEST).read_to_end(&mut answer).await;
     match status(&answer) {
         Some(status) => Ok(status),
@@ -164,7 +166,7 @@ async fn exchange(
     }
 }
 
-/// The status of an answer in HTTP/1.1.
+/// The status of an HTTP/1.1 response.
 fn status(answer: &[u8]) -> Option<u16> {
     let line = answer.strip_prefix(b"HTTP/1.1 ")?.get(..3)?;
     std::str::from_utf8(line).ok()?.parse().ok()
@@ -181,8 +183,8 @@ fn connector() -> io::Result<TlsConnector> {
     Ok(TlsConnector::from(Arc::new(config)))
 }
 
-/// Accepts every certificate. The probe sends no secret, and asks a loopback address, for which no
-/// public authority signs certificates.
+/// Accepts every certificate. The probe sends no secret, and connects to a loopback address, for
+/// which no public authority signs certificates.
 #[derive(Debug)]
 struct AnyCertificate(Arc<CryptoProvider>);
 

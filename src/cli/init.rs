@@ -1,4 +1,4 @@
-//! `tidings init`: a first configuration, with secrets of its own.
+//! `tidings init`: a first configuration with a generated secret.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -12,27 +12,27 @@ use super::output::Output;
 use super::private_file;
 use crate::config::Secret;
 
-/// Where to write it, and what to write.
+/// The file to write, and its contents.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The file to write; it must not be there
+    /// The file to write; it must not exist
     #[arg(default_value = "tidings.toml")]
     file: PathBuf,
-    /// Keep history on disk, in this directory
+    /// Store history on disk, in this directory
     #[arg(long, value_name = "DIRECTORY")]
     data: Option<PathBuf>,
     /// An origin whose pages may connect, such as `https://app.example.com`
     #[arg(long = "origin", value_name = "ORIGIN")]
     origins: Vec<String>,
-    /// Listen on all addresses, as in a container; TLS is then for the proxy in front
+    /// Listen on all addresses, as in a container behind a proxy that terminates TLS
     #[arg(long)]
     all_addresses: bool,
-    /// Replace the file if it is there
+    /// Replace the file if it exists
     #[arg(long)]
     force: bool,
 }
 
-/// Writes the configuration and says what comes next.
+/// Writes the configuration and prints the next steps.
 pub(super) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
     let file = args.file.as_path();
     let about = |error: &std::io::Error| Failure::new(format!("{}: {error}", file.display()));
@@ -61,7 +61,7 @@ pub(super) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
 fn next_steps(file: &Path) -> String {
     let file = file.display();
     format!(
-        "{file} is written, with a fresh secret. Next:\n  \
+        "{file} was written, with a generated secret. Next:\n  \
          tidings check {file}\n  \
          tidings doctor --config {file}\n  \
          tidings serve --config {file}\n  \
@@ -69,7 +69,7 @@ fn next_steps(file: &Path) -> String {
     )
 }
 
-/// The file. Every other key has its default.
+/// The file's contents. Every other key has its default.
 fn configuration(args: &Args, secret: &str) -> String {
     let host = if args.all_addresses {
         "0.0.0.0"
@@ -78,24 +78,24 @@ fn configuration(args: &Args, secret: &str) -> String {
     };
     let origins: Vec<String> = args.origins.iter().map(|origin| quoted(origin)).collect();
     let mut text = format!(
-        "# The configuration of Tidings, made by `tidings init`. It holds a secret: keep its mode at 0600, and out of\n\
+        "# The configuration of Tidings, written by `tidings init`. It contains a secret: keep its mode at 0600, and keep it out of\n\
          # version control. `tidings config` prints every other key with its default.\n\
          # Each key can also be set by an environment variable: TIDINGS_AUTH__HS256_SECRET is auth.hs256_secret.\n\
          \n\
          # Browsers connect here. Put a proxy with TLS in front, or set `cert` and `key`.\n\
          [public]\n\
          listen = \"{host}:8000\"\n\
-         # The origins whose pages may connect. Without any, only pages of the server's own origin.\n\
+         # The origins whose pages may connect. If none is listed, only pages of the server's own origin may.\n\
          allowed_origins = [{}]\n\
-         # Proxies that may say for which address they speak.\n\
+         # Proxies whose header with the client's address is trusted.\n\
          # trusted_proxies = [\"10.0.0.0/8\"]\n\
          \n\
-         # Back-end services and Prometheus connect here. Not for the public network.\n\
+         # Back-end services and Prometheus connect here. Do not expose it to the public network.\n\
          [internal]\n\
          listen = \"{host}:50051\"\n\
          auth = \"jwt\"\n\
          \n\
-         # Tokens are JWTs. Your application signs them with this secret; or name your identity provider's keys with\n\
+         # Tokens are JWTs. Your application signs them with this secret. Or set your identity provider's keys with\n\
          # `jwks_url`, and remove the secret.\n\
          [auth]\n\
          hs256_secret = \"{secret}\"\n\
@@ -119,23 +119,23 @@ fn configuration(args: &Args, secret: &str) -> String {
     text
 }
 
-/// What a new file declares.
+/// The namespaces of a new file.
 const NAMESPACES: &str = r#"
-# Channels are named `namespace:id`. A namespace without rules is for services and admins only.
-# `project:42` may be followed by users whose token has "42" in its claim `projects`.
+# Channels are named `namespace:id`. Only services and admins can use a namespace without rules.
+# Users may subscribe to `project:42` if their token has "42" in its claim `projects`.
 [[namespace]]
 name = "project"
 history = { size = 100, ttl = "1h" }
 presence = true
 subscribe = 'id in claims.projects'
 
-# Announcements to everybody who is connected.
+# Announcements to all connected users.
 [[namespace]]
 name = "news"
 history = { size = 20, ttl = "24h" }
 subscribe = 'true'
 
-# Declare event types here to have payloads checked, and clients' types generated:
+# Declare event types here to validate payloads and to generate types for clients:
 # [[event_type]]
 # name = "project.updated"
 # namespace = "project"

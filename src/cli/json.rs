@@ -7,8 +7,8 @@ use serde_json::value::RawValue;
 
 use crate::api;
 use crate::proto::{
-    Connection, Event, EventType, LatencyStats, Position, PublishResponse, Stats,
-    ValidateEventResponse,
+    Channel, Connection, Event, EventType, ExplainResponse, LatencyStats, Position,
+    PublishResponse, Refusal, Stats, ValidateEventResponse,
 };
 
 /// An event as WebSocket clients see it, with its epoch, so that `--since` can go on from it.

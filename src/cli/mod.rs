@@ -5,6 +5,7 @@
 
 mod backup;
 mod catalog;
+mod channels;
 mod check;
 mod client;
 mod connection_failure;
@@ -13,13 +14,17 @@ mod context;
 mod contexts;
 mod disconnect;
 mod doctor;
+mod explain;
 mod failure;
 mod healthcheck;
+mod history;
 mod init;
 mod json;
 mod output;
+mod presence;
 mod private_file;
 mod publish;
+mod refusals;
 mod restore;
 pub mod serve;
 mod shell;
@@ -69,7 +74,7 @@ enum Command {
     Other(Errand),
 }
 
-/// A command that asks a server.
+/// A command that sends requests to a server.
 #[derive(Debug, clap::Args)]
 struct Asking<T: clap::Args> {
     #[command(flatten)]
@@ -78,7 +83,7 @@ struct Asking<T: clap::Args> {
     target: Target,
 }
 
-/// `tidings bench`. It has addresses of its own, as it connects to both listeners.
+/// `tidings bench`. It has its own address options, because it connects to both listeners.
 #[derive(Debug, clap::Args)]
 struct BenchArgs {
     #[command(flatten)]
@@ -88,10 +93,10 @@ struct BenchArgs {
     token: Option<String>,
 }
 
-/// Commands that end by themselves. Most of them ask a server.
+/// Commands that end by themselves. Most of them send requests to a server.
 #[derive(Debug, Subcommand)]
 enum Errand {
-    /// Write a first configuration file, with fresh secrets
+    /// Write a first configuration file with a generated secret
     #[command(after_help = "Examples:
   tidings init
   tidings init /etc/tidings/tidings.toml --data /var/lib/tidings --origin https://app.example.com")]
@@ -115,6 +120,16 @@ enum Errand {
     #[command(after_help = "Examples:
   tidings connections --user alice
   tidings connections --channel project:42 --json")]
+    /// List channels
+    Channels(Asking<channels::Args>),
+    /// Print the events of a channel's history
+    History(Asking<history::Args>),
+    /// Show who is in a channel
+    Presence(Asking<presence::Args>),
+    /// Ask the rules whether somebody may do something, and why
+    Explain(Asking<explain::Args>),
+    /// Show the newest refusals, and closes with a reason
+    Refusals(Asking<refusals::Args>),
     Connections(Asking<connections::Args>),
     /// End a connection, or all of a user's
     #[command(after_help = "Examples:
@@ -136,7 +151,7 @@ enum Errand {
     #[command(after_help = "Example:
   tidings backup tidings.backup")]
     Backup(Asking<backup::Args>),
-    /// Make a store from a backup, for a server that is started afterwards
+    /// Create a store from a backup, for a server that is started afterwards
     #[command(after_help = "Example:
   tidings restore tidings.backup --to /var/lib/tidings")]
     Restore(restore::Args),
@@ -145,12 +160,12 @@ enum Errand {
   tidings check tidings.toml
   tidings check --preset spc")]
     Check(check::Args),
-    /// Look at this machine and the configuration, and say what to do before production
+    /// Check this machine and the configuration for production use
     #[command(after_help = "Examples:
   tidings doctor --config /etc/tidings/tidings.toml
   tidings doctor --json")]
     Doctor(doctor::Args),
-    /// Ask a server on this machine whether it is ready, for container health checks
+    /// Check whether the server on this machine is ready, for container health checks
     #[command(after_help = "Examples:
   tidings healthcheck
   tidings healthcheck --live --url http://127.0.0.1:8000")]
@@ -222,7 +237,7 @@ fn misuse(error: &clap::Error) -> ExitCode {
         let text = text.trim().trim_start_matches("error: ");
         return Failure::Usage(text.to_owned()).report(true);
     }
-    // There is nobody left to tell where even this can't be written.
+    // If even this can't be written, there is nowhere left to report it.
     drop(error.print());
     u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
 }
@@ -239,8 +254,8 @@ fn runtime(threads: usize) -> Result<Runtime, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads)
         .enable_all()
-        // The IO driver is polled after this many tasks. With tokio's default of 61, an HTTP
-        // publisher would wait behind as many new connections of a flood.
+        // The I/O driver is polled after this many tasks. With tokio's default of 61, an HTTP
+        // publisher would wait behind as many connections of a connection flood.
         .event_interval(16)
         .on_thread_park(tidings_malloc::pausing)
         .build()?;
@@ -255,6 +270,11 @@ async fn run(errand: Errand, before: Target, mut output: Output) -> Result<(), F
         Errand::Tail(asking) => asking.run(before, output, tail::run).await,
         Errand::Stats(asking) => asking.run(before, output, stats::run).await,
         Errand::Connections(asking) => asking.run(before, output, connections::run).await,
+        Errand::Channels(asking) => asking.run(before, output, channels::run).await,
+        Errand::History(asking) => asking.run(before, output, history::run).await,
+        Errand::Presence(asking) => asking.run(before, output, presence::run).await,
+        Errand::Explain(asking) => asking.run(before, output, explain::run).await,
+        Errand::Refusals(asking) => asking.run(before, output, refusals::run).await,
         Errand::Disconnect(asking) => asking.run(before, output, disconnect::run).await,
         Errand::Token(args) => token::run(args, output),
         Errand::Context(args) => context::run(args, output),
@@ -312,7 +332,7 @@ mod tests {
         command().debug_assert();
     }
 
-    /// The words of a line of shell, with single quotes at most.
+    /// The words of a shell command line, which has no quotes other than single ones.
     fn words(line: &str) -> Vec<String> {
         let mut words = vec![String::new()];
         for (index, piece) in line.split('\'').enumerate() {
@@ -373,6 +393,14 @@ mod tests {
             "tidings tail project:42 --since 00000000000000ff/7",
             "tidings stats --watch --interval 500ms",
             "tidings connections --user u --role r --channel c --transport sse --client-type t",
+            "tidings connections --address 192.0.2.0/24 --order-by outbox --desc",
+            "tidings channels --prefix project: --order-by rate --desc",
+            "tidings history project:42 --since 00000000000000ff/7 --reverse --limit 5",
+            "tidings presence project:42",
+            "tidings explain publish project:42 --user ann --role editor --type a.b",
+            "tidings explain subscribe project:42 --claims {}",
+            "tidings refusals",
+            "tidings refusals --recent 5 --watch",
             "tidings disconnect 00 --reason bye",
             "tidings disconnect --user u",
             "tidings token --sub u --role a --role b --ttl 1h --channel project:*",
@@ -427,6 +455,12 @@ mod tests {
             "tidings check --preset chess",
             "tidings serve --preset chess",
             "tidings config --preset chess",
+            "tidings channels --desc",
+            "tidings history",
+            "tidings presence",
+            "tidings explain delete a",
+            "tidings explain publish a --user u --claims {}",
+            "tidings refusals --recent 1001",
             "tidings disconnect",
             "tidings disconnect a --user u",
             "tidings token",

@@ -1,4 +1,4 @@
-//! Files that hold secrets: readable by their owner only.
+//! Files that hold secrets: only their owner can read them.
 
 use std::fs::{DirBuilder, File, Metadata, OpenOptions};
 use std::io;
@@ -22,12 +22,12 @@ pub(super) fn create_folder(path: &Path) -> io::Result<()> {
     builder.create(path)
 }
 
-/// Whether others than the owner and the group can read it.
+/// Whether users other than the owner and the group can read it.
 pub(super) fn is_readable_by_all(metadata: &Metadata) -> bool {
     mode(metadata) & 0o004 != 0
 }
 
-/// Whether others than the owner can read or change it.
+/// Whether users other than the owner can read or change it.
 pub(super) fn is_open_to_others(metadata: &Metadata) -> bool {
     mode(metadata) & 0o077 != 0
 }

@@ -16,6 +16,7 @@ use crate::config::{CatalogMode, Config, Inputs, LogFormat, Problems, Secret, du
 use crate::event::Timestamp;
 use crate::server::{self, Bound, ServeOptions};
 use crate::telemetry::logs;
+use crate::transport::http::DevGuide;
 
 /// The lifetime of the token that `--dev` prints.
 const DEV_TTL: Duration = Duration::from_hours(24);
@@ -146,17 +147,30 @@ async fn serve(start: Start) -> Result<(), Failure> {
         LogFormat::Json => logs::Format::Json,
     };
     logs::init(format).map_err(|error| Failure::new(error.to_string()))?;
+    let guide = dev.then(|| DevGuide {
+        binary: program(),
+        internal: String::new(),
+        channel: trial.channel.clone(),
+        event_type: trial.event_type.clone(),
+        data: trial.data.clone(),
+        path: config.websocket.path.clone(),
+        anonymous: !config.auth.required,
+        console: config.console.enabled,
+        token: dev_token.clone(),
+    });
+    let console = config.console.enabled;
     let on_ready = move |bound: Bound| {
         if let Some(token) = dev_token {
-            let banner = dev_banner(bound.public, bound.internal, &token, &trial);
+            let banner = dev_banner(bound, &token, &trial, console);
             if let Err(error) = std::io::stdout().write_all(banner.as_bytes()) {
-                tracing::debug!(%error, "nobody reads the banner");
+                tracing::debug!(%error, "the banner could not be printed");
             }
         }
     };
     let options = ServeOptions {
         config,
         dev,
+        guide,
         ready_file,
         reload: Box::new(move || reload().map_err(|problems| problems.to_string())),
         on_ready: Box::new(on_ready),
@@ -217,26 +231,53 @@ fn dev_token(config: &Config) -> Result<Option<String>, Failure> {
     token::sign(&config.auth, &claims, Timestamp::now()).map(Some)
 }
 
-/// The text printed once the server listens: the token, and three commands to copy.
-fn dev_banner(public: SocketAddr, internal: SocketAddr, token: &str, trial: &Trial) -> String {
-    let (public, internal) = (reachable(public), reachable(internal));
+/// The text printed once the server listens: the token, and lines that can be pasted one by one.
+fn dev_banner(bound: Bound, token: &str, trial: &Trial, console: bool) -> String {
+    let (public, internal) = (reachable(bound.public), reachable(bound.internal));
     let to = format!("--server http://{internal} --token {token}");
+    let program = program();
     let Trial {
         channel,
         event_type,
         data,
     } = trial;
+    let console = if console {
+        format!("\nLook into the server with the console:\nopen http://{internal}/console/\n")
+    } else {
+        String::new()
+    };
     format!(
-        "Tidings for development: every channel is open, and no token is needed to follow one.\n\
+        "Tidings for development: this server is open. Every channel is open, and subscribing needs no token.\n\
          \n\
-         A token with the roles service and admin, good for 24 hours:\n\
+         A token with the roles service and admin, valid for 24 hours:\n\
          {token}\n\
          \n\
-         Publish an event, follow a channel, see it in a browser:\n\
-         tidings publish {channel} {event_type} '{data}' {to}\n\
-         tidings tail {channel} --rewind 5 {to}\n\
-         open http://{public}/\n"
+         Publish an event, subscribe to a channel, open the demo page:\n\
+         {program} publish {channel} {event_type} '{data}' {to}\n\
+         {program} tail {channel} --rewind 5 {to}\n\
+         open http://{public}/\n\
+         {console}"
     )
+}
+
+/// This program, as a shell finds it: by the path that it was started with, because a program that
+/// was built or unpacked is mostly not on the `PATH`.
+fn program() -> String {
+    let first = std::env::args_os().next().unwrap_or_default();
+    match first.to_str() {
+        Some(path) if path.contains('/') => quoted(path),
+        Some(_) | None => String::from("tidings"),
+    }
+}
+
+/// A word for a POSIX shell.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+    if word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
 }
 
 /// The address by which this machine reaches a listener.
@@ -269,12 +310,24 @@ mod tests {
     fn banner_commands_use_reachable_addresses() {
         let all = SocketAddr::from(([0, 0, 0, 0], 8000));
         let six = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 50051));
-        let banner = dev_banner(all, six, "abc.def.ghi", &Trial::of(&Config::default()));
+        let bound = Bound {
+            public: all,
+            internal: six,
+        };
+        let banner = dev_banner(bound, "abc.def.ghi", &Trial::of(&Config::default()), true);
         let to = "--server http://[::1]:50051 --token abc.def.ghi\n";
-        let publish = format!("\ntidings publish demo greeting '{{\"text\":\"hello\"}}' {to}");
+        let program = program();
+        let publish = format!("\n{program} publish demo greeting '{{\"text\":\"hello\"}}' {to}");
         assert!(banner.contains(&publish), "{banner}");
-        assert!(banner.contains(&format!("\ntidings tail demo --rewind 5 {to}")));
+        assert!(banner.contains(&format!("\n{program} tail demo --rewind 5 {to}")));
+        assert!(banner.contains("http://[::1]:50051/console/"));
         assert!(banner.contains("http://127.0.0.1:8000/\n"));
+    }
+
+    #[test]
+    fn program_with_special_characters_is_quoted() {
+        assert_eq!(quoted("target/release/tidings"), "target/release/tidings");
+        assert_eq!(quoted("/my tools/it's"), r"'/my tools/it'\''s'");
     }
 
     #[test]

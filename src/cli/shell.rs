@@ -1,4 +1,4 @@
-//! `tidings completions` and `tidings man`: the command line described for shells and for `man`.
+//! `tidings completions` and `tidings man`: shell completions and manual pages.
 
 use std::fs;
 use std::io::Write as _;

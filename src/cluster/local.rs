@@ -4,23 +4,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    Answer, Cluster, ConnectionsPage, ConnectionsQuery, Control, Place, Query, Survey, To,
+    Answer, Cluster, ConnectionsPage, ConnectionsQuery, Control, NodeInfo, Place, Query, Survey, To,
 };
 use crate::error::Result;
-use crate::event::NodeId;
-use crate::hub::{ConnectionQuery, Hub};
+use crate::event::{NodeId, Timestamp};
+use crate::hub::{ConnectionInfo, ConnectionQuery, Hub, RankQuery, Ranked};
 use crate::maybe_ready::MaybeReady;
 
 /// A server that is not in a cluster: every answer comes from its own hub.
 pub struct Local {
     hub: Arc<Hub>,
+    started: Timestamp,
 }
 
 impl Local {
     /// The cluster of this hub alone.
     #[must_use]
     pub fn new(hub: Arc<Hub>) -> Self {
-        Local { hub }
+        Local {
+            hub,
+            started: Timestamp::now(),
+        }
     }
 
     fn is_me(&self, to: To) -> bool {
@@ -38,6 +42,19 @@ impl Cluster for Local {
 
     fn nodes(&self) -> Vec<NodeId> {
         vec![self.node()]
+    }
+
+    fn describe(&self) -> Vec<NodeInfo> {
+        let stats = self.hub.metrics().snapshot();
+        vec![NodeInfo {
+            number: self.node(),
+            name: stats.node,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_at: self.started,
+            connections: stats.connections.now,
+            leaving: false,
+            heard: Duration::ZERO,
+        }]
     }
 
     fn notify(&self, to: To, control: Control) -> MaybeReady<u64> {
@@ -97,6 +114,10 @@ fn answer(hub: &Arc<Hub>, query: Query) -> MaybeReady<Answer> {
                 Ok(Answer::Connections(page))
             })
         }
+        Query::Ranked(query) => {
+            let hub = Arc::clone(hub);
+            MaybeReady::later(async move { Ok(Answer::Ranked(ranked(&hub, &query).await?)) })
+        }
         Query::Connection(id) => {
             let hub = Arc::clone(hub);
             MaybeReady::later(async move {
@@ -147,6 +168,17 @@ async fn connections(hub: &Hub, query: ConnectionsQuery) -> Result<ConnectionsPa
         if (page.full || found.connections.len() >= limit) && shard < hub.shards() {
             found.next = Some(Place { shard, slot });
             break;
+        }
+    }
+    Ok(found)
+}
+
+/// The first connections in an order. One that closes meanwhile is left out.
+async fn ranked(hub: &Hub, query: &RankQuery) -> Result<Vec<(Ranked, ConnectionInfo)>> {
+    let mut found = Vec::new();
+    for ranked in hub.rank_connections(query).await? {
+        if let Some(connection) = hub.connection(ranked.id).await? {
+            found.push((ranked, connection));
         }
     }
     Ok(found)

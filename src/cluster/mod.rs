@@ -4,18 +4,29 @@
 //! [`Cluster`], and the cluster asks the hub of each node. A server that is not in a cluster has
 //! [`Local`], which answers from its own hub at once.
 
+mod link;
 mod local;
+mod messages;
+mod nats;
+mod presence;
+mod redis;
+mod remote;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::auth::Identity;
-use crate::event::{ChannelName, ConnectionId, NodeId};
-use crate::hub::{ConnectionFilter, ConnectionInfo, Present};
+use crate::event::{ChannelName, ConnectionId, NodeId, Timestamp};
+use crate::hub::{ConnectionFilter, ConnectionInfo, Present, RankQuery, Ranked};
 use crate::maybe_ready::MaybeReady;
 use crate::telemetry::StatsSnapshot;
 
+pub use self::redis::RedisLink;
+pub use link::{Address, Link, Receive};
 pub use local::Local;
+pub use nats::NatsLink;
+pub use presence::{Change, ClusterPresence};
+pub use remote::{Me, Remote, claim};
 
 /// How long other nodes may take to answer an operator's query.
 pub const DEADLINE: Duration = Duration::from_secs(2);
@@ -71,6 +82,8 @@ pub enum Query {
     Stats,
     /// A page of its connections.
     Connections(ConnectionsQuery),
+    /// The first of its connections in an order.
+    Ranked(RankQuery),
     /// One of its connections.
     Connection(ConnectionId),
     /// The identity of one of its connections.
@@ -135,6 +148,8 @@ pub enum Answer {
     Stats(Box<StatsSnapshot>),
     /// To [`Query::Connections`].
     Connections(ConnectionsPage),
+    /// To [`Query::Ranked`]: in its order.
+    Ranked(Vec<(Ranked, ConnectionInfo)>),
     /// To [`Query::Connection`]; `None` if it no longer exists.
     Connection(Option<Box<ConnectionInfo>>),
     /// To [`Query::Identity`]: anonymous until it has authenticated, `None` if it no longer exists.
@@ -154,13 +169,36 @@ pub struct Survey {
     pub unreachable: Vec<NodeId>,
 }
 
-/// The nodes of a cluster.
+/// A node, as shown to operators.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeInfo {
+    /// Its number.
+    pub number: NodeId,
+    /// Its name for operators.
+    pub name: String,
+    /// The version of its program.
+    pub version: String,
+    /// When its process started.
+    pub started_at: Timestamp,
+    /// Its connections, at its last heartbeat.
+    pub connections: u64,
+    /// True while it drains.
+    pub leaving: bool,
+    /// How long ago it was last heard. Zero for this node.
+    pub heard: Duration,
+}
+
+/// The nodes that serve together.
 pub trait Cluster: Send + Sync {
     /// This node.
     fn node(&self) -> NodeId;
 
     /// The nodes that are alive, this one included, by number.
     fn nodes(&self) -> Vec<NodeId>;
+
+    /// The nodes for operators, this one included, by number. A node whose heartbeats have stopped
+    /// is shown for a short time.
+    fn describe(&self) -> Vec<NodeInfo>;
 
     /// Sends a command. Returns how many connections it has closed, over all nodes; a node that is
     /// not alive has none.

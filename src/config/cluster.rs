@@ -1,7 +1,8 @@
 //! Checks of `[cluster]`.
 
 use super::validate::Check;
-use super::{ClusterConfig, Config, Engine, NatsConfig, RedisConfig};
+use super::{ClusterConfig, Config, Engine, NatsConfig, RedisConfig, Secret};
+use crate::broker::Redis;
 
 /// The longest `cluster.name`: it is a part of stream names and keys.
 const LONGEST_NAME: usize = 32;
@@ -95,15 +96,26 @@ fn redis(redis: &RedisConfig, check: &mut Check<'_>) {
         "redis+sentinel://",
         "rediss+sentinel://",
     ];
+    let is_url = |url: &Secret| {
+        schemes
+            .iter()
+            .any(|scheme| url.expose().starts_with(scheme))
+    };
+    let are_urls = !redis.urls.is_empty() && redis.urls.iter().all(is_url);
     check.expect(
-        !redis.urls.is_empty()
-            && redis
-                .urls
-                .iter()
-                .all(|url| schemes.iter().any(|s| url.expose().starts_with(s))),
+        are_urls,
         "cluster.redis.urls",
         "expected URLs such as \"redis://127.0.0.1:6379\", rediss:// or redis+sentinel://",
     );
+    if are_urls {
+        let urls: Vec<&str> = redis.urls.iter().map(Secret::expose).collect();
+        let problem = Redis::check_urls(&urls).err();
+        check.expect(
+            problem.is_none(),
+            "cluster.redis.urls",
+            problem.unwrap_or_default(),
+        );
+    }
     positive(
         redis.publish_timeout,
         "cluster.redis.publish_timeout",

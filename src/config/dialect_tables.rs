@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 /// `[[dialect]]`: the message names and formats of another system's clients.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub struct DialectConfig {
     /// Its name.
     pub name: String,
@@ -24,25 +24,10 @@ pub struct DialectConfig {
     pub command: Vec<DialectCommand>,
 }
 
-impl Default for DialectConfig {
-    fn default() -> Self {
-        DialectConfig {
-            name: String::new(),
-            protocol: DialectProtocol::WebSocket,
-            paths: Vec::new(),
-            namespaces: vec![String::from("/")],
-            event: DialectEvent::default(),
-            control: DialectControl::default(),
-            command: Vec::new(),
-        }
-    }
-}
-
 /// The transport of a dialect.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub enum DialectProtocol {
     /// Messages of a WebSocket.
-    #[default]
     #[serde(rename = "websocket")]
     WebSocket,
     /// Events of Socket.IO.
@@ -52,7 +37,7 @@ pub enum DialectProtocol {
 
 /// `event` of a dialect.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub struct DialectEvent {
     /// The member that holds the data; empty: the data's own members are at the top level.
     pub data: String,
@@ -60,19 +45,9 @@ pub struct DialectEvent {
     pub members: Vec<String>,
 }
 
-impl Default for DialectEvent {
-    fn default() -> Self {
-        let members = crate::event::json::Member::ALL.map(|member| member.name().to_owned());
-        DialectEvent {
-            data: String::from("data"),
-            members: members.into(),
-        }
-    }
-}
-
 /// `control` of a dialect.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub struct DialectControl {
     /// The member that holds the body; empty: the body's members are at the top level.
     pub data: String,
@@ -84,23 +59,11 @@ pub struct DialectControl {
     pub names: BTreeMap<String, DialectNames>,
 }
 
-impl Default for DialectControl {
-    fn default() -> Self {
-        DialectControl {
-            data: String::new(),
-            members: vec![String::from("type")],
-            refusals: DialectRefusals::Subscribed,
-            names: BTreeMap::new(),
-        }
-    }
-}
-
-/// How refused channels are reported.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+/// How it is said that a channel may not be followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DialectRefusals {
     /// In the list `errors` of `subscribed`.
-    #[default]
     Subscribed,
     /// Each in an `error` of its own.
     Error,
@@ -127,9 +90,9 @@ impl DialectNames {
     }
 }
 
-/// `command` of a dialect: a client command.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+/// `command` of a dialect: something that a client may say.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct DialectCommand {
     /// The dialect's name of the command.
     pub name: String,

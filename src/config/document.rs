@@ -14,7 +14,7 @@ impl Config {
         let mut text = String::from(
             "# Every key of Tidings with its default. Each can also be set by an environment variable:\n\
              # TIDINGS_ and the dotted path with two underscores for each dot, as in\n\
-             # TIDINGS_AUTH__HS256_SECRET. Flags win over the environment, the environment over this file.\n\
+             # TIDINGS_AUTH__HS256_SECRET. Flags override the environment, and the environment overrides this file.\n\
              # Durations are texts such as \"250ms\", \"30s\", \"5m\", \"1h\" or \"7d\". Relative paths are taken\n\
              # from this file's directory.\n",
         );

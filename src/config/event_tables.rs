@@ -11,7 +11,7 @@ use crate::event::SlowConsumer;
 
 /// `[[namespace]]`: settings of all channels whose names have the same first part.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub struct NamespaceConfig {
     /// The part of the channel's name before the first `:`, or `*` for every undeclared one.
     pub name: String,
@@ -33,23 +33,9 @@ pub struct NamespaceConfig {
     pub max_idle: Duration,
 }
 
-impl Default for NamespaceConfig {
-    fn default() -> Self {
-        NamespaceConfig {
-            name: String::new(),
-            history: NamespaceHistory::default(),
-            presence: false,
-            subscribe: None,
-            publish: None,
-            slow_consumer: SlowConsumer::Disconnect,
-            max_idle: Duration::from_hours(1),
-        }
-    }
-}
-
 /// `history` of a namespace: how much of each channel is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub struct NamespaceHistory {
     /// The most events of a channel; 0: no history, and no offsets.
     pub size: usize,
@@ -60,19 +46,9 @@ pub struct NamespaceHistory {
     pub bytes: usize,
 }
 
-impl Default for NamespaceHistory {
-    fn default() -> Self {
-        NamespaceHistory {
-            size: 0,
-            ttl: Duration::from_hours(1),
-            bytes: 64 * 1024 * 1024,
-        }
-    }
-}
-
 /// `[[event_type]]`: a declared event type.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct EventTypeConfig {
     /// Its name.
     pub name: String,
@@ -129,7 +105,7 @@ pub struct Catalog {
 pub enum CatalogMode {
     /// Unknown types are accepted.
     Open,
-    /// Unknown types pass, and invalid payloads of known ones are refused.
+    /// Unknown types are accepted, and invalid payloads of known ones are refused.
     Known,
     /// Unknown types and invalid payloads are refused.
     Strict,

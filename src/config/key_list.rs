@@ -253,7 +253,7 @@ pub(super) const SETTINGS: &[Key] = &[
         "limits.publishes_per_second",
         RATE,
         "0",
-        "Publishes per second by one user, over all its connections; 0: no limit. Services have none.",
+        "Publishes per second by one user, over all its connections; 0: no limit. Services are not limited.",
     ),
     key(
         "limits.publishes_burst",
@@ -469,25 +469,25 @@ pub(super) const SETTINGS: &[Key] = &[
         "cluster.nats.replicas",
         Kind::Whole(0, 5),
         "0",
-        "Replicas of each stream: 1, 3 or 5; 0: 3 where the servers are a cluster of three or more, else 1.",
+        "Replicas of each stream: 1, 3 or 5; 0: 3 if the servers form a cluster of three or more, else 1.",
     ),
     fixed(
         "cluster.nats.durability",
         Kind::OneOf(&["fsync", "async"]),
         r#""async""#,
-        "What survives a power failure of the servers: async (what they have synced), or fsync, which is your promise that they run with `sync_interval: always`.",
+        "Events that survive a power failure of the servers: async: those that they have synced; fsync: all. fsync declares that the servers run with `sync_interval: always`.",
     ),
     fixed(
         "cluster.nats.partitions",
         Kind::Whole(1, 256),
         "1",
-        "Streams over which each namespace is spread: 1, 2, 4 … 256. A change starts new epochs.",
+        "Streams over which each namespace is distributed: 1, 2, 4 … 256. A change starts new epochs.",
     ),
     fixed(
         "cluster.nats.max_bytes",
         Kind::Whole(0, MANY),
         "0",
-        "The most bytes of each stream, in which the oldest events are removed first; 0: no limit.",
+        "The most bytes of each stream; the oldest events are removed first; 0: no limit.",
     ),
     fixed(
         "cluster.nats.publish_timeout",
@@ -499,7 +499,7 @@ pub(super) const SETTINGS: &[Key] = &[
         "cluster.nats.sweep",
         Kind::Duration,
         r#""15s""#,
-        "How often each subscribed channel is compared with its log, so that a lost last event is noticed.",
+        "How often each subscribed channel is compared with its log, so that the loss of its last event is detected.",
     ),
     fixed(
         "cluster.redis.urls",
@@ -523,13 +523,13 @@ pub(super) const SETTINGS: &[Key] = &[
         "cluster.redis.sweep",
         Kind::Duration,
         r#""15s""#,
-        "How often each subscribed channel is compared with its log, so that a lost last event is noticed.",
+        "How often each subscribed channel is compared with its log, so that the loss of its last event is detected.",
     ),
     key(
         "catalog.mode",
         Kind::OneOf(&["open", "known", "strict"]),
         r#""open""#,
-        "open: every event passes; known: unknown types pass, and events of known types are checked; strict: unknown types are refused too.",
+        "open: all events are accepted; known: unknown types are accepted, and events of known types are checked; strict: unknown types are also refused.",
     ),
     fixed(
         "websocket.path",
@@ -650,5 +650,11 @@ pub(super) const SETTINGS: &[Key] = &[
         Kind::Text,
         r#""""#,
         "The node's name in statistics and telemetry; empty: the host name.",
+    ),
+    fixed(
+        "console.enabled",
+        Kind::Bool,
+        "true",
+        "Whether `/console/` on the internal listener is the page for operators, which needs a token of role `admin` or `viewer` ([the console](../how-to/console.md)); beside it, `/api/v1/` answers there too.",
     ),
 ];

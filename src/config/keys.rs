@@ -99,7 +99,7 @@ pub(super) const fn fixed(
 }
 
 /// Tables with their descriptions, in the order of the default file.
-pub(super) const TABLES: [(&str, &str); 21] = [
+pub(super) const TABLES: [(&str, &str); 22] = [
     ("public", "The listener for browsers and the HTTP API."),
     ("internal", "The listener for gRPC, gRPC-Web and /metrics."),
     (
@@ -135,6 +135,10 @@ pub(super) const TABLES: [(&str, &str); 21] = [
         "The audit log: who connected, was refused or disconnected, and by whom.",
     ),
     ("server", "The process itself."),
+    (
+        "console",
+        "The page for operators, at /console/ on the internal listener.",
+    ),
     (
         "namespace",
         "Settings for the channels whose names begin with this name and a colon. Repeat as needed.",

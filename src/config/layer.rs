@@ -9,6 +9,7 @@ use figment::value::{Dict, Map, Value};
 use figment::{Metadata, Profile, Provider};
 use toml_edit::{ImDocument, Item, TableLike};
 
+use super::keys::Key;
 use super::kind::Kind;
 use super::presets::Preset;
 use super::problem::{Place, Problem};
@@ -31,12 +32,26 @@ impl Layer {
         let declared =
             keys::all().filter(|key| key.kind != Kind::Tables && !key.path.contains("[]"));
         for key in declared {
-            let default = key.default.parse::<toml_edit::Value>().ok();
-            if let Some(value) = default.as_ref().and_then(plain) {
+            if let Some(value) = declared_default(key) {
                 insert(&mut layer.values, key.path, value);
             }
         }
         layer
+    }
+
+    /// The declared default of every key of a repeated table, such as `namespace[]`.
+    pub(super) fn defaults_of(table: &str) -> Dict {
+        let mut values = Dict::new();
+        for key in keys::all() {
+            let within = key.path.strip_prefix(table);
+            let within = within.and_then(|rest| rest.strip_prefix('.'));
+            if let Some(path) = within.filter(|path| !path.contains("[]"))
+                && let Some(value) = declared_default(key)
+            {
+                insert(&mut values, path, value);
+            }
+        }
+        values
     }
 
     /// Parses a TOML file with this name.
@@ -158,6 +173,31 @@ impl Provider for Layer {
 
     fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
         Ok(Map::from([(Profile::Default, self.values.clone())]))
+    }
+}
+
+/// A key's declared default. A required key has none, and is empty until it is set.
+fn declared_default(key: &Key) -> Option<Value> {
+    if key.required {
+        return Some(Value::from(""));
+    }
+    match key.default.parse::<toml_edit::Value>().ok()? {
+        toml_edit::Value::InlineTable(table) if table.is_empty() => Some(Value::from(Dict::new())),
+        value => plain(&value),
+    }
+}
+
+/// Puts a table over its defaults.
+fn put_over(defaults: &mut Dict, set: Dict) {
+    for (name, value) in set {
+        match (defaults.get_mut(&name), value) {
+            (Some(Value::Dict(_, defaults)), Value::Dict(_, set)) => {
+                put_over(defaults, set);
+            }
+            (_, value) => {
+                defaults.insert(name, value);
+            }
+        }
     }
 }
 
@@ -337,11 +377,10 @@ impl Walk<'_> {
         let pattern = format!("{pattern}[]");
         let mut values = Vec::with_capacity(tables.len());
         for (index, table) in tables.into_iter().enumerate() {
-            values.push(Value::from(self.table(
-                table,
-                &pattern,
-                &format!("{shown}[{index}]"),
-            )));
+            let set = self.table(table, &pattern, &format!("{shown}[{index}]"));
+            let mut whole = Layer::defaults_of(&pattern);
+            put_over(&mut whole, set);
+            values.push(Value::from(whole));
         }
         Some(Value::from(values))
     }

@@ -78,6 +78,14 @@ pub struct Internal {
     pub allowed_hosts: Vec<String>,
 }
 
+/// `[console]`: the page for operators.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Console {
+    /// Whether it is at `/console/` on the internal listener.
+    pub enabled: bool,
+}
+
 /// How callers of the internal listener authenticate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -7,7 +7,7 @@ use figment::Figment;
 
 use super::layer::Layer;
 use super::problem::{Place, Problem, Problems};
-use super::{Config, Preset, Secret, environment, presets, validate};
+use super::{Config, Preset, Provenance, Secret, environment, presets, validate};
 
 /// The sources of a configuration; later ones take precedence: defaults, `preset`, `file`,
 /// `environment`, `flags`.
@@ -123,6 +123,7 @@ fn merge(file: Layer, inputs: &Inputs) -> Result<Config, Problems> {
             config.auth.required = false;
         }
     }
+    config.provenance = Provenance::new(&figment, &places);
     let setting = validate::Setting {
         dev: inputs.dev.is_some(),
         needs_key: inputs.needs_key,

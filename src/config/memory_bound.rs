@@ -6,8 +6,8 @@
 
 use std::thread::available_parallelism;
 
-use super::{Config, Storage};
-use crate::broker::COMMIT_QUEUE_BYTES;
+use super::{Config, Engine, Storage};
+use crate::broker::{COMMIT_QUEUE_BYTES, REDIS_QUEUE_BYTES};
 use crate::event::{Audience, Headers};
 use crate::hub::{INBOX_BYTES, REPLAY_BYTES};
 use crate::session::MAX_ANSWER_BYTES;
@@ -255,6 +255,17 @@ fn filters(config: &Config, size: &Sizes) -> u64 {
 /// The memory of the store.
 fn history(config: &Config, size: &Sizes) -> (u64, &'static str) {
     let channels = bytes(config.limits.channels);
+    if config.cluster.engine == Engine::Redis {
+        return (
+            sum(&[
+                bytes(REDIS_QUEUE_BYTES),
+                // Pages that are being read.
+                product(&[64, sum(&[8 * MIB, size.event])]),
+                product(&[channels, KIB]),
+            ]),
+            "136 MiB to and from Redis + 64 × (8 MiB + one event) + limits.channels × 1 KiB",
+        );
+    }
     match config.history.storage {
         Storage::Memory | Storage::Nats => (
             sum(&[

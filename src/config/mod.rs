@@ -24,6 +24,7 @@ mod namespaces;
 mod nearest;
 mod presets;
 mod problem;
+mod provenance;
 #[cfg(test)]
 mod refusals;
 mod repeated_keys;
@@ -42,12 +43,13 @@ pub use dialect_tables::{
 };
 pub use document::KeyRow;
 pub use event_tables::{Catalog, CatalogMode, EventTypeConfig, NamespaceConfig, NamespaceHistory};
-pub use listeners::{Documents, ForwardedHeader, Internal, InternalAuth, Public};
+pub use listeners::{Console, Documents, ForwardedHeader, Internal, InternalAuth, Public};
 pub use load::Inputs;
 pub use machine_memory::available_memory;
 pub use memory_bound::{MemoryBound, Term};
 pub use presets::Preset;
 pub use problem::{Place, Problem, Problems};
+pub use provenance::{ConfiguredValue, Provenance};
 pub use tables::{
     Audit, Auth, Durability, Heartbeat, HistoryConfig, Limits, LogFormat, OnDamage, OtlpProtocol,
     Server, Storage, Telemetry, WebSocket,
@@ -92,6 +94,11 @@ pub struct Config {
     pub audit: Audit,
     /// The process itself.
     pub server: Server,
+    /// The page for operators.
+    pub console: Console,
+    /// Where each value stands.
+    #[serde(skip)]
+    pub provenance: Provenance,
 }
 
 impl Default for Config {
@@ -113,6 +120,8 @@ impl Default for Config {
             telemetry: Telemetry::default(),
             audit: Audit::default(),
             server: Server::default(),
+            console: Console::default(),
+            provenance: Provenance::default(),
         }
     }
 }

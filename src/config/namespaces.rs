@@ -17,7 +17,7 @@ impl Config {
         let mut all = self.namespace.clone();
         for (name, subscribe) in BUILT_IN {
             match all.iter_mut().find(|namespace| namespace.name == name) {
-                // Declaring it, for instance for its history, must not close it.
+                // A declaration, for instance of its history, must not revoke the open access.
                 Some(declared) => {
                     declared
                         .subscribe

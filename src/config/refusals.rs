@@ -268,6 +268,10 @@ fn settings_that_make_no_sense_are_refused() {
             "config.toml:2: cluster.redis.urls: expected URLs such as \"redis://127.0.0.1:6379\", rediss:// or redis+sentinel://",
         ),
         (
+            "[cluster.redis]\nurls = [\"redis+sentinel://127.0.0.1:26379\"]",
+            "config.toml:2: cluster.redis.urls: address 1: expected the master's name as the path",
+        ),
+        (
             "auto_subscribe = [\"{team}\"]",
             "config.toml:1: auto_subscribe: expected names of channels, where {user} stands for the user",
         ),

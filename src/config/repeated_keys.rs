@@ -166,7 +166,7 @@ pub(super) const REPEATED: &[Key] = &[
         "dialect[].event.members",
         Kind::List,
         r#"["type", "channel", "id", "timestamp", "offset", "headers", "traceparent"]"#,
-        "Which members of the envelope are written, in this order. `traceparent` brings `tracestate`; `position`, which is not a default, is `{channel, epoch, offset}`.",
+        "The members of the envelope, in this order. `traceparent` includes `tracestate`; `position`, which is not a default, is `{channel, epoch, offset}`.",
     ),
     key(
         "dialect[].control.data",

@@ -36,7 +36,7 @@ pub(super) fn problems(text: &str) -> String {
 }
 
 #[test]
-fn a_file_may_begin_with_a_byte_order_mark() {
+fn byte_order_mark_at_start_is_accepted() {
     let text = "\u{feff}[limits]\r\nconnections = 7\r\n";
     let config = load(text, &Inputs::default()).expect("good");
     assert_eq!(config.limits.connections, 7);
@@ -106,7 +106,7 @@ fn a_whole_file_is_read() {
 }
 
 #[test]
-fn the_default_file_gives_the_defaults_and_names_every_key() {
+fn default_file_has_every_key_with_its_default() {
     let text = Config::default_toml();
     let config = load(&text, &Inputs::default()).expect("the default file");
     assert_eq!(config, Config::default());
@@ -121,7 +121,7 @@ fn the_default_file_gives_the_defaults_and_names_every_key() {
 }
 
 #[test]
-fn the_examples_in_the_default_file_are_good() {
+fn examples_in_default_file_are_valid() {
     let shown: String = Config::default_toml()
         .lines()
         .map(|line| match line.strip_prefix("# ") {
@@ -163,7 +163,7 @@ fn flags_win_over_environment_over_file_over_defaults() {
 }
 
 #[test]
-fn the_environment_sets_every_kind() {
+fn environment_sets_values_of_every_kind() {
     let config = load(
         "auto_subscribe = [\"global\"]",
         &environment(&[

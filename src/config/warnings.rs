@@ -70,8 +70,7 @@ impl Config {
         });
         warnings.extend(silent.map(|(index, _)| {
             format!(
-                "dialect[{index}].paths: it is spoken nowhere: there are none, and \
-                 websocket.dialect names another"
+                "dialect[{index}].paths: the dialect is not used: it has no paths, and websocket.dialect names another"
             )
         }));
         warnings

@@ -23,7 +23,7 @@ enum At {
 }
 
 impl AcceptedAt {
-    /// Nobody measures from here: the event was read from storage.
+    /// Unknown, so no latency is measured: the event was read from storage.
     pub const UNKNOWN: AcceptedAt = AcceptedAt(At::Unknown);
 
     /// Now, on this node.

@@ -257,9 +257,9 @@ impl<'a> EventView<'a> {
         static LOGGED: Once = Once::new();
         let event_id = tracing::field::display(self.event.id);
         LOGGED.call_once(|| {
-            tracing::warn!(event_id, %flaw, "filters take the data of a kept event for null: it is JSON that they can't read");
+            tracing::warn!(event_id, %flaw, "filters treat the data of a stored event as null, because they can't parse it");
         });
-        tracing::debug!(event_id = %self.event.id, %flaw, "filters can't read the data of a kept event");
+        tracing::debug!(event_id = %self.event.id, %flaw, "filters can't parse the data of a stored event");
     }
 
     fn part(&self, name: &str) -> Option<Value<'_>> {

@@ -15,8 +15,12 @@ pub struct FilterLimits {
     pub memory: usize,
 }
 
-impl Default for FilterLimits {
-    fn default() -> Self {
+/// The configuration declares the server's defaults. These are for tests and measurements.
+#[cfg(any(test, feature = "parts"))]
+impl FilterLimits {
+    /// Limits that few tests reach.
+    #[must_use]
+    pub fn sample() -> Self {
         FilterLimits {
             steps: 250_000,
             steps_per_second: 2_000_000,

@@ -181,14 +181,14 @@ mod tests {
         FilterLimits {
             bytes,
             memory,
-            ..FilterLimits::default()
+            ..FilterLimits::sample()
         }
     }
 
     #[test]
     fn equal_conditions_are_shared_and_released() {
         let store = Arc::new(FilterStore::default());
-        let limits = FilterLimits::default();
+        let limits = FilterLimits::sample();
         let one = store.compile("data.a == 1", &limits).unwrap();
         let two = store.compile("data.a == 1", &limits).unwrap();
         assert!(Arc::ptr_eq(&one, &two));

@@ -3,7 +3,6 @@
 //! A broker needs the hub's [`Sink`], and the hub needs the broker. So a hub is built in two steps:
 //! [`HubBuilder`] has the sink already, and [`HubBuilder::start`] takes everything else.
 
-use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -16,7 +15,7 @@ use super::dialect_ids::DialectIds;
 use super::evaluator::Evaluator;
 use super::presence::{LocalPresence, PresenceStore};
 use super::shard::Shard;
-use super::{Hub, Observer, Settings, end_the_process, wakeups};
+use super::{Hub, Observer, Settings, end_the_process, shard_thread, wakeups};
 use crate::auth::Identity;
 use crate::broker::{Broker, Sink};
 use crate::error::Result;
@@ -136,8 +135,6 @@ impl HubBuilder {
             runtime: tokio::runtime::Handle::current(),
             tasks: TaskTracker::new(),
             next_shard: AtomicUsize::new(0),
-            connections: AtomicUsize::new(0),
-            per_ip: Mutex::new(HashMap::new()),
         };
         (Arc::new(hub), polls)
     }
@@ -153,13 +150,9 @@ fn run_shard(hub: &Arc<Hub>, index: u16, poll: mio::Poll, registry: mio::Registr
     ) else {
         return;
     };
-    cell.insert(Shard::new(
-        index,
-        Arc::clone(hub),
-        Arc::clone(queue),
-        registry,
-    ));
-    let run = std::panic::AssertUnwindSafe(|| Shard::run(hub, cell, poll));
+    let shard = Shard::new(index, Arc::clone(hub), Arc::clone(queue), registry);
+    cell.insert(Box::new(shard));
+    let run = std::panic::AssertUnwindSafe(|| shard_thread::run(&hub.dispatcher, cell, poll));
     if std::panic::catch_unwind(run).is_err() {
         end_the_process(place);
     }

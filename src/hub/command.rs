@@ -12,8 +12,8 @@ use tokio::sync::oneshot;
 use super::evaluator::Verdict;
 use super::shard::ConnectionInfo;
 use super::shard::{
-    ConnCtx, ConnectionPage, ConnectionQuery, FilterBatch, Lookup, Opening, PendingJoin,
-    SubscriptionRef, Tops, TransportUpgrade,
+    ConnCtx, ConnectionPage, ConnectionQuery, FilterBatch, Lookup, Opening, PendingJoin, RankQuery,
+    Ranked, SubscriptionRef, Tops, TransportUpgrade,
 };
 use crate::auth::Identity;
 use crate::broker::Page;
@@ -70,6 +70,13 @@ pub(in crate::hub) enum ShardCommand {
     ListConnections {
         query: ConnectionQuery,
         reply: Reply<ConnectionPage>,
+    },
+    /// The first connections in an order, of a part of the shard from the slot `from`. Answers them
+    /// and the slot to continue from.
+    RankConnections {
+        query: Arc<RankQuery>,
+        from: u32,
+        reply: Reply<(Vec<Ranked>, Option<u32>)>,
     },
     /// Describe one connection.
     GetConnection {
@@ -163,6 +170,7 @@ impl ShardCommand {
             ShardCommand::PipeDrained(_) => "PipeDrained",
             ShardCommand::PipeClosed(_) => "PipeClosed",
             ShardCommand::ListConnections { .. } => "ListConnections",
+            ShardCommand::RankConnections { .. } => "RankConnections",
             ShardCommand::GetConnection { .. } => "GetConnection",
             ShardCommand::GetIdentity { .. } => "GetIdentity",
             ShardCommand::CountAudience { .. } => "CountAudience",
@@ -199,6 +207,7 @@ impl ShardCommand {
             | ShardCommand::FilterVerdicts { subscription, .. } => Some(subscription.connection),
             ShardCommand::Open(_)
             | ShardCommand::ListConnections { .. }
+            | ShardCommand::RankConnections { .. }
             | ShardCommand::CountAudience { .. }
             | ShardCommand::IsEmpty { .. }
             | ShardCommand::DisconnectUser { .. }

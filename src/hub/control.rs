@@ -6,9 +6,12 @@ use std::time::Duration;
 
 use super::Hub;
 use super::command::{Reply, ShardCommand};
+use super::pipe::PipeOwner;
 use super::queue::Inbound;
 use super::shard::ConnectionInfo;
-use super::shard::{ConnCtx, ConnectionPage, ConnectionQuery, Opening, TransportUpgrade};
+use super::shard::{
+    ConnCtx, ConnectionPage, ConnectionQuery, Opening, RankQuery, Ranked, Ranking, TransportUpgrade,
+};
 use crate::auth::Identity;
 use crate::clock::{Elapsed, timeout};
 use crate::error::{Error, Result};
@@ -66,6 +69,30 @@ impl Hub {
     ) -> Result<ConnectionPage> {
         let question = |reply| ShardCommand::ListConnections { query, reply };
         self.query(shard, question).await
+    }
+
+    /// The first connections of a query, in its order. A shard looks at a part of its connections at a
+    /// time, so that no client waits for it.
+    ///
+    /// # Errors
+    /// `unavailable` where a shard has stopped.
+    pub async fn rank_connections(&self, query: &RankQuery) -> Result<Vec<Ranked>> {
+        let query = Arc::new(query.clone());
+        let mut ranking = Ranking::new(&query);
+        for shard in 0..self.dispatcher.queues.len() {
+            let mut next = Some(0);
+            while let Some(from) = next {
+                let question = |reply| ShardCommand::RankConnections {
+                    query: Arc::clone(&query),
+                    from,
+                    reply,
+                };
+                let (ranked, rest) = self.query(shard, question).await?;
+                ranked.into_iter().for_each(|ranked| ranking.add(ranked));
+                next = rest;
+            }
+        }
+        Ok(ranking.into_vec())
     }
 
     /// One connection; `None` if it no longer exists.
@@ -145,7 +172,7 @@ impl Hub {
     /// How many connections an audience includes now. Every connection is checked.
     ///
     /// # Errors
-    /// `unavailable` where a shard has stopped.
+    /// `unavailable` if a shard has stopped.
     pub async fn count_included(
         &self,
         event_type: &EventType,
@@ -215,14 +242,14 @@ impl Hub {
         };
         self.send_to(connection, command);
     }
+}
 
-    /// The reader of a pipe has made room.
-    pub(in crate::hub) fn pipe_drained(&self, connection: ConnectionId) {
+impl PipeOwner for Hub {
+    fn pipe_drained(&self, connection: ConnectionId) {
         self.send_to(connection, ShardCommand::PipeDrained(connection));
     }
 
-    /// The reader of a pipe was dropped.
-    pub(in crate::hub) fn pipe_closed(&self, connection: ConnectionId) {
+    fn pipe_closed(&self, connection: ConnectionId) {
         self.send_to(connection, ShardCommand::PipeClosed(connection));
     }
 }

@@ -3,35 +3,33 @@
 //! A [`Dispatcher`] knows which shards want a channel and how to reach them. It knows no connection
 //! and no broker, so it exists before both: the broker is built with it as its [`Sink`].
 
-use std::collections::HashMap;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
 
-use super::Settings;
 use super::command::ShardCommand;
 use super::delivery::Delivery;
 use super::interest::{InterestTable, MAX_SHARDS};
+use super::permits::Permits;
 use super::queue::{HighWater, Inbound, ShardQueue};
-use super::shard::Shard;
-use super::shard_cell::ShardCell;
+use super::round::{Cell, WAKE};
+use super::settings::Settings;
 use crate::broker::Sink;
-use crate::event::{ChannelName, Event, Namespaces};
+use crate::event::{ChannelName, Draft, Event, Namespaces};
 use crate::telemetry::{Metrics, Tracing};
 
 /// State that publishers share with the shards.
 pub(in crate::hub) struct Dispatcher {
     pub(in crate::hub) queues: Box<[Arc<ShardQueue>]>,
-    pub(in crate::hub) cells: Box<[ShardCell]>,
+    pub(in crate::hub) cells: Box<[Cell]>,
     pub(in crate::hub) routes: InterestTable,
-    pub(in crate::hub) settings: ArcSwap<Settings>,
+    pub(in crate::hub) settings: Arc<ArcSwap<Settings>>,
     pub(in crate::hub) namespaces: Arc<ArcSwap<Namespaces>>,
     pub(in crate::hub) metrics: Arc<Metrics>,
     pub(in crate::hub) tracing: Arc<Tracing>,
-    /// How many connections each user has.
-    pub(in crate::hub) per_user: Mutex<HashMap<Arc<str>, u32>>,
+    pub(in crate::hub) permits: Arc<Permits>,
     started: Instant,
 }
 
@@ -53,19 +51,22 @@ impl Dispatcher {
         let mut queues = Vec::with_capacity(shards);
         for _ in 0..shards {
             let poll = mio::Poll::new()?;
-            let waker = mio::Waker::new(poll.registry(), Shard::wake_token())?;
+            let waker = mio::Waker::new(poll.registry(), WAKE)?;
             queues.push(Arc::new(ShardQueue::new(waker, HighWater::SHARD)));
             polls.push(poll);
         }
+        let settings = Arc::new(ArcSwap::from_pointee(settings));
+        let permits = Permits::new(Arc::clone(&settings), Arc::clone(&metrics));
+        let permits = Arc::new(permits);
         let dispatcher = Dispatcher {
-            cells: queues.iter().map(|_| ShardCell::new()).collect(),
+            cells: queues.iter().map(|_| Cell::new()).collect(),
             queues: queues.into(),
             routes: InterestTable::new(),
-            settings: ArcSwap::from_pointee(settings),
+            settings,
             namespaces,
             metrics,
             tracing,
-            per_user: Mutex::default(),
+            permits,
             started: Instant::now(),
         };
         Ok((dispatcher, polls))
@@ -98,17 +99,14 @@ impl Dispatcher {
     }
 
     /// How many connections a direct event addresses: those of its users, and the named ones.
-    fn count_addressed(&self, event: &Event) -> u64 {
-        let Some(audience) = &event.audience else {
+    fn count_addressed(&self, draft: &Draft) -> u64 {
+        let Some(audience) = &draft.audience else {
             return 0;
         };
-        let per_user = self.per_user.lock().unwrap_or_else(PoisonError::into_inner);
-        let users: u32 = audience
-            .users
-            .iter()
-            .filter_map(|user| per_user.get(user))
-            .sum();
-        u64::from(users) + u64::try_from(audience.connections.len()).unwrap_or(u64::MAX)
+        let connections = u64::try_from(audience.connections.len()).unwrap_or(u64::MAX);
+        self.permits
+            .of_users(&audience.users)
+            .saturating_add(connections)
     }
 }
 
@@ -116,7 +114,7 @@ impl Sink for Dispatcher {
     fn deliver(&self, event: Arc<Event>) -> u64 {
         let span = self.tracing.begin_fanout(&event);
         let (shards, subscribers) = match &event.channel {
-            Some(channel) => self.routes.find(channel),
+            Some(channel) => self.routes.find_for_event(channel),
             None => (u64::MAX, self.count_addressed(&event)),
         };
         self.metrics.published(&event.event_type);
@@ -178,5 +176,16 @@ impl Sink for Dispatcher {
 
     fn is_followed(&self, channel: &ChannelName) -> bool {
         self.routes.subscriptions(channel).is_some()
+    }
+
+    fn subscribers(&self, draft: &Draft) -> u64 {
+        match &draft.channel {
+            Some(channel) => self.routes.find(channel).1,
+            None => self.count_addressed(draft),
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        Dispatcher::is_full(self)
     }
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 
+use super::dialect_ids::DialectId;
 use super::protocol::Protocol;
 use super::sync::{AtomicU32, Mutex, OnceLock};
 use crate::event::{Event, TraceContext};
@@ -18,31 +19,6 @@ pub(super) const NEAR: usize = 7;
 /// are consecutive, so up to this many never collide; of dialects that collide in a slot, all but
 /// the first encode frames for themselves.
 const FAR: u32 = 32;
-
-/// Identifies a dialect with one framing and one compression, whose frames are the same bytes for
-/// every connection. A number is never reused, so that cached frames stay valid when dialects
-/// change while the server runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct DialectId(u32);
-
-impl DialectId {
-    /// The messages of gRPC's `Subscribe`.
-    pub const GRPC: DialectId = DialectId(0);
-    /// Server-sent events.
-    pub const SSE: DialectId = DialectId(1);
-
-    /// The dialect with this number, which [`DialectIds`](super::DialectIds) assigns.
-    #[must_use]
-    pub const fn new(number: u32) -> Self {
-        DialectId(number)
-    }
-
-    /// Its number, as an index of a table.
-    #[must_use]
-    pub fn place(self) -> usize {
-        usize::try_from(self.0).unwrap_or(usize::MAX)
-    }
-}
 
 /// An event with its encoded frames. Each frame is encoded once, by the first shard that needs it,
 /// and shared by every connection of the dialect.
@@ -121,7 +97,7 @@ impl Delivery {
         self.watched.is_some()
     }
 
-    /// The context of its `fanout` on this node, where that is recorded.
+    /// The context of its `fanout` span on this node, if that is recorded.
     #[must_use]
     pub(super) fn trace(&self) -> Option<&TraceContext> {
         self.span.as_ref().map(FanoutSpan::context)
@@ -160,7 +136,7 @@ impl Delivery {
         let places = self
             .far
             .get_or_init(|| (0..FAR).map(|_| OnceLock::new()).collect());
-        let place = usize::try_from(dialect.0 % FAR).unwrap_or(0);
+        let place = usize::try_from(dialect.number() % FAR).unwrap_or(0);
         let frame = places.get(place).map(|place| {
             place.get_or_init(|| FarFrame {
                 dialect,

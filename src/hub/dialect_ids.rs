@@ -1,8 +1,37 @@
-//! Assigns dialect numbers.
+//! The numbers of dialects, and what assigns them.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::delivery::DialectId;
+/// Identifies a dialect with one framing and one compression, whose frames are the same bytes for
+/// every connection. A number is never reused, so that cached frames stay valid when dialects
+/// change while the server runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct DialectId(u32);
+
+impl DialectId {
+    /// The messages of gRPC's `Subscribe`.
+    pub const GRPC: DialectId = DialectId(0);
+    /// Server-sent events.
+    pub const SSE: DialectId = DialectId(1);
+
+    /// The dialect with this number, which [`DialectIds`] assigns.
+    #[must_use]
+    pub const fn new(number: u32) -> Self {
+        DialectId(number)
+    }
+
+    /// Its number.
+    #[must_use]
+    pub const fn number(self) -> u32 {
+        self.0
+    }
+
+    /// Its number, as an index of a table.
+    #[must_use]
+    pub fn place(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+}
 
 /// Assigns the numbers of dialects, each once. The first few get the cheapest slots in every
 /// event's table of frames, so the most used dialects should be registered first.

@@ -156,7 +156,7 @@ mod tests {
         let filter = EventFilter::new([], Some(source)).unwrap().unwrap();
         let limits = FilterLimits {
             steps,
-            ..FilterLimits::default()
+            ..FilterLimits::sample()
         };
         let judge = Evaluator::default();
         let metrics = Metrics::new("judge");

@@ -32,7 +32,7 @@ pub(super) struct Meter {
     pub(super) turn: tokio::sync::Mutex<()>,
 }
 
-/// The meter of a connection, made for its user when it has a filter.
+/// The meter of a connection, created for its user together with its first filter.
 #[derive(Debug, Default)]
 pub(super) struct MeterSlot {
     meter: Option<Arc<Meter>>,

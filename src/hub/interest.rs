@@ -23,6 +23,68 @@ pub struct Interest {
     subscriptions: AtomicU32,
     /// True if the channel counts towards the number of channels: set if no broker stores it.
     counted: AtomicBool,
+    meter: RateMeter,
+}
+
+/// How many events were published in the current window of ten seconds and in the one before. Two
+/// publishers that begin a window at once may lose a few events of the count; no one waits.
+#[derive(Debug, Default)]
+struct RateMeter {
+    window: AtomicU32,
+    current: AtomicU32,
+    previous: AtomicU32,
+    /// When the last event was published, in seconds since the table was made, plus one; 0 for never.
+    last: AtomicU32,
+}
+
+/// The length of a window, in seconds.
+const WINDOW: u32 = 10;
+
+impl RateMeter {
+    fn count(&self, second: u32) {
+        let window = second / WINDOW;
+        let before = self.window.load(Ordering::Relaxed);
+        if before != window {
+            let current = self.current.swap(0, Ordering::Relaxed);
+            let follows = before + 1 == window;
+            self.previous
+                .store(if follows { current } else { 0 }, Ordering::Relaxed);
+            self.window.store(window, Ordering::Relaxed);
+        }
+        self.current.fetch_add(1, Ordering::Relaxed);
+        if self.last.load(Ordering::Relaxed) != second + 1 {
+            self.last.store(second + 1, Ordering::Relaxed);
+        }
+    }
+
+    /// Events per second, over the last ten seconds.
+    fn rate(&self, second: u32) -> f64 {
+        let (window, current) = (
+            self.window.load(Ordering::Relaxed),
+            f64::from(self.current.load(Ordering::Relaxed)),
+        );
+        let (now, passed) = (second / WINDOW, f64::from(second % WINDOW + 1));
+        let rest = f64::from(WINDOW) - passed;
+        let weighted = match now.saturating_sub(window) {
+            0 => {
+                current
+                    + f64::from(self.previous.load(Ordering::Relaxed)) * rest / f64::from(WINDOW)
+            }
+            1 => current * rest / f64::from(WINDOW),
+            _ => 0.0,
+        };
+        weighted / f64::from(WINDOW)
+    }
+}
+
+/// What was published to a channel with subscribers, on this node.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Activity {
+    /// Events per second, over the last ten seconds.
+    pub rate: f64,
+    /// How many seconds ago the last event was published; `None` if there was none since the channel
+    /// has subscribers.
+    pub idle_seconds: Option<u32>,
 }
 
 impl Interest {
@@ -68,6 +130,8 @@ pub struct InterestTable {
     all: Arc<Interest>,
     /// How many namespaces have subscribers; publishers skip the lookup while there are none.
     wide: AtomicU32,
+    /// Seconds since the table was made. Set about once a second, so that publishers read no clock.
+    second: AtomicU32,
 }
 
 impl InterestTable {
@@ -80,7 +144,29 @@ impl InterestTable {
             namespaces: RwLock::new(HashMap::new()),
             all: Arc::default(),
             wide: AtomicU32::new(0),
+            second: AtomicU32::new(0),
         }
+    }
+
+    /// So many seconds have passed since the table was made. Called about once a second.
+    pub fn set_second(&self, second: u32) {
+        self.second.store(second, Ordering::Relaxed);
+    }
+
+    /// What was published to exactly this channel; `None` where it has no subscribers.
+    #[must_use]
+    pub fn activity(&self, channel: &ChannelName) -> Option<Activity> {
+        let stripe = self
+            .stripe(channel)
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        let meter = &stripe.get(channel)?.meter;
+        let second = self.second.load(Ordering::Relaxed);
+        let last = meter.last.load(Ordering::Relaxed).checked_sub(1);
+        Some(Activity {
+            rate: meter.rate(second),
+            idle_seconds: last.map(|last| second.saturating_sub(last)),
+        })
     }
 
     fn stripe(&self, channel: &ChannelName) -> &Stripe {
@@ -91,9 +177,21 @@ impl InterestTable {
         }
     }
 
+    /// As [`InterestTable::find`], for an event that is published: it counts for the channel's rate.
+    #[must_use]
+    pub fn find_for_event(&self, channel: &ChannelName) -> (u64, u64) {
+        self.look_up(channel, |route| {
+            route.meter.count(self.second.load(Ordering::Relaxed));
+        })
+    }
+
     /// The shards to which an event of this channel goes, and the channel's subscriptions.
     #[must_use]
     pub fn find(&self, channel: &ChannelName) -> (u64, u64) {
+        self.look_up(channel, |_| ())
+    }
+
+    fn look_up(&self, channel: &ChannelName, found: impl FnOnce(&Interest)) -> (u64, u64) {
         let (mut shards, mut subscriptions) = (self.all.shards(), self.all.subscriptions());
         let mut add = |route: &Interest| {
             shards |= route.shards();
@@ -106,6 +204,7 @@ impl InterestTable {
             .get(channel)
         {
             add(route);
+            found(route);
         }
         if self.wide.load(Ordering::Acquire) > 0 {
             let namespaces = self
@@ -212,5 +311,36 @@ fn lock<T>(table: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
 impl Default for InterestTable {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rate_is_that_of_the_last_ten_seconds() {
+        let table = InterestTable::new();
+        let channel = ChannelName::new("a").unwrap();
+        assert_eq!(table.activity(&channel), None);
+        let _ = table.add(&ChannelPattern::Exact(channel.clone()), 0);
+        let idle = table.activity(&channel).unwrap();
+        assert_eq!((idle.rate > 0.0, idle.idle_seconds), (false, None));
+        for second in 0..20 {
+            table.set_second(second);
+            for _ in 0..5 {
+                let _ = table.find_for_event(&channel);
+            }
+        }
+        let busy = table.activity(&channel).unwrap();
+        assert!((4.9..=5.1).contains(&busy.rate), "{busy:?}");
+        assert_eq!(busy.idle_seconds, Some(0));
+        let _ = table.find(&channel);
+        table.set_second(24);
+        let slower = table.activity(&channel).unwrap();
+        assert!((2.0..=3.0).contains(&slower.rate), "{slower:?}");
+        assert_eq!(slower.idle_seconds, Some(5));
+        table.set_second(60);
+        assert!(table.activity(&channel).unwrap().rate < 0.001);
     }
 }

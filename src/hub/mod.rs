@@ -13,20 +13,22 @@ mod evaluate;
 mod evaluator;
 mod filter_budget;
 mod interest;
+mod network;
 mod observer;
 mod permits;
 mod pipe;
 mod presence;
 mod protocol;
 mod queue;
+mod round;
 mod settings;
 mod shard;
 mod shard_cell;
+mod shard_thread;
 mod sync;
 mod wakeups;
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -38,7 +40,7 @@ use tokio_util::task::TaskTracker;
 pub use self::builder::{HubBuilder, HubParts, Revalidator};
 use self::command::ShardCommand;
 use self::deliver::Dispatcher;
-pub use self::dialect_ids::DialectIds;
+pub use self::dialect_ids::{DialectId, DialectIds};
 use self::evaluator::Evaluator;
 use self::interest::{Interest, InterestTable};
 pub use self::observer::{End, Observer, Seen};
@@ -51,9 +53,10 @@ use crate::filter::FilterNumbers;
 use crate::lifecycle::Departure;
 use crate::telemetry::{Metrics, Tracing};
 
-pub use delivery::DialectId;
-pub use permits::{ConnectionPermit, PermitError};
-pub use pipe::{Pipe, PipeReader, Piped, Shareable};
+pub use interest::Activity;
+pub use network::Network;
+pub use permits::{ConnectionPermit, PermitError, Permits};
+pub use pipe::{Pipe, PipeOwner, PipeReader, Piped, Shareable};
 pub use protocol::{Joined, Notice, Protocol, Refused};
 pub use queue::INBOX_BYTES;
 pub use settings::Settings;
@@ -61,10 +64,10 @@ pub use shard::REPLAY_BYTES;
 #[cfg(feature = "parts")]
 pub use shard::parts;
 pub use shard::{
-    Arrived, ConnCtx, ConnectionFilter, ConnectionPage, ConnectionQuery, Join, JoinRequest,
-    Opening, TransportUpgrade,
+    Arrived, ConnCtx, ConnectionFilter, ConnectionOrder, ConnectionPage, ConnectionQuery, Join,
+    JoinRequest, Opening, RankQuery, Ranked, Ranking, TransportUpgrade,
 };
-pub use shard::{Client, ConnectionInfo, Link};
+pub use shard::{Client, ConnectionInfo, Link, RequestFacts, SubscriptionInfo};
 
 /// How long accepted publishes may take to complete after the last connection has closed.
 const LAST_WORK: Duration = Duration::from_secs(1);
@@ -89,8 +92,6 @@ pub struct Hub {
     runtime: tokio::runtime::Handle,
     tasks: TaskTracker,
     next_shard: AtomicUsize,
-    connections: AtomicUsize,
-    per_ip: Mutex<HashMap<IpAddr, u32>>,
 }
 
 impl Hub {
@@ -114,6 +115,12 @@ impl Hub {
     /// thread. Call it without holding a lock. Nested calls are part of the outermost one.
     pub fn wake_after<T>(&self, work: impl FnOnce() -> T) -> T {
         self.dispatcher.wake_after(work)
+    }
+
+    /// The connections there are, held to the limits.
+    #[must_use]
+    pub fn permits(&self) -> &Arc<Permits> {
+        &self.dispatcher.permits
     }
 
     /// The current settings.
@@ -218,6 +225,13 @@ impl Hub {
     #[must_use]
     pub fn clock_us(&self) -> u64 {
         self.dispatcher.clock_us()
+    }
+
+    /// Tells the table of interest how much time has passed. Called about once a second.
+    pub fn tick(&self) {
+        let second = self.clock_us() / 1_000_000;
+        let second = u32::try_from(second).unwrap_or(u32::MAX - 1);
+        self.dispatcher.routes.set_second(second);
     }
 
     /// How many shards there are.

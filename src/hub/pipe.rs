@@ -9,7 +9,6 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use tokio_stream::Stream;
 
-use super::Hub;
 use super::sync::{Mutex, MutexGuard};
 use crate::error::CloseCode;
 use crate::event::ConnectionId;
@@ -37,7 +36,7 @@ struct State {
 }
 
 impl Pipe {
-    /// A pipe, as its two ends. The reading end notifies the hub when it makes room or is dropped.
+    /// A pipe, as its two ends. The reading end notifies its owner when it makes room or is dropped.
     #[must_use]
     pub fn new() -> (Pipe, Shareable) {
         let shared = Arc::new(Shared {
@@ -103,16 +102,25 @@ impl Pipe {
     }
 }
 
+/// What the reading end of a pipe notifies: the hub.
+pub trait PipeOwner: Send + Sync {
+    /// The reader of a connection's pipe has made room.
+    fn pipe_drained(&self, connection: ConnectionId);
+
+    /// The reader of a connection's pipe has gone.
+    fn pipe_closed(&self, connection: ConnectionId);
+}
+
 /// The reading end before the connection has its id.
 pub struct Shareable(Arc<Shared>);
 
 impl Shareable {
     /// The reading end of this connection.
     #[must_use]
-    pub fn reader(self, hub: Arc<Hub>, id: ConnectionId) -> PipeReader {
+    pub fn reader(self, owner: Arc<impl PipeOwner + 'static>, id: ConnectionId) -> PipeReader {
         PipeReader {
             shared: self.0,
-            hub,
+            owner,
             id,
         }
     }
@@ -122,7 +130,7 @@ impl Shareable {
 /// connection.
 pub struct PipeReader {
     shared: Arc<Shared>,
-    hub: Arc<Hub>,
+    owner: Arc<dyn PipeOwner>,
     id: ConnectionId,
 }
 
@@ -177,7 +185,7 @@ impl Stream for PipeReader {
             }
             drop(state);
             if pipe_drained {
-                self.hub.pipe_drained(self.id);
+                self.owner.pipe_drained(self.id);
             }
             return Poll::Ready(Some(Piped::Frame(frame)));
         }
@@ -207,7 +215,7 @@ impl Drop for PipeReader {
         state.frames.clear();
         drop(state);
         if !over {
-            self.hub.pipe_closed(self.id);
+            self.owner.pipe_closed(self.id);
         }
     }
 }

@@ -88,6 +88,28 @@ impl LocalPresence {
         }
     }
 
+    /// True if the user has a connection in the channel.
+    #[must_use]
+    pub fn has(&self, channel: &ChannelName, user: &Arc<str>) -> bool {
+        let channels = self.stripe(channel);
+        channels
+            .get(channel)
+            .is_some_and(|users| users.contains_key(user))
+    }
+
+    /// Every user of every channel. One stripe is locked at a time.
+    #[must_use]
+    pub fn all(&self) -> Vec<(ChannelName, Arc<str>)> {
+        let mut all = Vec::new();
+        for stripe in &self.stripes {
+            let channels = stripe.lock().unwrap_or_else(PoisonError::into_inner);
+            for (channel, users) in channels.iter() {
+                all.extend(users.keys().map(|user| (channel.clone(), Arc::clone(user))));
+            }
+        }
+        all
+    }
+
     fn stripe(&self, channel: &ChannelName) -> MutexGuard<'_, HashMap<ChannelName, Users>> {
         let at = usize::try_from(self.hasher.hash_one(channel) % 16).unwrap_or(0);
         let stripe = self.stripes.get(at).unwrap_or(&self.stripes[0]);
@@ -135,6 +157,13 @@ impl PresenceStore for LocalPresence {
             };
         };
         let total = u64::try_from(users.len()).unwrap_or(u64::MAX);
+        if limit == 0 {
+            // Only the total is asked for.
+            return Present {
+                users: Vec::new(),
+                total,
+            };
+        }
         let mut users: Vec<(Arc<str>, u32)> = users
             .iter()
             .map(|(user, count)| (Arc::clone(user), *count))

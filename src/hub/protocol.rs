@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use super::delivery::DialectId;
+use super::dialect_ids::DialectId;
 use super::shard::ConnCtx;
 use crate::error::{CloseCode, Error};
 use crate::event::{Event, Position, Timestamp};
@@ -14,6 +14,16 @@ use crate::telemetry::Transport;
 pub trait Protocol: Send + Sync {
     /// The transport.
     fn transport(&self) -> Transport;
+
+    /// The name of the codec, for operators.
+    fn name(&self) -> &str {
+        self.transport().as_str()
+    }
+
+    /// Whether what it sends is compressed.
+    fn is_compressed(&self) -> bool {
+        false
+    }
 
     /// The number of the codec: connections with the same number share frames.
     fn dialect(&self) -> DialectId;

@@ -86,7 +86,7 @@ impl ShardQueue {
     /// Pushes an entry. True if the shard sleeps and no other pusher is about to wake it: the
     /// caller must wake it, or run a round in its place
     /// ([`ShardCell::run_or_wake`](super::shard_cell::ShardCell::run_or_wake)).
-    #[must_use = "a shard that nobody wakes sleeps on"]
+    #[must_use = "a shard that is not woken keeps sleeping"]
     pub(super) fn push_deferred(&self, inbound: Inbound) -> bool {
         self.len.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(inbound.weight(), Ordering::Relaxed);

@@ -39,15 +39,19 @@ pub struct Settings {
     pub io_uring: bool,
 }
 
-impl Default for Settings {
-    fn default() -> Self {
+/// The configuration declares the server's defaults. These are for tests and measurements.
+#[cfg(any(test, feature = "parts"))]
+impl Settings {
+    /// Settings that few tests reach the limits of.
+    #[must_use]
+    pub fn sample() -> Self {
         Settings {
             connections: 10_000,
             connections_per_user: 100,
             connections_per_ip: 1_000,
             subscriptions_per_connection: 128,
             outbox_bytes: 1 << 20,
-            filters: FilterLimits::default(),
+            filters: FilterLimits::sample(),
             messages_per_second: 50,
             messages_burst: 200,
             heartbeat_interval: Duration::from_secs(30),

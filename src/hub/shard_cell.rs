@@ -13,7 +13,6 @@
 use std::sync::atomic::Ordering;
 
 use super::queue::ShardQueue;
-use super::shard::Shard;
 use super::sync::{AtomicU64, Mutex};
 
 /// The shortest time between two rounds, in microseconds, for a publisher to run the second one. At
@@ -33,15 +32,15 @@ pub(super) enum Remaining {
 }
 
 /// Holds one shard for its own thread and for publishers.
-pub(super) struct ShardCell {
+pub(super) struct ShardCell<S> {
     /// `None` before the shard's thread has started, and after it has ended. A panic in a round
     /// aborts the process; the poisoned lock blocks all other rounds until then.
-    shard: Mutex<Option<Shard>>,
+    shard: Mutex<Option<S>>,
     /// When the last round started, in microseconds.
     round: AtomicU64,
 }
 
-impl ShardCell {
+impl<S> ShardCell<S> {
     /// An empty cell.
     #[must_use]
     pub(super) fn new() -> Self {
@@ -52,7 +51,7 @@ impl ShardCell {
     }
 
     /// Puts the shard into the cell.
-    pub(super) fn insert(&self, shard: Shard) {
+    pub(super) fn insert(&self, shard: S) {
         if let Ok(mut cell) = self.shard.lock() {
             *cell = Some(shard);
         }
@@ -60,13 +59,13 @@ impl ShardCell {
 
     /// Takes the shard out of the cell.
     #[must_use]
-    pub(super) fn take(&self) -> Option<Shard> {
+    pub(super) fn take(&self) -> Option<S> {
         self.shard.lock().ok()?.take()
     }
 
     /// Runs a round of the shard's own thread, at `now` microseconds. It waits for a publisher's
     /// round, which is a few writes. `None` if the cell is empty.
-    pub(super) fn enter<T>(&self, now: u64, round: impl FnOnce(&mut Shard) -> T) -> Option<T> {
+    pub(super) fn enter<T>(&self, now: u64, round: impl FnOnce(&mut S) -> T) -> Option<T> {
         let mut cell = self.shard.lock().ok()?;
         self.round.store(now, Ordering::Relaxed);
         cell.as_mut().map(round)
@@ -79,14 +78,14 @@ impl ShardCell {
         &self,
         inbox: &ShardQueue,
         now: u64,
-        help: impl FnOnce(&mut Shard) -> Remaining,
+        help: impl FnOnce(&mut S) -> Remaining,
     ) {
         if self.try_enter(now, help) != Some(Remaining::Nothing) {
             inbox.wake();
         }
     }
 
-    fn try_enter(&self, now: u64, help: impl FnOnce(&mut Shard) -> Remaining) -> Option<Remaining> {
+    fn try_enter(&self, now: u64, help: impl FnOnce(&mut S) -> Remaining) -> Option<Remaining> {
         let last = self.round.load(Ordering::Relaxed);
         if last != NEVER && now.saturating_sub(last) < MIN_INTERVAL_US {
             return None;

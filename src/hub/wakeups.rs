@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::deliver::Dispatcher;
 use super::end_the_process;
-use crate::hub::shard::{SMALL_ROUND_SUBSCRIBERS, Shard};
+use super::round::SMALL_ROUND_SUBSCRIBERS;
 
 /// How publishes on this thread wake shards.
 #[derive(Clone, Copy)]
@@ -98,7 +98,8 @@ impl Dispatcher {
             if shards & (1 << index) == 0 {
                 continue;
             }
-            let round = || cell.run_or_wake(inbox, self.clock_us(), Shard::run_small_round);
+            let round =
+                || cell.run_or_wake(inbox, self.clock_us(), |shard| shard.run_small_round());
             if catch_unwind(AssertUnwindSafe(round)).is_err() {
                 end_the_process(index);
             }
@@ -143,6 +144,8 @@ mod tests {
     };
     use crate::hub::command::{Reply, ShardCommand};
     use crate::hub::queue::Inbound;
+    use crate::hub::round::WAKE;
+    use crate::hub::shard::Shard;
     use crate::hub::shard_cell::Remaining;
     use crate::hub::{Hub, HubParts, Settings};
     use crate::telemetry::{Metrics, TextFormat, Tracing};
@@ -161,7 +164,7 @@ mod tests {
         let namespaces = Arc::new(ArcSwap::from_pointee(namespaces));
         let builder = Hub::builder(
             1,
-            Settings::default(),
+            Settings::sample(),
             Arc::clone(&namespaces),
             Arc::clone(&metrics),
             Arc::new(Tracing::default()),
@@ -173,7 +176,8 @@ mod tests {
         let poll = polls.remove(0);
         let registry = poll.registry().try_clone().unwrap();
         let inbox = Arc::clone(&hub.dispatcher.queues[0]);
-        hub.dispatcher.cells[0].insert(Shard::new(0, Arc::clone(&hub), inbox, registry));
+        let shard = Shard::new(0, Arc::clone(&hub), inbox, registry);
+        hub.dispatcher.cells[0].insert(Box::new(shard));
         let pattern = ChannelPattern::Exact(channel());
         let route = hub.dispatcher.routes.add(&pattern, 0);
         (0..subscriptions).for_each(|_| route.joined());
@@ -224,7 +228,7 @@ mod tests {
             let mut events = Events::with_capacity(4);
             let poll = self.poll.poll(&mut events, Some(Duration::ZERO));
             poll.unwrap();
-            events.iter().any(|e| e.token() == Shard::wake_token())
+            events.iter().any(|e| e.token() == WAKE)
         }
 
         fn is_done(&self) -> bool {
@@ -379,7 +383,7 @@ mod tests {
         assert!(world.woken(), "commands are for the thread");
         world.publish();
         assert!(world.woken(), "the shard had looked, and sleeps again");
-        let left = world.hub.dispatcher.cells[0].enter(0, Shard::run_small_round);
+        let left = world.hub.dispatcher.cells[0].enter(0, |shard| shard.run_small_round());
         assert_eq!(left, Some(Remaining::Work));
         assert!(!world.is_done(), "no event overtakes the command");
         assert!(answer.try_recv().is_err());

@@ -125,7 +125,7 @@ impl PacedBody {
 /// Sets the deadline for this task's stream. HTTP/1 has a timeout of its own.
 fn tick(until: Option<Instant>) {
     if UNTIL.try_with(|cell| cell.set(until)).is_err() {
-        tracing::trace!("not a stream of HTTP/2");
+        tracing::trace!("not an HTTP/2 stream");
     }
 }
 

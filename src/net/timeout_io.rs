@@ -118,6 +118,8 @@ pub struct Activity {
     open: AtomicUsize,
     /// A request head has arrived in part.
     in_head: AtomicBool,
+    /// A request on it was authenticated.
+    proven: AtomicBool,
     /// When the last request ended, or the connection began.
     idle_since: Mutex<Instant>,
 }
@@ -128,6 +130,7 @@ impl Default for Activity {
             begun: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
             in_head: AtomicBool::new(false),
+            proven: AtomicBool::new(false),
             idle_since: Mutex::new(Instant::now()),
         }
     }
@@ -151,6 +154,17 @@ impl Activity {
     pub fn end(&self) {
         *self.idle_since() = Instant::now();
         self.open.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// A request on it was authenticated, or its certificate was.
+    pub fn prove(&self) {
+        self.proven.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a request on it was ever authenticated.
+    #[must_use]
+    pub fn is_proven(&self) -> bool {
+        self.proven.load(Ordering::Relaxed)
     }
 
     /// The number of requests begun.

@@ -22,7 +22,7 @@ pub fn bare_socket(upgraded: Upgraded) -> Option<(Link, Vec<u8>)> {
         Err(upgraded) => upgraded,
     };
     let Ok(parts) = upgraded.downcast::<TokioIo<TimeoutIo<TlsStream<TcpStream>>>>() else {
-        tracing::warn!("an upgraded connection is of an unknown kind");
+        tracing::warn!("an upgraded connection has an unknown type");
         return None;
     };
     let early = parts.read_buf.to_vec();

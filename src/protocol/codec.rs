@@ -22,7 +22,7 @@ pub trait Decoder: Send + Sync {
 
 /// Encodes what the server sends. One value serves all connections of its codec.
 pub trait Encoder: Send + Sync {
-    /// Encodes a message as one payload, several or none, in this order.
+    /// Encodes a message into zero or more payloads, in the order in which they are sent.
     fn encode(
         &self,
         reply_to: &ReplyTo,

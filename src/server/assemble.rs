@@ -10,13 +10,13 @@ use super::observer::LoggingObserver;
 use super::stores::{self, Stores};
 use crate::audit::Audit;
 use crate::auth::{AuthEvent, NamespaceRules, Policy, Verifier};
-use crate::cluster::Local;
+use crate::cluster::{Cluster, ClusterPresence, Local, Me, Remote};
 use crate::config::{
     Config, DialectConfig, DialectProtocol, Documents, ForwardedHeader, InternalAuth, OtlpProtocol,
 };
 use crate::event::NodeId;
 use crate::filter::FilterLimits;
-use crate::hub::{Hub, HubParts, LocalPresence, Settings};
+use crate::hub::{Hub, HubParts, LocalPresence, PresenceStore, Settings};
 use crate::lifecycle::Lifecycle;
 use crate::net::forwarded::Trust;
 use crate::net::origin;
@@ -46,6 +46,8 @@ pub struct Assembled {
     dev: bool,
     /// The largest event that the engine takes, if there is one.
     most_event_bytes: Option<usize>,
+    /// The other nodes, if there is an engine.
+    remote: Option<Arc<Remote>>,
 }
 
 /// Builds the parts.
@@ -74,6 +76,7 @@ pub(super) async fn assemble(
         broker,
         revocations,
         most_event_bytes,
+        link,
     } = stores::open(config, namespaces, builder.sink(), &metrics, &tracing).await?;
     let lowered = lowered(config, most_event_bytes);
     let config = lowered.as_ref().unwrap_or(config);
@@ -92,6 +95,11 @@ pub(super) async fn assemble(
         },
     )
     .map_err(StartError::new)?;
+    let joining = link.is_some().then(ClusterPresence::new);
+    let presence: Box<dyn PresenceStore> = match &joining {
+        Some((presence, _)) => Box::new(Arc::clone(presence)),
+        None => Box::new(LocalPresence::new()),
+    };
     let parts = HubParts {
         broker: Arc::clone(&broker),
         observer: Arc::new(LoggingObserver {
@@ -99,14 +107,30 @@ pub(super) async fn assemble(
             audit: Arc::clone(&audit),
         }),
         revalidator: revalidator(&verifier),
-        presence: Box::new(LocalPresence::new()),
-        node: NodeId::ALONE,
+        presence,
+        node: link.as_ref().map_or(NodeId::ALONE, |(_, number)| *number),
     };
     let hub = builder
         .start(parts)
         .map_err(StartError::at("server.shards"))?;
+    let mut remote = None;
+    let cluster: Arc<dyn Cluster> = match link.zip(joining) {
+        None => Arc::new(Local::new(Arc::clone(&hub))),
+        Some(((link, number), (presence, changes))) => {
+            let me = Me {
+                process: fastrand::u64(1..),
+                number,
+                name: node_name(config),
+            };
+            let (hub, metrics) = (Arc::clone(&hub), Arc::clone(hub.metrics()));
+            let joined = Remote::join(hub, link, me, metrics, presence, changes);
+            let joined = joined.await.map_err(StartError::new)?;
+            remote = Some(Arc::clone(&joined));
+            Arc::new(joined)
+        }
+    };
     let services = Services::new(ServiceParts {
-        cluster: Arc::new(Local::new(Arc::clone(&hub))),
+        cluster,
         hub,
         broker,
         verifier,
@@ -144,10 +168,22 @@ pub(super) async fn assemble(
         health,
         dev,
         most_event_bytes,
+        remote,
     })
 }
 
+/// The node's name for operators.
+fn node_name(config: &Config) -> String {
+    let random = || format!("{}-{:04x}", config.server.node, fastrand::u16(..));
+    config.cluster.node.clone().unwrap_or_else(random)
+}
+
 impl Assembled {
+    /// Whether the server runs with `--dev`.
+    pub(super) fn is_dev(&self) -> bool {
+        self.dev
+    }
+
     /// Reports to gRPC's health service that the server accepts requests.
     pub(super) async fn serve(&self) {
         self.health.set_serving(true).await;
@@ -167,6 +203,13 @@ impl Assembled {
     /// Ends gRPC's long-lived streams.
     pub(super) async fn drain(&self) {
         self.health.drain().await;
+    }
+
+    /// Tells the other nodes that this one stops.
+    pub(super) async fn leave(&self) {
+        if let Some(remote) = &self.remote {
+            remote.leave().await;
+        }
     }
 
     /// Applies the settings that can change while connections stay open.
@@ -200,8 +243,8 @@ impl Assembled {
     }
 }
 
-/// The configuration with `limits.event_bytes` lowered to what the engine takes; `None` if that is
-/// enough.
+/// The configuration with `limits.event_bytes` lowered to the engine's limit; `None` if it is not
+/// above that limit.
 fn lowered(config: &Config, most: Option<usize>) -> Option<Config> {
     let most = most.filter(|most| config.limits.event_bytes > *most)?;
     let mut lowered = config.clone();

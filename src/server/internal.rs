@@ -7,6 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use axum::Router;
 use axum::body::{Body, HttpBody};
+use axum::extract::ConnectInfo;
 use http::header::{ACCEPT, ALLOW, CONTENT_LENGTH, CONTENT_TYPE, ORIGIN};
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
@@ -16,7 +17,8 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 use super::Assembled;
 use super::serve::end_after;
 use crate::api::problem::{problem, problem_with_status};
-use crate::config::Config;
+use crate::auth::Identity;
+use crate::config::{Config, InternalAuth};
 use crate::error::Error;
 use crate::lifecycle::Lifecycle;
 use crate::net::host;
@@ -25,6 +27,7 @@ use crate::net::stall_timeout::{PacedBody, StallTimeoutExecutor};
 use crate::session::Services;
 use crate::telemetry::TextFormat;
 use crate::transport::grpc::{PeerAddress, PeerIdentity};
+use crate::transport::http::{Access, CertifiedCaller, console_routes, is_for_console};
 
 /// How long a browser may cache the response to a preflight request.
 const REMEMBER: Duration = Duration::from_mins(10);
@@ -44,6 +47,8 @@ fn is_listed(origin: &HeaderValue, allowed: &[String]) -> bool {
 pub(super) struct Internal {
     services: Arc<Services>,
     grpc: Router,
+    /// The console and its calls; `None` where it is not enabled.
+    console: Option<Router>,
     /// Origins whose pages may call gRPC-Web.
     origins: Arc<ArcSwap<Vec<String>>>,
     /// Host names that are accepted.
@@ -73,8 +78,13 @@ impl Internal {
             .allow_headers(AllowHeaders::mirror_request())
             .expose_headers(grpc_web)
             .max_age(REMEMBER);
+        let console = config.console.enabled.then(|| {
+            let access = console_access(assembled, config);
+            console_routes(&assembled.services, access, Arc::clone(&lifecycle))
+        });
         Internal {
             origins,
+            console,
             lifecycle,
             hosts: Arc::clone(&assembled.internal_hosts),
             tls: config.internal.cert.is_some(),
@@ -138,7 +148,8 @@ impl Internal {
         if version < Version::HTTP_2 {
             end_after(&mut response, &self.lifecycle);
         }
-        if is_subscription {
+        let kind = response.headers().get(CONTENT_TYPE);
+        if is_subscription || kind.is_some_and(|kind| kind == "text/event-stream") {
             return response;
         }
         response.map(|body| Body::new(PacedBody::new(body)))
@@ -151,7 +162,14 @@ impl Internal {
         certified: Option<PeerIdentity>,
     ) -> Response<Body> {
         let page = request.headers().get(ORIGIN);
+        let console = self
+            .console
+            .as_ref()
+            .filter(|_| is_for_console(request.uri().path()));
+        // The console's own page. Its name is checked below, as for requests that no page makes.
+        let own = console.is_some() && origin::is_allowed(request.headers(), &[]);
         if let Some(origin) = page
+            && !own
             && !is_listed(origin, &self.origins.load())
         {
             let text = "pages of this origin may not call (internal.allowed_origins)";
@@ -160,7 +178,7 @@ impl Internal {
             self.services.note_rejection(address, None, &error);
             return problem(&error);
         }
-        if self.is_rebound(&request, page.is_some()) {
+        if self.is_rebound(&request, page.is_some() && !own) {
             let text = "nobody may call by this name (internal.allowed_hosts)";
             let error = Error::denied(text);
             self.services.metrics.error(error.code());
@@ -183,6 +201,16 @@ impl Internal {
                 Err(never) => match never {},
             };
         }
+        if let Some(console) = console {
+            request.extensions_mut().insert(ConnectInfo(address));
+            if let Some(PeerIdentity(identity)) = certified {
+                request.extensions_mut().insert(CertifiedCaller(identity));
+            }
+            return match console.clone().oneshot(request.map(Body::new)).await {
+                Ok(response) => response,
+                Err(never) => match never {},
+            };
+        }
         if request.uri().path() == "/metrics" {
             return match *request.method() {
                 Method::GET => self.metrics(&request),
@@ -190,7 +218,9 @@ impl Internal {
                 _ => not_allowed(),
             };
         }
-        problem(&Error::not_found("here are gRPC services and /metrics"))
+        problem(&Error::not_found(
+            "here are gRPC services, /metrics and /console/",
+        ))
     }
 
     fn metrics(&self, request: &Request<Incoming>) -> Response<Body> {
@@ -205,6 +235,20 @@ impl Internal {
             HeaderValue::from_static(format.content_type()),
         );
         response
+    }
+}
+
+/// Who may use the console without a token: whoever may call over gRPC without one, and with `--dev`
+/// everyone on this machine.
+fn console_access(assembled: &Assembled, config: &Config) -> Access {
+    match config.internal.auth {
+        InternalAuth::Mtls | InternalAuth::None => {
+            Access::Trusted(Arc::new(Identity::trusted("internal")))
+        }
+        InternalAuth::Jwt if assembled.is_dev() => {
+            Access::Loopback(Arc::new(Identity::trusted("dev")))
+        }
+        InternalAuth::Jwt => Access::Token,
     }
 }
 

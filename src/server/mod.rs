@@ -2,15 +2,12 @@
 
 mod assemble;
 mod described;
-mod descriptors;
-mod evictions;
+mod facts;
 mod internal;
-mod listen;
 mod observer;
 mod public;
 mod rehearsal;
 mod serve;
-mod socket_limiter;
 mod stores;
 mod tls;
 
@@ -34,12 +31,15 @@ use crate::audit::{Record, What};
 use crate::clock::uptime;
 use crate::config::Config;
 use crate::lifecycle::{Departure, Lifecycle};
+use crate::net::descriptors::{self, Descriptors};
+use crate::net::listen;
+use crate::net::socket_limiter::SocketLimiter;
 use crate::session::Services;
 use crate::telemetry::Stalled;
+use crate::transport::http::DevGuide;
 
 pub use assemble::Assembled;
 pub use described::{asyncapi_settings, catalog};
-pub use descriptors::needed as needed_descriptors;
 pub use rehearsal::rehearse;
 
 /// The accept backlog. The kernel may use less. Beyond it, a client's SYN is dropped and retried
@@ -59,6 +59,8 @@ pub struct ServeOptions {
     /// Whether undeclared namespaces are open, anonymous clients are admitted, and the demo page is
     /// served.
     pub dev: bool,
+    /// With `dev`: what the page for newcomers says. The address of the internal listener is added.
+    pub guide: Option<DevGuide>,
     /// Where to write the bound addresses, once both listeners accept.
     pub ready_file: Option<PathBuf>,
     /// Loads the configuration again on SIGHUP. The error describes the problem.
@@ -99,6 +101,18 @@ impl StartError {
     }
 }
 
+/// The most sockets of both listeners.
+fn sockets(config: &Config) -> usize {
+    let public = config.limits.connections.saturating_add(listen::HANDSHAKES);
+    public.saturating_add(config.internal.connections)
+}
+
+/// The number of file descriptors that the configured limits may use.
+#[must_use]
+pub fn needed_descriptors(config: &Config) -> u64 {
+    descriptors::needed(sockets(config))
+}
+
 /// A running server.
 pub struct Server {
     bound: Bound,
@@ -117,7 +131,11 @@ impl Server {
     ///
     /// # Errors
     /// Names the key or address that is unusable.
-    pub async fn start(config: &Config, dev: bool) -> Result<Server, StartError> {
+    pub async fn start(
+        config: &Config,
+        dev: bool,
+        guide: Option<DevGuide>,
+    ) -> Result<Server, StartError> {
         tls::install_crypto();
         let lifecycle = Arc::new(Lifecycle::default());
         let public = bind("public.listen", config.public.listen)?;
@@ -138,6 +156,8 @@ impl Server {
         let revocations = assembled.services.verifier.load_revocations();
         revocations.await.map_err(StartError::new)?;
         let (closing, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let facts = facts::facts(config, dev, bound);
+        assembled.services.facts.store(Arc::new(facts));
         let server = Server {
             bound,
             assembled: Arc::clone(&assembled),
@@ -151,21 +171,27 @@ impl Server {
             drain: config.server.drain,
             drain_delay: config.server.drain_delay,
         };
-        let front = public::Public::new(&assembled, config, dev, Arc::clone(&lifecycle));
+        let guide = guide.map(|guide| {
+            Arc::new(DevGuide {
+                internal: bound.internal.to_string(),
+                ..guide
+            })
+        });
+        let front = public::Public::new(&assembled, config, guide, Arc::clone(&lifecycle));
         let back = internal::Internal::new(&assembled, config, lifecycle);
         let limit = config.limits.connections.saturating_add(listen::HANDSHAKES);
-        let descriptors = descriptors::Descriptors::raise(config);
+        let descriptors = Descriptors::raise(sockets(config));
         let metrics = &assembled.services.metrics;
         let public = listen::Listener {
             socket: public,
             tls: tls.public,
-            limiter: socket_limiter::SocketLimiter::new(limit, false, metrics),
+            limiter: SocketLimiter::new(limit, false, metrics),
             descriptors,
         };
         let internal = listen::Listener {
             socket: internal,
             tls: tls.internal,
-            limiter: socket_limiter::SocketLimiter::new(config.internal.connections, true, metrics),
+            limiter: SocketLimiter::new(config.internal.connections, true, metrics),
             descriptors,
         };
         let (until, with) = (closing.clone(), tasks.clone());
@@ -203,6 +229,8 @@ impl Server {
     pub fn reload(&self, config: &Config) -> Result<(), StartError> {
         let renewed = tls::Renewed::load(config)?;
         self.assembled.reload(config)?;
+        let facts = facts::facts(config, self.assembled.is_dev(), self.bound);
+        self.services().facts.store(Arc::new(facts));
         self.tls.renew(renewed);
         Ok(())
     }
@@ -215,11 +243,12 @@ impl Server {
         let ends = Instant::now() + self.drain;
         self.lifecycle.not_ready();
         self.assembled.not_ready().await;
+        self.assembled.leave().await;
         tokio::time::sleep(self.drain_delay).await;
         let hub = &self.services().hub;
         let window = ends.saturating_duration_since(Instant::now());
         let elsewhere = !self.drain_delay.is_zero();
-        let departure = Departure::begin(hub.connections(), window, elsewhere);
+        let departure = Departure::begin(hub.permits().connections(), window, elsewhere);
         self.lifecycle.leave(departure);
         self.assembled.drain().await;
         hub.drain(departure, window).await;
@@ -233,7 +262,7 @@ impl Server {
             .await
             .is_err()
         {
-            tracing::info!("some requests had not ended");
+            tracing::info!("some requests were still in progress");
         }
         let services = Arc::clone(self.services());
         let stopped = tokio::task::spawn_blocking(move || {
@@ -293,7 +322,10 @@ async fn sweep(assembled: Arc<Assembled>, closing: CancellationToken) {
         if late >= STALL {
             services.metrics.stalled(Stalled::Runtime);
             let ms = late.as_millis();
-            tracing::warn!(ms, "the server stood still; its clients get that time back");
+            tracing::warn!(
+                ms,
+                "the server did not run for a while; its clients' deadlines are extended"
+            );
         }
         services.broker.sweep();
         services.sweep();
@@ -314,7 +346,7 @@ pub async fn run(options: ServeOptions) -> Result<(), StartError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(StartError::at("SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::at("SIGINT"))?;
     let mut hangup = signal(SignalKind::hangup()).map_err(StartError::at("SIGHUP"))?;
-    let server = Server::start(&options.config, options.dev).await?;
+    let server = Server::start(&options.config, options.dev, options.guide).await?;
     let bound = server.bound();
     tracing::info!(public = %bound.public, internal = %bound.internal, "ready");
     if let Some(path) = &options.ready_file {
@@ -340,7 +372,7 @@ pub async fn run(options: ServeOptions) -> Result<(), StartError> {
 fn reload(server: &Server, load: &(dyn Fn() -> Result<Config, String> + Send + Sync)) {
     let outcome = load().and_then(|config| {
         for warning in config.warnings() {
-            tracing::warn!(warning, "about the new configuration");
+            tracing::warn!(warning, "a warning about the new configuration");
         }
         server.reload(&config).map_err(|error| error.to_string())
     });

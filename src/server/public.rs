@@ -22,6 +22,7 @@ use crate::net::forwarded::Trust;
 use crate::net::host;
 use crate::net::origin;
 use crate::session::Services;
+use crate::transport::http::DevGuide;
 use crate::transport::socketio::Endpoint as SocketIo;
 use crate::transport::ws::{Admitted, Endpoint};
 
@@ -55,13 +56,13 @@ impl Public {
     pub(super) fn new(
         assembled: &Assembled,
         config: &Config,
-        dev: bool,
+        guide: Option<Arc<DevGuide>>,
         lifecycle: Arc<Lifecycle>,
     ) -> Self {
         let services = Arc::clone(&assembled.services);
         let settings = crate::transport::http::HttpSettings {
             allowed_origins: Arc::clone(&assembled.allowed_origins),
-            demo: dev,
+            guide,
             asyncapi: Arc::clone(&assembled.asyncapi),
         };
         Public {

@@ -1,6 +1,6 @@
 //! Serves HTTP on the listeners' connections.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -18,9 +18,7 @@ use mio::net::TcpStream as Unwatched;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::internal::Internal;
-use super::listen::{EVICTION_GRACE, HANDSHAKE, HANDSHAKES_EACH, Peer, Serve, SocketInfo, watched};
 use super::public::{Admission, Public};
-use super::socket_limiter::{RequestGuard, SlotHolder};
 use crate::api::problem::problem;
 use crate::clock::{HyperTimer, RunTimer};
 use crate::error::Error;
@@ -28,9 +26,13 @@ use crate::hub::Link;
 use crate::lifecycle::Lifecycle;
 use crate::net::PrefixedIo;
 use crate::net::accepted::{Accepted, PEEK_TIMEOUT};
+use crate::net::listen::{
+    EVICTION_GRACE, HANDSHAKE, HANDSHAKES_EACH, Peer, Serve, SocketInfo, watched,
+};
+use crate::net::socket_limiter::{RequestGuard, SlotHolder};
 use crate::net::timeout_io::TimeoutIo;
-use crate::session::Services;
-use crate::transport::grpc::PeerIdentity;
+use crate::telemetry::Metrics;
+use crate::transport::grpc::{PeerConnection, PeerIdentity};
 use tidings_websocket::head::{MAX_HEADERS, read_upgrade};
 
 /// The largest request head, in bytes.
@@ -46,8 +48,12 @@ const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
 /// HTTP/1.1, with upgrades.
 impl Serve for Public {
-    fn services(&self) -> &Arc<Services> {
-        self.services()
+    fn metrics(&self) -> &Metrics {
+        &self.services().metrics
+    }
+
+    fn note_rejection(&self, address: SocketAddr, error: &Error) {
+        self.services().note_rejection(address, None, error);
     }
 
     fn most_of(&self, address: IpAddr) -> Option<usize> {
@@ -210,7 +216,7 @@ const LEAST_IDLE: Duration = Duration::from_secs(1);
 async fn until_idle(holder: &SlotHolder, keep_alive: Duration) {
     let since = || {
         let since = holder.activity().since_idle();
-        since.filter(|_| !holder.peer().is_proven())
+        since.filter(|_| !holder.activity().is_proven())
     };
     // A longer time is useless, and some clocks cannot represent it.
     let keep_alive = keep_alive.min(LONGEST);
@@ -234,8 +240,12 @@ fn no_descriptors() -> Response<Body> {
 
 /// Serves HTTP/2 and HTTP/1.1.
 impl Serve for Internal {
-    fn services(&self) -> &Arc<Services> {
-        self.services()
+    fn metrics(&self) -> &Metrics {
+        &self.services().metrics
+    }
+
+    fn note_rejection(&self, address: SocketAddr, error: &Error) {
+        self.services().note_rejection(address, None, error);
     }
 
     fn most_of(&self, _: IpAddr) -> Option<usize> {
@@ -257,12 +267,13 @@ impl Serve for Internal {
         } = peer.info;
         let certified = peer.name.map(PeerIdentity::certified);
         if certified.is_some() {
-            holder.peer().prove();
+            holder.activity().prove();
         }
+        let of_calls = PeerConnection::new(Arc::clone(holder.activity()));
         let answer = service_fn(|mut request: Request<Incoming>| {
             let (back, certified) = (Arc::clone(self), certified.clone());
             let guard = holder.begin();
-            request.extensions_mut().insert(holder.peer().clone());
+            request.extensions_mut().insert(of_calls.clone());
             async move {
                 let answer = if short && !Internal::is_probe(&request) {
                     no_descriptors()

@@ -7,19 +7,22 @@ use arc_swap::ArcSwap;
 use super::StartError;
 use crate::auth::{LocalRevocations, Revocations};
 use crate::broker::{
-    Bounds, Broker, Disk, DiskSettings, Durability, Memory, Nats, NatsSettings, OnDamage, Sink,
-    set_aside,
+    Bounds, Broker, Disk, DiskSettings, Durability, Memory, Nats, NatsSettings, OnDamage, Redis,
+    RedisBus, RedisRevocations, RedisSettings, Sink, set_aside,
 };
-use crate::config::{self, Config, Engine, Storage};
-use crate::event::Namespaces;
+use crate::cluster::{self, Link, NatsLink, RedisLink};
+use crate::config::{self, Config, Engine, Secret, Storage};
+use crate::event::{Namespaces, NodeId};
 use crate::telemetry::{Metrics, Tracing};
 
-/// Where events are kept, and what is beside it.
+/// The opened store or engine, and its companions.
 pub(super) struct Stores {
     pub(super) broker: Arc<dyn Broker>,
     pub(super) revocations: Arc<dyn Revocations>,
     /// The largest event that the engine takes, if there is one.
     pub(super) most_event_bytes: Option<usize>,
+    /// What carries messages between nodes, with this node's number.
+    pub(super) link: Option<(Arc<dyn Link>, NodeId)>,
 }
 
 impl Stores {
@@ -28,6 +31,7 @@ impl Stores {
             broker,
             revocations,
             most_event_bytes: None,
+            link: None,
         }
     }
 }
@@ -49,9 +53,7 @@ pub(super) async fn open(
     match config.cluster.engine {
         Engine::None => local(config, namespaces, sink, metrics, tracing, bounds),
         Engine::Nats => nats(config, namespaces, sink, metrics, bounds).await,
-        Engine::Redis => Err(StartError::new(
-            "cluster.engine: redis is not in this build: expected none or nats",
-        )),
+        Engine::Redis => redis(config, namespaces, sink, metrics, bounds).await,
     }
 }
 
@@ -122,14 +124,52 @@ async fn nats(
     };
     let nats = Nats::connect(settings, namespaces, sink, Arc::clone(metrics));
     let nats = nats.await.map_err(StartError::new)?;
+    let cluster = &config.cluster;
+    let link = NatsLink::open(nats.client(), cluster.name.clone(), cluster.nats.replicas);
+    let link = link.await.map_err(StartError::new)?;
+    let number = cluster::claim(&link).await.map_err(StartError::new)?;
     Ok(Stores {
         most_event_bytes: Some(nats.event_bytes()),
         broker: Arc::new(nats),
-        revocations: Arc::new(LocalRevocations),
+        revocations: Arc::new(Arc::clone(&link)),
+        link: Some((Arc::new(link), number)),
     })
 }
 
-/// A store on disk that exists but is not used misses all events from now on.
+async fn redis(
+    config: &Config,
+    namespaces: Arc<ArcSwap<Namespaces>>,
+    sink: Weak<dyn Sink>,
+    metrics: &Arc<Metrics>,
+    bounds: Bounds,
+) -> Result<Stores, StartError> {
+    let (name, redis) = (&config.cluster.name, &config.cluster.redis);
+    let wait_replicas = usize::try_from(redis.wait_replicas).unwrap_or(usize::MAX);
+    let urls: Vec<&str> = redis.urls.iter().map(Secret::expose).collect();
+    let bus = RedisBus::open(&urls, name, wait_replicas).await;
+    let bus = bus.map_err(StartError::new)?;
+    let settings = RedisSettings {
+        urls: urls.into_iter().map(str::to_owned).collect(),
+        name: name.clone(),
+        wait_replicas,
+        publish_timeout: redis.publish_timeout,
+        sweep: redis.sweep,
+        bounds,
+    };
+    let broker = Redis::open(namespaces, sink, Arc::clone(metrics), settings);
+    let broker = broker.await.map_err(StartError::new)?;
+    let link = RedisLink::new(Arc::clone(&bus));
+    let number = cluster::claim(&link).await.map_err(StartError::new)?;
+    Ok(Stores {
+        broker: Arc::new(broker),
+        revocations: Arc::new(RedisRevocations::new(bus)),
+        // A string in Redis may have 512 MB.
+        most_event_bytes: None,
+        link: Some((Arc::new(link), number)),
+    })
+}
+
+/// A store on disk that exists but is not used misses all events from now on, so it is marked.
 fn set_store_aside(config: &Config) {
     let path = &config.history.path;
     match set_aside(path) {

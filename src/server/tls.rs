@@ -3,30 +3,18 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
-use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
 
 use super::StartError;
 use crate::config::Config;
 use crate::config::certificates::{Unusable, server_config};
+use crate::net::tls::Tls;
 
 /// Installs the process-wide cryptography provider. The first choice stays.
 pub(super) fn install_crypto() {
     if ring::default_provider().install_default().is_err() {
-        tracing::debug!("the cryptography was chosen before");
-    }
-}
-
-/// The TLS configuration of one listener. A stored replacement applies to new connections.
-#[derive(Clone)]
-pub(super) struct Tls(Arc<ArcSwap<ServerConfig>>);
-
-impl Tls {
-    /// The acceptor for the next connection.
-    pub(super) fn acceptor(&self) -> TlsAcceptor {
-        TlsAcceptor::from(self.0.load_full())
+        tracing::debug!("a cryptography provider was installed before");
     }
 }
 
@@ -49,10 +37,9 @@ impl Listeners {
     /// Names the key whose file is unusable.
     pub(super) fn load(config: &Config) -> Result<Self, StartError> {
         let Renewed { public, internal } = Renewed::load(config)?;
-        let swappable = |tls: Arc<ServerConfig>| Tls(Arc::new(ArcSwap::new(tls)));
         Ok(Listeners {
-            public: public.map(swappable),
-            internal: internal.map(swappable),
+            public: public.map(Tls::new),
+            internal: internal.map(Tls::new),
         })
     }
 
@@ -64,7 +51,7 @@ impl Listeners {
             ("internal", &self.internal, internal),
         ] {
             match (now, next) {
-                (Some(now), Some(next)) => now.0.store(next),
+                (Some(now), Some(next)) => now.replace(next),
                 (None, None) => {}
                 (Some(_), None) | (None, Some(_)) => {
                     tracing::warn!(listener = name, "switching TLS on or off needs a restart");

@@ -18,14 +18,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::HeaderMap;
+use http::header::{ORIGIN, USER_AGENT};
 
 use super::Services;
 use crate::auth::{AuthFailure, Identity};
 use crate::error::{Error, Result};
 use crate::event::TraceContext;
-use crate::hub::{ConnectionPermit, PermitError};
+use crate::hub::{ConnectionPermit, PermitError, RequestFacts};
 use crate::net::origin;
 use crate::telemetry::Transport;
+
+/// The longest text that is kept of a request, in bytes.
+const LONGEST_FACT: usize = 256;
 
 /// A request for a connection, as its transport received it.
 pub struct AdmissionRequest<'a> {
@@ -39,6 +43,8 @@ pub struct AdmissionRequest<'a> {
     pub credentials: Credentials<'a>,
     /// When the client must be authenticated.
     pub authentication: Authentication,
+    /// The headers, for what they say of the client.
+    pub headers: Option<&'a HeaderMap>,
     /// The span of the request.
     pub trace: Option<&'a TraceContext>,
 }
@@ -77,6 +83,7 @@ pub struct Admitted {
     pub(super) address: SocketAddr,
     pub(super) permit: ConnectionPermit,
     pub(super) identity: Result<Option<Arc<Identity>>>,
+    pub(super) request: Option<Arc<RequestFacts>>,
 }
 
 impl Admitted {
@@ -171,6 +178,7 @@ impl Services {
             origin,
             credentials,
             authentication,
+            headers,
             trace,
             transport: _,
         } = request;
@@ -178,7 +186,7 @@ impl Services {
         if let Some(rule) = origin {
             check_origin(rule)?;
         }
-        self.hub.check_permits(address.ip())?;
+        self.hub.permits().check(address.ip())?;
         let identity = match credentials {
             Credentials::Verified(identity) => Ok(Some(identity)),
             Credentials::Token(token) => {
@@ -194,12 +202,13 @@ impl Services {
         if let Ok(Some(identity)) = &identity
             && let Some(user) = identity.user()
         {
-            self.hub.check_user(user)?;
+            self.hub.permits().check_user(user)?;
         }
         Ok(Admitted {
             address,
-            permit: self.hub.permit(address.ip())?,
+            permit: self.hub.permits().take(address.ip())?,
             identity,
+            request: headers.and_then(|headers| self.request_facts(headers)),
         })
     }
 
@@ -210,6 +219,28 @@ impl Services {
         let error = Error::unavailable("the server is about to stop");
         let error = error.retry_after(departure.come_back());
         Err(Rejection::new(RejectReason::Draining, error))
+    }
+
+    /// What a request says of the client; connections of the same browser share it.
+    fn request_facts(&self, headers: &HeaderMap) -> Option<Arc<RequestFacts>> {
+        let text = |name| {
+            let text = headers.get(name).and_then(|value| value.to_str().ok());
+            let text = text.unwrap_or_default();
+            Box::from(
+                text.get(..text.floor_char_boundary(LONGEST_FACT))
+                    .unwrap_or_default(),
+            )
+        };
+        let facts = RequestFacts {
+            user_agent: text(USER_AGENT),
+            origin: text(ORIGIN),
+        };
+        if facts == RequestFacts::default() {
+            return None;
+        }
+        let mut facts = Arc::new(facts);
+        self.request_facts.share(&mut facts);
+        Some(facts)
     }
 
     /// Verifies the token. Without one the client is anonymous, if that is allowed.

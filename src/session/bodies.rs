@@ -196,16 +196,16 @@ impl Full {
         match self {
             Full::All => (
                 "body_bytes",
-                "too many bytes of requests are on their way (limits.body_bytes)",
+                "too many bytes of requests are in progress (limits.body_bytes)",
             ),
             Full::User => (
                 "body_bytes_per_user",
-                "too many bytes of requests of this user are on their way \
+                "too many bytes of this user's requests are in progress \
                  (limits.body_bytes_per_user)",
             ),
             Full::Connection => (
                 "body_bytes_per_connection",
-                "too many bytes of requests are on their way on this connection \
+                "too many bytes of this connection's requests are in progress \
                  (limits.body_bytes_per_connection)",
             ),
         }

@@ -157,6 +157,7 @@ impl Session {
                 Answer::Presence(present) => Some(present),
                 Answer::Stats(_)
                 | Answer::Connections(_)
+                | Answer::Ranked(_)
                 | Answer::Connection(_)
                 | Answer::Identity(_)
                 | Answer::Channels(_) => None,

@@ -10,6 +10,7 @@ mod history;
 mod open;
 mod publish;
 mod refusals;
+mod server_facts;
 mod source;
 mod subscribe;
 
@@ -25,13 +26,13 @@ use governor::state::keyed::HashMapStateStore;
 use governor::{Quota, RateLimiter};
 
 use crate::audit::{Audit, Record, What};
-use crate::auth::{Identity, Policy, Verifier};
+use crate::auth::{Identity, Policy, Pool, Verifier};
 use crate::broker::Broker;
 use crate::catalog::Catalog;
 use crate::cluster::Cluster;
 use crate::error::{Code, Error, Result};
 use crate::event::{ChannelName, ChannelPattern, ConnectionId};
-use crate::hub::{Hub, Joined, Refused, Revalidator};
+use crate::hub::{Hub, Joined, Refused, RequestFacts, Revalidator};
 use crate::lifecycle::Lifecycle;
 use crate::telemetry::{Metrics, Tracing, Transport};
 
@@ -45,6 +46,7 @@ use refusals::RefusalLog;
 pub use history::{HistoryPage, HistoryQuery};
 pub use open::{NewConnection, StreamReply, open, open_stream, open_subscribed};
 pub use publish::{Publish, PublishResult, Published};
+pub use server_facts::{NamespaceFacts, ServerFacts, Setting};
 pub use source::{CLAIMED_SOURCE, Source};
 pub use subscribe::{Subscribe, Wanted};
 
@@ -111,6 +113,10 @@ pub struct Services {
     /// The generation of keys and revocations against which all connections were last checked.
     checked: AtomicU64,
     refusals: RefusalLog,
+    /// What requests say of their clients, each once.
+    request_facts: Pool<RequestFacts>,
+    /// What the server was started with, for operators.
+    pub facts: ArcSwap<ServerFacts>,
 }
 
 /// The parts of [`Services`].
@@ -184,6 +190,8 @@ impl Services {
             bodies,
             checked,
             refusals: RefusalLog::default(),
+            request_facts: Pool::default(),
+            facts: ArcSwap::default(),
         })
     }
 
@@ -307,13 +315,14 @@ impl Services {
             }
         }
         self.metrics.sweep();
+        self.hub.tick();
         self.hub.renew_presence();
         self.metrics.revocations(self.verifier.sweep());
         self.check_tokens();
     }
 
-    /// Counts a publish against the identity's rate. Services have no such limit: theirs is the
-    /// traffic that the limit on users protects.
+    /// Counts a publish against the identity's rate. Services have no such limit: the limit
+    /// on users protects the services' traffic.
     fn take_publish(&self, who: &Identity) -> Result<()> {
         if who.is_service() {
             return Ok(());
@@ -417,6 +426,17 @@ impl Session {
             return Ok(());
         }
         Err(Error::denied("needs role service or admin"))
+    }
+
+    /// Requires somebody who may see every channel and the catalog.
+    ///
+    /// # Errors
+    /// `permission_denied` without role `service`, `admin` or `viewer`.
+    pub fn check_reader(&self) -> Result<()> {
+        if self.identity.sees_all() {
+            return Ok(());
+        }
+        Err(Error::denied("needs role service, admin or viewer"))
     }
 
     /// Requires the right to subscribe to this channel.

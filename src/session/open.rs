@@ -16,7 +16,7 @@ use crate::hub::{
     Shareable,
 };
 
-/// A new connection, as its transport supplies it.
+/// A new connection, as supplied by its transport.
 pub struct NewConnection {
     /// How the shard reaches the client.
     pub link: Link,
@@ -55,6 +55,7 @@ pub fn open(hub: &Hub, admitted: Admitted, connection: NewConnection) {
         protocol: connection.protocol,
         identity: admitted.identity.unwrap_or_default(),
         address: admitted.address,
+        request: admitted.request,
         permit: admitted.permit,
         answer: connection.answer,
         early: connection.early,
@@ -111,17 +112,24 @@ pub async fn open_stream<T: Send + 'static>(
         let refused = |failure| services.verifier.refused(failure);
         services.verifier.recheck(&identity).map_err(refused)?;
         if let Some(user) = identity.user() {
-            services.hub.check_user(user).map_err(PermitError::error)?;
+            services
+                .hub
+                .permits()
+                .check_user(user)
+                .map_err(PermitError::error)?;
         }
     }
-    Err(Error::unavailable("the connection was not taken in"))
+    Err(Error::unavailable(
+        "the shard did not accept the connection",
+    ))
 }
 
-/// Opens a stream that begins with subscriptions. `first` decides whether the stream stands, and
-/// makes its first message and what the reader needs besides.
+/// Opens a stream that begins with subscriptions. `first` decides whether the stream is kept, and
+/// returns its first message and the data that the reader needs.
 ///
 /// # Errors
-/// What is wrong with the subscriptions, that of `first`, or as [`open_stream`].
+///
+/// The error of the subscriptions, that of `first`, or as [`open_stream`].
 pub async fn open_subscribed<T: Send + 'static>(
     services: &Arc<Services>,
     admitted: Admitted,

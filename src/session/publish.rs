@@ -70,7 +70,7 @@ struct Traced {
     draft: Draft,
     /// Ends when the broker has answered.
     publish: Span,
-    /// The span whose context the event carries; `None` where the trace is not recorded.
+    /// The span whose context the event carries; `None` if the trace is not recorded.
     fanout: Option<FanoutSpan>,
 }
 

@@ -54,12 +54,12 @@ impl ClusterMetrics {
         set(&self.queue_bytes, now);
     }
 
-    /// Events came from the engine.
+    /// Counts events received from the engine.
     pub fn received(&self, events: usize) {
         self.received.add(u64::try_from(events).unwrap_or(u64::MAX));
     }
 
-    /// Events went to the engine.
+    /// Counts events sent to the engine.
     pub fn sent(&self, events: usize) {
         self.sent.add(u64::try_from(events).unwrap_or(u64::MAX));
     }

@@ -263,7 +263,7 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
         let configured = ratio("telemetry.sample_ratio", settings.sample_ratio)?;
         let name = "OTEL_TRACES_SAMPLER";
         let expected = "expected always_on, always_off, traceidratio, or one of them after parentbased_; \
-             telemetry.sample_ratio holds";
+             telemetry.sample_ratio applies";
         let named = self.usable(self.one(name), expected, |value| {
             let (parent_based, root) = match value.strip_prefix("parentbased_") {
                 Some(root) => (true, root),

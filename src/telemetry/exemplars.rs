@@ -28,10 +28,10 @@ impl Default for Exemplars {
 impl Exemplars {
     /// Stores this one, unless another thread holds the bucket's lock: exemplars never block.
     pub(super) fn note(&self, value: Duration, trace: &TraceContext) {
-        if let Some(place) = self.0.get(exported_bucket(value))
-            && let Ok(mut place) = place.try_lock()
+        if let Some(bucket) = self.0.get(exported_bucket(value))
+            && let Ok(mut bucket) = bucket.try_lock()
         {
-            *place = Some(Exemplar {
+            *bucket = Some(Exemplar {
                 trace_id: trace.trace_id,
                 span_id: trace.span_id,
                 value,
@@ -42,7 +42,7 @@ impl Exemplars {
 
     /// The exemplar of each bucket, if there is one.
     pub(super) fn read(&self) -> Vec<Option<Exemplar>> {
-        let read = |place: &Mutex<Option<Exemplar>>| place.lock().ok().and_then(|kept| *kept);
+        let read = |bucket: &Mutex<Option<Exemplar>>| bucket.lock().ok().and_then(|kept| *kept);
         self.0.iter().map(read).collect()
     }
 }

@@ -560,7 +560,7 @@ fn process_itself(metrics: &Metrics) -> Vec<Family> {
             started.as_secs_f64(),
         ),
     ];
-    let usage = process::usage();
+    let usage = process::figures();
     let resident = usage.resident_bytes.map(|bytes| {
         gauge(
             "process_resident_memory_bytes",
@@ -568,8 +568,7 @@ fn process_itself(metrics: &Metrics) -> Vec<Family> {
             float(bytes),
         )
     });
-    let files = usage
-        .open_files
+    let files = process::open_files()
         .map(|files| gauge("process_open_fds", "Open file descriptors", float(files)));
     let cpu = usage.cpu.map(|cpu| Family {
         name: "process_cpu_seconds",

@@ -160,6 +160,20 @@ impl HistogramSnapshot {
         self.max_nanos = self.max_nanos.max(other.max_nanos);
     }
 
+    /// The observations since an earlier snapshot of the same histogram. Its longest one is not
+    /// known, so [`HistogramSnapshot::max`] stays that of all.
+    #[must_use]
+    pub fn since(&self, earlier: &HistogramSnapshot) -> HistogramSnapshot {
+        let counts = self.counts.iter().zip(&earlier.counts);
+        HistogramSnapshot {
+            counts: counts
+                .map(|(now, then)| now.saturating_sub(*then))
+                .collect(),
+            sum_micros: self.sum_micros.wrapping_sub(earlier.sum_micros),
+            max_nanos: self.max_nanos,
+        }
+    }
+
     /// The number of observations.
     #[must_use]
     pub fn count(&self) -> u64 {

@@ -82,6 +82,7 @@ pub struct Metrics {
     pub(super) store: StoreMetrics,
     pub(super) cluster: ClusterMetrics,
     pub(super) history: HistoryMetrics,
+    pub(super) recent: StatsHistory,
     /// For threads other than shards.
     shared: ShardMetrics,
     shards: RwLock<Vec<Arc<ShardMetrics>>>,
@@ -138,6 +139,7 @@ impl Metrics {
             store: StoreMetrics::default(),
             cluster: ClusterMetrics::default(),
             history: HistoryMetrics::default(),
+            recent: StatsHistory::default(),
             shared: ShardMetrics::default(),
             shards: RwLock::default(),
         })
@@ -209,9 +211,10 @@ impl Metrics {
         self.published.declare(names);
     }
 
-    /// Releases the labels of undeclared event types that are no longer published. Called about
-    /// once per second.
+    /// Releases the labels of undeclared event types that are no longer published, and samples the
+    /// statistics. Called about once per second.
     pub fn sweep(&self) {
+        self.sample(Instant::now());
         let mut turned_over = self
             .turned_over
             .lock()
@@ -323,6 +326,41 @@ impl Metrics {
             .add(1);
     }
 
+    /// Closed connections by close code; only codes that occurred. Code 0 stands for all codes that
+    /// are not counted by number.
+    #[must_use]
+    pub fn closes(&self) -> Vec<(u16, u64)> {
+        let known = CLOSE_CODES.iter().zip(&self.closes);
+        let all = known.chain(std::iter::once((&0, &self.other_closes)));
+        all.map(|(code, count)| (*code, count.get()))
+            .filter(|(_, count)| *count > 0)
+            .collect()
+    }
+
+    /// How often each limit refused something, by key; only limits that did.
+    #[must_use]
+    pub fn limits_reached(&self) -> Vec<(String, u64)> {
+        self.limits_reached.read(Counter::get, |count| *count > 0)
+    }
+
+    /// When the counters began.
+    #[must_use]
+    pub fn started_at(&self) -> SystemTime {
+        self.started_at
+    }
+
+    /// Bytes that the history in memory takes.
+    #[must_use]
+    pub fn history_bytes(&self) -> u64 {
+        self.history.bytes.level()
+    }
+
+    /// The current levels that limits bound: revocations, and idempotency keys.
+    #[must_use]
+    pub fn levels(&self) -> (u64, u64) {
+        (self.revocations.level(), self.idempotency_keys.level())
+    }
+
     /// A subscription that requested resuming was recovered (or told to reload).
     pub fn recovery(&self, recovered: bool) {
         if recovered {
@@ -426,6 +464,12 @@ impl Metrics {
     /// The current number of idempotency keys.
     pub fn idempotency_keys(&self, now: usize) {
         self.idempotency_keys.set(signed(now));
+    }
+
+    /// The current number of connections.
+    #[must_use]
+    pub fn connections_now(&self) -> u64 {
+        self.connections_now.level()
     }
 
     /// The current number of revocations.

@@ -32,6 +32,7 @@ mod shard;
 mod span;
 mod spans;
 mod stats;
+mod stats_history;
 mod store;
 
 pub use arrival::{Arrival, Delivered};
@@ -45,6 +46,7 @@ pub use metrics::Metrics;
 pub use names::{Counter, Gauge};
 pub use open_fanouts::{OPEN_SPAN_BYTES, OpenFanout};
 pub use otlp::{TracingError, TracingSettings};
+pub use process::{ProcessFigures, figures as process_figures, open_files};
 pub use prometheus::TextFormat;
 pub use shard::ShardMetrics;
 pub use span::{Span, SpanId, TraceId};

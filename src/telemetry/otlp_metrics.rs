@@ -81,7 +81,7 @@ impl MetricsExport {
                 Err(failure) if failure.for_good => {
                     tracing::warn!(
                         error = failure.problem,
-                        "the collector takes no metrics; none are sent"
+                        "the collector does not accept metrics; none are sent"
                     );
                     return;
                 }

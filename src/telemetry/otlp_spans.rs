@@ -45,7 +45,10 @@ impl Rejections {
         let rejected = rejected.unwrap_or(0).min(self.most);
         if rejected > 0 {
             self.metrics.telemetry_dropped(rejected);
-            tracing::debug!(rejected, "the collector took spans and threw them away");
+            tracing::debug!(
+                rejected,
+                "the collector rejected spans after accepting the request"
+            );
         }
     }
 }

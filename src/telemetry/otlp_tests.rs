@@ -52,7 +52,7 @@ fn tracing_is_off_where_nothing_names_a_collector_or_the_environment_says_so() {
 }
 
 #[test]
-fn the_environment_wins_over_the_file_and_the_signals_own_over_the_general() {
+fn signal_variable_overrides_general_and_file() {
     let file = to("file:1", "grpc");
     assert_eq!(
         target(&file, &[]),
@@ -117,7 +117,7 @@ fn headers_are_decoded_and_kept_out_of_sight() {
 }
 
 #[test]
-fn what_of_the_configuration_cannot_be_used_is_refused_by_its_key() {
+fn unusable_setting_is_refused_with_its_key() {
     let on = to("http://c:4317", "grpc");
     for (settings, expected) in [
         (to("ftp://c", "grpc"), "telemetry.otlp_endpoint: "),
@@ -164,7 +164,7 @@ fn read(pairs: &'static [(&'static str, &'static str)]) -> (String, Vec<String>)
 }
 
 #[test]
-fn a_variable_that_cannot_be_used_is_told_and_counts_as_not_set() {
+fn unusable_variable_is_reported_and_ignored() {
     let (usual, warnings) = read(&[]);
     assert_eq!(warnings, Vec::<String>::new());
     macro_rules! ignored {
@@ -217,7 +217,7 @@ fn a_variable_that_cannot_be_used_is_told_and_counts_as_not_set() {
 }
 
 #[test]
-fn what_is_set_for_a_whole_cluster_is_met_as_far_as_it_can_be() {
+fn cluster_wide_variables_apply_where_supported() {
     let of = |signal, pairs| {
         let environment = environment(pairs);
         let target = environment.target(&to("http://c:4318", "grpc"), signal);
@@ -370,7 +370,7 @@ fn samplers_are_named_as_the_standard_does() {
 }
 
 #[test]
-fn the_services_name_comes_from_the_environment_first() {
+fn service_name_from_environment_takes_precedence() {
     let settings = TracingSettings {
         service_name: "file".to_owned(),
         ..TracingSettings::default()
@@ -384,7 +384,7 @@ fn the_services_name_comes_from_the_environment_first() {
 /// Both clients are built within the exporter's runtime, without a collector: that must neither
 /// fail nor block.
 #[test]
-fn a_collector_that_is_not_there_yet_is_no_error() {
+fn unreachable_collector_at_start_is_no_error() {
     for (endpoint, protocol) in [
         ("http://127.0.0.1:1", "grpc"),
         ("http://127.0.0.1:1", "http/protobuf"),

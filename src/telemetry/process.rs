@@ -6,29 +6,56 @@ use std::time::Duration;
 /// The unit of processor time in `/proc` (`USER_HZ`), which is 100 on all supported systems.
 const TICKS_PER_SECOND: u64 = 100;
 
-/// `None` if the system does not report it.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Usage {
-    pub(super) resident_bytes: Option<u64>,
-    pub(super) cpu: Option<Duration>,
-    pub(super) open_files: Option<u64>,
+/// What the process uses. `None` if the system does not report it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ProcessFigures {
+    /// Resident memory.
+    pub resident_bytes: Option<u64>,
+    /// Processor time, user and system, since the start.
+    pub cpu: Option<Duration>,
+    /// Threads.
+    pub threads: Option<u64>,
+    /// The most descriptors that may be open (`RLIMIT_NOFILE`, the soft limit).
+    pub open_files_limit: Option<u64>,
 }
 
 /// Reads three small files.
-pub(super) fn usage() -> Usage {
-    Usage {
-        resident_bytes: fs::read_to_string("/proc/self/status")
-            .ok()
-            .and_then(|text| resident(&text)),
+#[must_use]
+pub fn figures() -> ProcessFigures {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    ProcessFigures {
+        resident_bytes: resident(&status),
         cpu: fs::read_to_string("/proc/self/stat")
             .ok()
             .and_then(|text| cpu(&text)),
-        // The directory listing itself holds one open descriptor.
-        open_files: fs::read_dir("/proc/self/fd")
+        threads: threads(&status),
+        open_files_limit: fs::read_to_string("/proc/self/limits")
             .ok()
-            .and_then(|files| u64::try_from(files.count()).ok())
-            .map(|files| files.saturating_sub(1)),
+            .and_then(|text| open_files_limit(&text)),
     }
+}
+
+/// Open descriptors. The cost grows with their number.
+#[must_use]
+pub fn open_files() -> Option<u64> {
+    // The directory listing itself holds one open descriptor.
+    fs::read_dir("/proc/self/fd")
+        .ok()
+        .and_then(|files| u64::try_from(files.count()).ok())
+        .map(|files| files.saturating_sub(1))
+}
+
+fn threads(status: &str) -> Option<u64> {
+    let mut lines = status.lines();
+    let line = lines.find_map(|line| line.strip_prefix("Threads:"))?;
+    line.trim().parse().ok()
+}
+
+/// The soft limit is the first number (proc(5)); `unlimited` is no number.
+fn open_files_limit(limits: &str) -> Option<u64> {
+    let mut lines = limits.lines();
+    let line = lines.find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_whitespace().next()?.parse().ok()
 }
 
 fn resident(status: &str) -> Option<u64> {
@@ -70,15 +97,14 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn linux_reports_all_values() {
-        let usage = usage();
+        let usage = figures();
         assert!(
             usage.resident_bytes.is_some_and(|bytes| bytes > 1 << 20),
             "{usage:?}"
         );
-        assert!(
-            usage.open_files.is_some_and(|files| files >= 3),
-            "{usage:?}"
-        );
+        assert!(open_files().is_some_and(|files| files >= 3));
+        assert!(usage.threads.is_some_and(|n| n >= 1), "{usage:?}");
+        assert!(usage.open_files_limit.is_some_and(|n| n >= 3), "{usage:?}");
         assert!(usage.cpu.is_some(), "{usage:?}");
     }
 }

@@ -158,7 +158,7 @@ fn publish_and_receive() -> ([SpanData; 6], TraceContext) {
 }
 
 #[test]
-fn a_publish_is_one_trace_from_the_callers_span_to_the_page() {
+fn publish_is_one_trace_from_caller_to_page() {
     let (spans, carried) = publish_and_receive();
     let [commit, deliver, fanout, publish, rpc, receive] = &spans;
     let caller = parent(true).span_id;
@@ -275,7 +275,7 @@ fn publish_that_was_not_delivered_leaves_no_span_open() {
 }
 
 #[test]
-fn what_is_written_together_is_linked() {
+fn events_of_a_group_commit_are_linked() {
     let (tracing, kept) = always_on();
     let events: Vec<Event> = (0..3)
         .map(|n| {
@@ -318,7 +318,7 @@ fn what_is_written_together_is_linked() {
 }
 
 #[test]
-fn an_event_that_got_no_place_has_no_fanout() {
+fn event_without_offset_has_no_fanout_span() {
     let (tracing, kept) = sampling(Sampler::AlwaysOn);
     drop(tracing.fanout(None, Uuid::nil(), Some(&parent(true))));
     let names: Vec<_> = ended(&tracing, &kept).into_iter().map(|s| s.name).collect();
@@ -369,7 +369,7 @@ fn attributes_follow_the_conventions_for_messaging_and_rpc() {
 }
 
 #[test]
-fn the_life_of_a_connection_has_its_spans() {
+fn connection_has_a_span_for_each_phase() {
     let (tracing, kept) = sampling(Sampler::AlwaysOn);
     let connection = ConnectionId::new(0, 1, 2);
     let connect = tracing.connect(Transport::WebSocket, None);
@@ -408,7 +408,7 @@ fn the_life_of_a_connection_has_its_spans() {
 }
 
 #[test]
-fn a_clients_mistake_fails_no_server_span_but_a_servers_fault_does() {
+fn only_server_faults_fail_server_spans() {
     let (tracing, kept) = sampling(Sampler::AlwaysOn);
     for error in [Error::not_found("no"), Error::internal("oh")] {
         tracing.rpc("s", "m", None).set_error(&error);
@@ -428,7 +428,7 @@ fn a_clients_mistake_fails_no_server_span_but_a_servers_fault_does() {
 }
 
 #[test]
-fn an_unsampled_parent_is_passed_on_and_nothing_is_recorded() {
+fn unsampled_parent_is_propagated_not_recorded() {
     let (tracing, kept) = sampling(Sampler::AlwaysOn);
     let parent = parent(false);
     let channel = ChannelName::new("global").unwrap();
@@ -441,7 +441,7 @@ fn an_unsampled_parent_is_passed_on_and_nothing_is_recorded() {
 }
 
 #[test]
-fn a_trace_that_is_not_sampled_at_its_root_is_told_so_downstream() {
+fn unsampled_root_is_propagated_downstream() {
     let (tracing, kept) = sampling(Sampler::AlwaysOff);
     let rpc = tracing.rpc("s", "m", None);
     let root = rpc.context().unwrap();
@@ -452,7 +452,7 @@ fn a_trace_that_is_not_sampled_at_its_root_is_told_so_downstream() {
 }
 
 #[test]
-fn where_tracing_is_off_the_parent_is_passed_on() {
+fn parent_is_propagated_when_tracing_is_off() {
     let tracing = Tracing::off();
     assert!(!tracing.enabled());
     assert_eq!(
@@ -465,7 +465,7 @@ fn where_tracing_is_off_the_parent_is_passed_on() {
 }
 
 #[test]
-fn a_dead_collector_blocks_nobody_and_what_is_lost_is_counted() {
+fn dead_collector_never_blocks_and_losses_count() {
     const SPANS: u64 = 100_000;
     let metrics = Metrics::new("n");
     let stuck = Stuck::default();

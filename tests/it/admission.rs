@@ -309,7 +309,7 @@ async fn each_rejection_has_one_code_on_every_transport() {
 }
 
 #[tokio::test]
-async fn a_foreign_origin_is_rejected_before_its_token_is_read() {
+async fn foreign_origin_is_rejected_before_token_check() {
     let server = Server::start(Config::socketio()).await;
     let wrong = Token::new("alice").secret("another secret of thirty-two bytes");
     let evil = [("Origin", "https://evil.example.com")];
@@ -323,7 +323,7 @@ async fn a_foreign_origin_is_rejected_before_its_token_is_read() {
 }
 
 #[tokio::test]
-async fn a_draining_server_rejects_before_it_looks_at_anything_else() {
+async fn draining_server_rejects_before_other_checks() {
     let config = Config::socketio().set("limits.connections", "1");
     let server = Server::start(config.arg("--drain").arg("60s")).await;
     // It never answers the close: the server waits for it.
@@ -338,7 +338,7 @@ async fn a_draining_server_rejects_before_it_looks_at_anything_else() {
 }
 
 #[tokio::test]
-async fn a_full_server_verifies_no_token() {
+async fn full_server_rejects_without_token_check() {
     let server = Server::start(Config::socketio().set("limits.connections", "1")).await;
     let _held = server.raw_ws(&Token::new("alice")).await;
     let wrong = Token::new("alice").secret("another secret of thirty-two bytes");

@@ -199,7 +199,7 @@ async fn doctor_reports_each_check_with_advice() {
         );
     }
 
-    // Expired, a set of keys that nobody serves, and a store where there can't be one.
+    // Too many connections, an expired certificate, and addresses at which nobody listens.
     let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
     params.not_after = rcgen::date_time_ymd(2020, 1, 1);
     params.not_before = rcgen::date_time_ymd(2019, 1, 1);
@@ -215,17 +215,16 @@ async fn doctor_reports_each_check_with_advice() {
         pem("PRIVATE KEY", &key.serialize_der()),
     )
     .unwrap();
-    fs::write(dir.path().join("file"), "").unwrap();
     let bad = Config::rooms()
         .set("limits.connections", "100000000")
         .set("public.cert", "\"cert.pem\"")
         .set("public.key", "\"key.pem\"")
         .set("auth.jwks_url", "\"http://127.0.0.1:1/jwks.json\"")
-        .set("history.storage", "\"disk\"")
-        .set("history.path", "\"/proc/tidings\"");
+        .set("cluster.engine", "\"nats\"")
+        .set("cluster.nats.urls", "[\"nats://127.0.0.1:1\"]");
     fs::write(dir.path().join("bad.toml"), bad.to_toml()).unwrap();
     let bad = objects(&doctor("bad.toml").await.exits(1).stdout);
-    for check in ["descriptors", "certificate", "jwks", "store"] {
+    for check in ["descriptors", "certificate", "jwks", "engine"] {
         let failed = bad
             .iter()
             .find(|one| one["check"] == check && one["status"] == "fail")

@@ -69,6 +69,42 @@ async fn demo_page_exists_only_in_dev_mode() {
     server.get("/").await.assert_problem(404);
 }
 
+/// As the page at `/` does it, whatever the preset.
+#[tokio::test]
+async fn guide_names_an_event_that_every_preset_accepts() {
+    for preset in ["football", "devplatform", "spc", "photo", "robotics"] {
+        let server = Server::start(Config::dev().arg("--preset").arg(preset)).await;
+        let guide = server.get("/dev.json").await.json();
+        let text = |name: &str| guide[name].as_str().unwrap_or_default().to_owned();
+        let mut client = server.ws().path(&text("path")).protocol("tidings.v1.json");
+        if guide["anonymous"] == false {
+            client = client.bearer(&text("token"));
+        }
+        let mut page = client.connect().await;
+        let data = serde_json::from_str(&text("data")).unwrap();
+        page.publish(&text("channel"), &text("event_type"), data)
+            .await;
+        assert!(text("internal").contains(&server.internal), "{guide}");
+        let page = server.get("/").await;
+        assert!(page.text().contains("dev.json") && page.text().contains("--dev"));
+    }
+}
+
+#[tokio::test]
+async fn guide_gives_its_token_to_pages_of_this_machine_only() {
+    let server = Server::start(Config::dev()).await;
+    let get = async |headers: &[(&str, &str)]| {
+        server
+            .http(http::Method::GET, "/dev.json", headers, "")
+            .await
+    };
+    assert!(get(&[]).await.json()["token"].is_string());
+    for foreign in [("Origin", "https://evil.example"), ("Host", "evil.example")] {
+        let answer = get(&[foreign]).await;
+        assert!(answer.json()["token"].is_null(), "{answer:?}");
+    }
+}
+
 #[tokio::test]
 async fn server_without_key_does_not_start() {
     let (status, reported) = Server::refuses(Config::new().without_key()).await;

@@ -45,7 +45,7 @@ async fn api_requires_token_with_role() {
         let problem = server.get(path).await.assert_problem(401);
         assert_eq!(problem["code"], "unauthenticated", "{path}");
         let answer = server
-            .get_as(&Token::new("alice").roles(&["viewer"]), path)
+            .get_as(&Token::new("alice").roles(&["editor"]), path)
             .await;
         assert_eq!(
             answer.assert_problem(403)["code"],

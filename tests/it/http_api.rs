@@ -188,7 +188,7 @@ async fn refused_publish_explains_why() {
         .send(Method::POST, path, "application/json", &larger)
         .await;
     answer.assert_problem(413);
-    let viewer = Caller::new(&server, "viewer");
+    let viewer = Caller::new(&server, "editor");
     let closed = json!({ "channels": ["project:1"], "type": "a.b", "data": 1 });
     viewer.post(path, &closed).await.assert_problem(403);
     let stats = Caller::new(&server, "admin").get("/api/v1/stats").await;
@@ -374,7 +374,7 @@ async fn legacy_http_paths_keep_working() {
     let everyone = json!({"type": "system_alert", "data": {}});
     admin.post("/api/v1/websocket/broadcast", &everyone).await;
     ws.expect_event("system_alert").await;
-    let viewer = Caller::new(&server, "viewer");
+    let viewer = Caller::new(&server, "editor");
     let refused = viewer.post("/websocket/broadcast", &everyone).await;
     refused.assert_problem(403);
 

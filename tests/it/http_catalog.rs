@@ -63,7 +63,7 @@ async fn event_types_are_listed_in_pages_and_singly() {
     assert_eq!(one["description"], "A bill went out.");
     assert_eq!(one["schema"], schema());
     assert_eq!(one["example"], schema()["examples"][0]);
-    let viewer = Token::new("ann").roles(&["viewer"]);
+    let viewer = Token::new("ann").roles(&["editor"]);
     let refused = server.get_as(&viewer, "/api/v1/catalog").await;
     refused.assert_problem(403);
 }

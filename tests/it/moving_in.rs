@@ -1,4 +1,4 @@
-//! What back ends and clients of the older systems send that Tidings' own clients never would.
+//! Requests of the older systems' back ends and clients that Tidings' own clients never send.
 
 use http::Method;
 use serde_json::{Value, json};
@@ -44,7 +44,7 @@ async fn event_for_role_honours_event_types() {
     wide.expect("processing_started").await;
     narrow.expect("processing_started").await;
     assert!(narrow.unread().all(|m| m["type"] != "system_alert"));
-    // The user's own name is no broadcast: the filter on broadcasts does not hold it back.
+    // The user's own name is not a broadcast: the filter on broadcasts does not withhold it.
     let own = json!({"event_type": "system_alert", "data": {"message": "you"}, "user_id": "olga"});
     assert_eq!(broadcast(&server, &own).await["recipients"], 2);
     assert_eq!(
@@ -71,7 +71,7 @@ async fn targets_may_be_numbers_and_connections() {
     let id = &hello["data"]["connection_id"];
     let by_connection = broadcast(&server, &done(json!({"connection_id": id}))).await;
     assert_eq!(by_connection["recipients"], 1, "{by_connection}");
-    // send_to_user(7, "processing_completed", …), for a user who may be away.
+    // `send_to_user(7, "processing_completed", …)`, for a user who may be offline.
     broadcast(&server, &done(json!({"channel": "user:7"}))).await;
     for _ in 0..3 {
         user.expect("processing_completed").await;

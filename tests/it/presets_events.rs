@@ -180,7 +180,7 @@ async fn every_type(
             let astray = refused(&mut publisher, astray).await;
             assert_eq!(astray[0].0, "type", "{}: {astray:?}", kind.name);
             assert!(astray[0].1.contains(&kind.namespace), "{astray:?}");
-            // What may go somewhere may go to one user who is away.
+            // Every type may be published to the channel of a user who is offline.
             let own = event("user:zoe", &kind.name, kind.example.clone());
             publisher.try_send(own).await.unwrap();
         }
@@ -219,7 +219,7 @@ async fn look_ups(server: &Server, declared: &[Declared]) {
         let path = format!("/api/v1/catalog/{name}");
         let shown = server.get_as(&token, &path).await.json();
         assert_eq!((&shown["schema"], &shown["example"]), (&schema, &example));
-        // What is optional may be null: back ends dump their models with every member.
+        // Optional members may be null: back ends serialize their models with every member.
         let mut nulls = kind.example.clone();
         let required = schema["required"].as_array().cloned().unwrap_or_default();
         let properties = schema["properties"].as_object().into_iter().flatten();

@@ -85,7 +85,8 @@ def configure(folder: str, bound: dict) -> tuple[int, int]:
              "8080": str(public), "8081": str(internal)}
     for path in CONFIGS.iterdir():
         text = re.sub(r"\b(8000|50051|8080|8081)\b", lambda found: ports[found[0]], path.read_text())
-        text = text.replace("90s", SHORT)
+        # HAProxy refuses to start where it may not have so many descriptors.
+        text = text.replace("90s", SHORT).replace("maxconn 20000", "maxconn 1000")
         # Traefik's second file is named relative to the working directory.
         text = text.replace("filename: traefik-routes", f"filename: {folder}/traefik-routes")
         pathlib.Path(folder, path.name).write_text(text)
@@ -123,7 +124,7 @@ async def websocket_event(socket_: websockets.ClientConnection, text: str) -> No
 
 async def grpc_event(stream: tidings.Subscription, text: str) -> None:
     async for step in stream:
-        if isinstance(step, tidings.Event) and step.data == {"text": text}:
+        if isinstance(step, tidings.Event) and step.json() == {"text": text}:
             return
 
 

@@ -58,7 +58,7 @@ describe("socket.io-client", () => {
     ["websocket", ["websocket"], "websocket"],
     ["the default", undefined, "websocket"],
   ]) {
-    it(`connects, joins a room, and hears its events by ${name}`, async () => {
+    it(`connects, joins a room, and receives its events by ${name}`, async () => {
       const socket = await connected("/ws", transports ? { transports } : {});
       assert.match(socket.id, /./);
       const subscribed = await socket.emitWithAck("subscribe", { room: "project:1" });
@@ -80,7 +80,7 @@ describe("socket.io-client", () => {
     });
   }
 
-  it("takes the sample client of the system that it replaces as it is", async () => {
+  it("serves the unchanged sample client of the replaced system", async () => {
     const socket = io(`${server.url}/ws`, { auth: { token: token("ada", projects) } });
     sockets.push(socket);
     const heard = [];
@@ -105,7 +105,7 @@ describe("socket.io-client", () => {
   }
 
   for (const transports of [["polling"], ["websocket"], ["polling", "websocket"]]) {
-    it(`finds the token in each of its places by ${transports}`, async () => {
+    it(`accepts the token in each of its places by ${transports}`, async () => {
       const jwt = token("grace");
       for (const place of [
         { auth: { token: jwt } },
@@ -122,7 +122,7 @@ describe("socket.io-client", () => {
       }
     });
 
-    it(`is told why it may not connect by ${transports}`, async () => {
+    it(`gets the reason of a refused connection by ${transports}`, async () => {
       for (const place of [
         { auth: { token: "not.a.token" } },
         { auth: { token: token("ada", { exp: 1 }) } },
@@ -138,7 +138,7 @@ describe("socket.io-client", () => {
     });
   }
 
-  it("is told that one connection holds one namespace", async () => {
+  it("gets an error for a second namespace on a connection", async () => {
     const first = await connected("/ws", { forceNew: false, multiplex: true });
     const second = first.io.socket("/", { auth: { token: token("ada") } });
     sockets.push(second);
@@ -147,7 +147,7 @@ describe("socket.io-client", () => {
     assert.ok(first.connected);
   });
 
-  it("gets what it asks for acknowledged, and refusals too", async () => {
+  it("gets acknowledgements of requests and of refusals", async () => {
     const socket = await connected("/");
     const pong = await socket.emitWithAck("ping");
     assert.match(pong.timestamp, /^20/);
@@ -166,7 +166,7 @@ describe("socket.io-client", () => {
     assert.match(published.event_id, /-/);
     socket.emit("subscribe", { room: 7.5 });
     socket.emit("subscribe", "project:1");
-    await until("refusals without an acknowledgement are said", () => named(socket, "error").length >= 1);
+    await until("refusals without an acknowledgement are emitted", () => named(socket, "error").length >= 1);
     assert.ok(socket.connected);
     assert.match((await socket.emitWithAck("ping")).timestamp, /^20/, "it lives on");
   });
@@ -181,7 +181,7 @@ describe("socket.io-client", () => {
     assert.equal(named(socket, "note").filter(({ data }) => data.after).length, 0);
   });
 
-  it("loses nothing and hears nothing twice as it leaves polling under a stream of events", async () => {
+  it("loses and repeats no event during the upgrade from polling", async () => {
     const room = "project:seam";
     for (let round = 0; round < 12; round++) {
       // The client's own attempt to leave polling, put off until events stream in.
@@ -214,7 +214,7 @@ describe("socket.io-client", () => {
     await until("no polling session is left", async () => (await server.metric("tidings_polling_sessions")) === 0);
   });
 
-  it("is gone from the server when it disconnects, by every transport", async () => {
+  it("is removed from the server after a disconnect, by every transport", async () => {
     for (const transports of [["polling"], ["websocket"]]) {
       const socket = await connected("/", { transports });
       const { id } = socket;
@@ -226,7 +226,7 @@ describe("socket.io-client", () => {
     }
   });
 
-  it("shows as socketio, and an operator's word keeps it away", async () => {
+  it("is listed as socketio, and does not reconnect after an operator's disconnect", async () => {
     for (const transports of [["polling"], ["websocket"]]) {
       const socket = await connected("/", { transports });
       const reasons = [];
@@ -239,7 +239,7 @@ describe("socket.io-client", () => {
     }
   });
 
-  it("never takes an event for one of its own", async () => {
+  it("never treats an application event as a protocol event", async () => {
     const socket = await connected("/", { transports: ["websocket"] });
     await socket.emitWithAck("subscribe", { room: "project:1" });
     await server.publish("project:1", "disconnect", { not: "the end" });
@@ -247,7 +247,7 @@ describe("socket.io-client", () => {
     assert.ok(socket.connected);
   });
 
-  it("speaks the other dialect at its own path: flat events of sessions", async () => {
+  it("serves the other dialect at its own path: flat session events", async () => {
     const socket = await connected("/", { path: "/robotics/socket.io" });
     assert.equal(named(socket, "connected").length, 1);
     const reply = await socket.emitWithAck("subscribe_session", { session_id: "s1" });
@@ -263,7 +263,7 @@ describe("socket.io-client", () => {
 });
 
 describe("socket.io-client and time", () => {
-  it("lives on over many heartbeats, whether it talks or not", async () => {
+  it("stays connected over many heartbeats, active or idle", async () => {
     const server = await startServer({ heartbeat: { interval: "200ms", timeout: "600ms" } });
     const sockets = [["polling"], ["websocket"], ["polling", "websocket"]].map((transports) =>
       io(server.url, { forceNew: true, transports, auth: { token: token("ada") } }),
@@ -285,7 +285,7 @@ describe("socket.io-client and time", () => {
     }
   });
 
-  it("comes back by itself when the server is started again", async () => {
+  it("reconnects by itself after a server restart", async () => {
     const server = await startServer();
     const options = { forceNew: true, reconnectionDelay: 20, reconnectionDelayMax: 100 };
     const sockets = [["polling"], ["websocket"], undefined].map((transports) =>

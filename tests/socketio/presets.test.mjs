@@ -74,7 +74,7 @@ system("devplatform", (at) => {
     assert.ok(!socket.heard.some(([name]) => name === "project.deleted"));
   });
 
-  it("takes the token from the header, the auth object or the query, and nobody without", async () => {
+  it("accepts the token in the header, the auth object or the query, and requires one", async () => {
     const jwt = token("u-2");
     for (const options of [
       { auth: { token: jwt } },
@@ -91,7 +91,7 @@ system("devplatform", (at) => {
     }
   });
 
-  it("asks for the right to each room", async () => {
+  it("checks the right to each room", async () => {
     const socket = at.open("/ws", member());
     await at.heard(socket, "connection_established");
     for (const room of ["project:124", "agent:a-2", "user:u-2"]) {
@@ -102,7 +102,7 @@ system("devplatform", (at) => {
     assert.equal((await at.heard(socket, "connection.error")).data.code, "permission_denied");
   });
 
-  it("is reached where the old server was mounted", async () => {
+  it("is reachable at the old server's path", async () => {
     for (const path of ["/ws/socket.io/", "/socket.io/", "/ws/", "/ws"]) {
       const socket = at.open("", { path, ...member() });
       await at.heard(socket, "connection_established");
@@ -127,7 +127,7 @@ system("devplatform", (at) => {
 });
 
 system("robotics", (at) => {
-  it("serves a page that watches a session", async () => {
+  it("serves a page that shows a session", async () => {
     const socket = at.open("");
     assert.ok((await at.heard(socket, "connected")).connection_id);
     socket.emit("subscribe_session", { session_id: "session-1" });

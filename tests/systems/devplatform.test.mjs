@@ -17,7 +17,7 @@ system({ preset: "devplatform", address: "localhost:8000", connection: "socket" 
   const subscribe = (page, room) => page.evaluate((room) => socket.timeout(10_000).emitWithAck("subscribe", { room }), room);
 
   for (const way of ["once it speaks WebSocket", "while it polls"]) {
-    it(`is greeted, and shows the updates of its project ${way}`, async () => {
+    it(`connects, and shows the updates of its project ${way}`, async () => {
       const page = await at.open(SAMPLE, member());
       await page.called("console.log", (text) => text === "Connected!");
       assert.equal((await page.hears("connection_established")).data.user, "u-1");
@@ -58,7 +58,7 @@ system({ preset: "devplatform", address: "localhost:8000", connection: "socket" 
     assert.ok(!(await page.types()).includes("project.updated"));
   });
 
-  it("hears no more of a room that it left, and is answered when it pings", async () => {
+  it("gets no event of a room that it left, and gets pongs", async () => {
     const page = await at.open(SAMPLE, member());
     await page.hears("subscribed");
     await page.evaluate(() => socket.emit("unsubscribe", { room: "project:123" }));
@@ -68,7 +68,7 @@ system({ preset: "devplatform", address: "localhost:8000", connection: "socket" 
     assert.ok(!(await page.types()).includes("project.updated"));
   });
 
-  it("may not connect without a valid token, or after its end", async () => {
+  it("can't connect without a valid token, or after its expiry", async () => {
     for (const bad of ["", "not.a.token", token("u-1", { exp: 1 })]) {
       const page = await at.open(SAMPLE, { token: bad });
       const [, code] = await page.called("refused");
@@ -77,7 +77,7 @@ system({ preset: "devplatform", address: "localhost:8000", connection: "socket" 
     }
   });
 
-  it("may not connect from a page of an origin that is not named", async () => {
+  it("can't connect from a page of an unlisted origin", async () => {
     const page = await at.open(SAMPLE, { ...member(), origin: at.site.elsewhere });
     await page.called("refused");
     assert.deepEqual(await page.heard(), []);

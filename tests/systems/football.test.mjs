@@ -26,7 +26,7 @@ system({ preset: "football", address: "localhost:8000", connection: "ws" }, (at)
     assert.deepEqual(await page.types(), ["connection_established", "subscribed", "processing_progress", "system_error"]);
   });
 
-  it("gives a user and a role what is theirs, and nobody else", async () => {
+  it("delivers the events of a user and of a role only to them", async () => {
     const [user, admin, stranger] = [
       await at.open(AUTHENTICATED, { token: token("user-123") }),
       await at.open(AUTHENTICATED, { token: token("root", { roles: ["admin"] }) }),
@@ -47,7 +47,7 @@ system({ preset: "football", address: "localhost:8000", connection: "ws" }, (at)
     assert.deepEqual(await events(stranger), ["system_error"]);
   });
 
-  it("is told of a bad token, and of what it may not follow", async () => {
+  it("gets errors for an invalid token and a forbidden subscription", async () => {
     const page = await at.open(AUTHENTICATED, { token: "not.a.token" });
     assert.equal((await page.hears("error")).data.code, "unauthenticated");
     const other = await at.open("football");
@@ -80,7 +80,7 @@ system({ preset: "football", address: "localhost:8000", connection: "ws" }, (at)
     assert.deepEqual(await page.called("updateProgressBar"), [75]);
   });
 
-  it("is kept out on a page of an origin that is not named", async () => {
+  it("can't connect from a page of an unlisted origin", async () => {
     const page = await at.open("football", { origin: at.site.elsewhere });
     await page.called("closed");
     assert.deepEqual(await page.heard(), []);

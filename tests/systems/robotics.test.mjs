@@ -6,7 +6,7 @@ import { until } from "../socketio/support/until.mjs";
 import { system } from "./support/system.mjs";
 
 system({ preset: "robotics", address: "localhost:8000", connection: "socket" }, (at) => {
-  it("shows how its session goes on, and no other", async () => {
+  it("shows the progress of its session, and of no other", async () => {
     const page = await at.open("robotics");
     assert.deepEqual(await page.called("console.log"), ["Subscribed to session:", "session-1"]);
     await until("it has left polling", () => page.evaluate(() => socket.io.engine.transport.name === "websocket"));
@@ -29,7 +29,7 @@ system({ preset: "robotics", address: "localhost:8000", connection: "socket" }, 
     ]);
   });
 
-  it("shows notifications, alerts and the state of the system", async () => {
+  it("shows notifications, alerts and the system's status", async () => {
     const page = await at.open("robotics");
     await page.hears("connected");
     await at.publish("global", "notification", { notification_type: "success", title: "Done", message: "43 % smaller" });
@@ -40,7 +40,7 @@ system({ preset: "robotics", address: "localhost:8000", connection: "socket" }, 
     assert.deepEqual(await page.calls("showAlert"), [["high", "GPU is hot"]]);
   });
 
-  it("is answered when it pings, told what it did wrong, and hears no more of a session that it left", async () => {
+  it("gets pongs and errors, and no event of a session that it left", async () => {
     const page = await at.open("robotics");
     await page.hears("subscribed");
     await page.evaluate(() => timers.forEach(({ callback }) => callback()));

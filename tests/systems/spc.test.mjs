@@ -20,7 +20,7 @@ system({ preset: "spc", address: "localhost:8000", connection: "ws" }, (at) => {
     assert.equal(position.channel, "characteristic:1");
   });
 
-  it("is answered when it pings every 30 seconds", async () => {
+  it("gets a pong for its ping every 30 seconds", async () => {
     const page = await at.open("spc");
     await page.hears("subscribed");
     assert.deepEqual(await page.evaluate(() => timers.map(({ ms }) => ms)), [30000]);
@@ -48,7 +48,7 @@ system({ preset: "spc", address: "localhost:8000", connection: "ws" }, (at) => {
     await at.refuses("characteristic:1", "sample", { ...sample(1), value: "10.5" }, /value/);
   });
 
-  it("is told what it did wrong", async () => {
+  it("gets an error for an invalid request", async () => {
     const page = await at.open("spc");
     await page.hears("subscribed");
     await page.evaluate(() => ws.send(JSON.stringify({ type: "subscribe", characteristic_ids: {} })));

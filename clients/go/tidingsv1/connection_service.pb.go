@@ -623,7 +623,14 @@ type ListConnectionsRequest struct {
 	// Connections per page: 1 to 1,000; 100 if 0.
 	PageSize uint32 `protobuf:"varint,6,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// The `next_page_token` of the previous page.
-	PageToken     string `protobuf:"bytes,7,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	PageToken string `protobuf:"bytes,7,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// The order: `outbox`, `dropped`, `bytes`, `connected_at` or `round_trip`. Unordered if empty. A
+	// connection whose value changes between two pages may be on both or on neither.
+	OrderBy string `protobuf:"bytes,10,opt,name=order_by,json=orderBy,proto3" json:"order_by,omitempty"`
+	// Descending order. Only with `order_by`.
+	Desc bool `protobuf:"varint,11,opt,name=desc,proto3" json:"desc,omitempty"`
+	// Only connections from this address, or from a network such as `192.0.2.0/24`.
+	Address       string `protobuf:"bytes,12,opt,name=address,proto3" json:"address,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -703,6 +710,27 @@ func (x *ListConnectionsRequest) GetPageSize() uint32 {
 func (x *ListConnectionsRequest) GetPageToken() string {
 	if x != nil {
 		return x.PageToken
+	}
+	return ""
+}
+
+func (x *ListConnectionsRequest) GetOrderBy() string {
+	if x != nil {
+		return x.OrderBy
+	}
+	return ""
+}
+
+func (x *ListConnectionsRequest) GetDesc() bool {
+	if x != nil {
+		return x.Desc
+	}
+	return false
+}
+
+func (x *ListConnectionsRequest) GetAddress() string {
+	if x != nil {
+		return x.Address
 	}
 	return ""
 }
@@ -888,9 +916,27 @@ type Connection struct {
 	// Bytes queued for it.
 	OutboxBytes uint64 `protobuf:"varint,15,opt,name=outbox_bytes,json=outboxBytes,proto3" json:"outbox_bytes,omitempty"`
 	// Round trip time of the last answered Ping. Absent before the first.
-	RoundTrip     *durationpb.Duration `protobuf:"bytes,16,opt,name=round_trip,json=roundTrip,proto3" json:"round_trip,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	RoundTrip *durationpb.Duration `protobuf:"bytes,16,opt,name=round_trip,json=roundTrip,proto3" json:"round_trip,omitempty"`
+	// The `User-Agent` of its request, at most 256 bytes.
+	UserAgent string `protobuf:"bytes,20,opt,name=user_agent,json=userAgent,proto3" json:"user_agent,omitempty"`
+	// The `Origin` of its request, at most 256 bytes.
+	Origin string `protobuf:"bytes,21,opt,name=origin,proto3" json:"origin,omitempty"`
+	// The codec: a dialect's name on WebSocket connections.
+	Dialect string `protobuf:"bytes,22,opt,name=dialect,proto3" json:"dialect,omitempty"`
+	// Whether messages to it are compressed.
+	Compression bool `protobuf:"varint,23,opt,name=compression,proto3" json:"compression,omitempty"`
+	// When its token expires. Absent without a token.
+	TokenExpiresAt *timestamppb.Timestamp `protobuf:"bytes,24,opt,name=token_expires_at,json=tokenExpiresAt,proto3" json:"token_expires_at,omitempty"`
+	// Messages received from it.
+	MessagesIn uint64 `protobuf:"varint,25,opt,name=messages_in,json=messagesIn,proto3" json:"messages_in,omitempty"`
+	// Messages that a rate limit refused.
+	RateLimited uint64 `protobuf:"varint,26,opt,name=rate_limited,json=rateLimited,proto3" json:"rate_limited,omitempty"`
+	// The names of its token's claims, never their values.
+	Claims []string `protobuf:"bytes,27,rep,name=claims,proto3" json:"claims,omitempty"`
+	// The number of its subscriptions. `subscriptions` may hold fewer.
+	SubscriptionCount uint64 `protobuf:"varint,28,opt,name=subscription_count,json=subscriptionCount,proto3" json:"subscription_count,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *Connection) Reset() {
@@ -1035,13 +1081,82 @@ func (x *Connection) GetRoundTrip() *durationpb.Duration {
 	return nil
 }
 
+func (x *Connection) GetUserAgent() string {
+	if x != nil {
+		return x.UserAgent
+	}
+	return ""
+}
+
+func (x *Connection) GetOrigin() string {
+	if x != nil {
+		return x.Origin
+	}
+	return ""
+}
+
+func (x *Connection) GetDialect() string {
+	if x != nil {
+		return x.Dialect
+	}
+	return ""
+}
+
+func (x *Connection) GetCompression() bool {
+	if x != nil {
+		return x.Compression
+	}
+	return false
+}
+
+func (x *Connection) GetTokenExpiresAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.TokenExpiresAt
+	}
+	return nil
+}
+
+func (x *Connection) GetMessagesIn() uint64 {
+	if x != nil {
+		return x.MessagesIn
+	}
+	return 0
+}
+
+func (x *Connection) GetRateLimited() uint64 {
+	if x != nil {
+		return x.RateLimited
+	}
+	return 0
+}
+
+func (x *Connection) GetClaims() []string {
+	if x != nil {
+		return x.Claims
+	}
+	return nil
+}
+
+func (x *Connection) GetSubscriptionCount() uint64 {
+	if x != nil {
+		return x.SubscriptionCount
+	}
+	return 0
+}
+
 // A subscription of a connection.
 type ConnectionSubscription struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The channel.
 	Channel string `protobuf:"bytes,1,opt,name=channel,proto3" json:"channel,omitempty"`
 	// Its position. Absent if the channel keeps no history.
-	Position      *Position `protobuf:"bytes,2,opt,name=position,proto3" json:"position,omitempty"`
+	Position *Position `protobuf:"bytes,2,opt,name=position,proto3" json:"position,omitempty"`
+	// Its filter, in CEL. Empty if it has none.
+	Filter string `protobuf:"bytes,3,opt,name=filter,proto3" json:"filter,omitempty"`
+	// The event types that it receives. All if empty.
+	EventTypes []string `protobuf:"bytes,4,rep,name=event_types,json=eventTypes,proto3" json:"event_types,omitempty"`
+	// Whether it receives events as they are published. False while it catches up from history.
+	Live          bool `protobuf:"varint,5,opt,name=live,proto3" json:"live,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1088,6 +1203,27 @@ func (x *ConnectionSubscription) GetPosition() *Position {
 		return x.Position
 	}
 	return nil
+}
+
+func (x *ConnectionSubscription) GetFilter() string {
+	if x != nil {
+		return x.Filter
+	}
+	return ""
+}
+
+func (x *ConnectionSubscription) GetEventTypes() []string {
+	if x != nil {
+		return x.EventTypes
+	}
+	return nil
+}
+
+func (x *ConnectionSubscription) GetLive() bool {
+	if x != nil {
+		return x.Live
+	}
+	return false
 }
 
 // Selects the connections to disconnect.
@@ -1252,7 +1388,12 @@ type ListChannelsRequest struct {
 	// Channels per page: 1 to 1,000; 100 if 0.
 	PageSize uint32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// The `next_page_token` of the previous page.
-	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	PageToken string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// The order: `rate`, `subscribers` or `history`. By name if empty. FAILED_PRECONDITION if more than
+	// 100,000 channels match.
+	OrderBy string `protobuf:"bytes,10,opt,name=order_by,json=orderBy,proto3" json:"order_by,omitempty"`
+	// Descending order. Only with `order_by`.
+	Desc          bool `protobuf:"varint,11,opt,name=desc,proto3" json:"desc,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1306,6 +1447,20 @@ func (x *ListChannelsRequest) GetPageToken() string {
 		return x.PageToken
 	}
 	return ""
+}
+
+func (x *ListChannelsRequest) GetOrderBy() string {
+	if x != nil {
+		return x.OrderBy
+	}
+	return ""
+}
+
+func (x *ListChannelsRequest) GetDesc() bool {
+	if x != nil {
+		return x.Desc
+	}
+	return false
 }
 
 // One page of channels.
@@ -1371,7 +1526,17 @@ type Channel struct {
 	// Subscriptions to it on this node.
 	Subscribers uint64 `protobuf:"varint,2,opt,name=subscribers,proto3" json:"subscribers,omitempty"`
 	// Its newest position. Absent if it keeps no history.
-	Position      *Position `protobuf:"bytes,3,opt,name=position,proto3" json:"position,omitempty"`
+	Position *Position `protobuf:"bytes,3,opt,name=position,proto3" json:"position,omitempty"`
+	// When its newest event was published. Absent if unknown.
+	LastEventAt *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=last_event_at,json=lastEventAt,proto3" json:"last_event_at,omitempty"`
+	// Events in its history.
+	HistoryEvents uint64 `protobuf:"varint,11,opt,name=history_events,json=historyEvents,proto3" json:"history_events,omitempty"`
+	// Bytes of its history. 0 if the store does not count them by channel.
+	HistoryBytes uint64 `protobuf:"varint,12,opt,name=history_bytes,json=historyBytes,proto3" json:"history_bytes,omitempty"`
+	// Events per second over the last 10 s.
+	Rate float64 `protobuf:"fixed64,13,opt,name=rate,proto3" json:"rate,omitempty"`
+	// Users present. Absent if its namespace has no presence.
+	Users         *uint64 `protobuf:"varint,14,opt,name=users,proto3,oneof" json:"users,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1425,6 +1590,41 @@ func (x *Channel) GetPosition() *Position {
 		return x.Position
 	}
 	return nil
+}
+
+func (x *Channel) GetLastEventAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastEventAt
+	}
+	return nil
+}
+
+func (x *Channel) GetHistoryEvents() uint64 {
+	if x != nil {
+		return x.HistoryEvents
+	}
+	return 0
+}
+
+func (x *Channel) GetHistoryBytes() uint64 {
+	if x != nil {
+		return x.HistoryBytes
+	}
+	return 0
+}
+
+func (x *Channel) GetRate() float64 {
+	if x != nil {
+		return x.Rate
+	}
+	return 0
+}
+
+func (x *Channel) GetUsers() uint64 {
+	if x != nil && x.Users != nil {
+		return *x.Users
+	}
+	return 0
 }
 
 // Requests the presence of a channel.
@@ -1592,6 +1792,1540 @@ func (x *PresenceUser) GetConnections() uint32 {
 	return 0
 }
 
+// Requests the description of the server.
+type GetServerInfoRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetServerInfoRequest) Reset() {
+	*x = GetServerInfoRequest{}
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetServerInfoRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetServerInfoRequest) ProtoMessage() {}
+
+func (x *GetServerInfoRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetServerInfoRequest.ProtoReflect.Descriptor instead.
+func (*GetServerInfoRequest) Descriptor() ([]byte, []int) {
+	return file_tidings_v1_connection_service_proto_rawDescGZIP(), []int{22}
+}
+
+// The description of the server.
+type GetServerInfoResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The server.
+	Server        *ServerInfo `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetServerInfoResponse) Reset() {
+	*x = GetServerInfoResponse{}
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetServerInfoResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetServerInfoResponse) ProtoMessage() {}
+
+func (x *GetServerInfoResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetServerInfoResponse.ProtoReflect.Descriptor instead.
+func (*GetServerInfoResponse) Descriptor() ([]byte, []int) {
+	return file_tidings_v1_connection_service_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *GetServerInfoResponse) GetServer() *ServerInfo {
+	if x != nil {
+		return x.Server
+	}
+	return nil
+}
+
+// A server: what it is, what it was started with, what it uses.
+type ServerInfo struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The node's name.
+	Node string `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	// The version of the program.
+	Version string `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
+	// When it started.
+	StartedAt *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
+	// Whether it runs with `--dev`.
+	Dev bool `protobuf:"varint,4,opt,name=dev,proto3" json:"dev,omitempty"`
+	// The address of the public listener.
+	PublicAddress string `protobuf:"bytes,5,opt,name=public_address,json=publicAddress,proto3" json:"public_address,omitempty"`
+	// The address of the internal listener.
+	InternalAddress string `protobuf:"bytes,6,opt,name=internal_address,json=internalAddress,proto3" json:"internal_address,omitempty"`
+	// The nodes that serve together.
+	Nodes []*ServerNode `protobuf:"bytes,7,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	// Where history is kept.
+	Store *StoreInfo `protobuf:"bytes,8,opt,name=store,proto3" json:"store,omitempty"`
+	// What the process uses.
+	Process *ProcessInfo `protobuf:"bytes,9,opt,name=process,proto3" json:"process,omitempty"`
+	// The configured limits with their use.
+	Limits []*LimitUse `protobuf:"bytes,10,rep,name=limits,proto3" json:"limits,omitempty"`
+	// Closed connections since the start, by close code. 0 stands for all other codes.
+	Closes map[uint32]uint64 `protobuf:"bytes,11,rep,name=closes,proto3" json:"closes,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	// The settings of each namespace.
+	Namespaces []*NamespaceInfo `protobuf:"bytes,12,rep,name=namespaces,proto3" json:"namespaces,omitempty"`
+	// Every configured value with its source.
+	Configuration []*Setting `protobuf:"bytes,13,rep,name=configuration,proto3" json:"configuration,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ServerInfo) Reset() {
+	*x = ServerInfo{}
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ServerInfo) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ServerInfo) ProtoMessage() {}
+
+func (x *ServerInfo) ProtoReflect() protoreflect.Message {
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ServerInfo.ProtoReflect.Descriptor instead.
+func (*ServerInfo) Descriptor() ([]byte, []int) {
+	return file_tidings_v1_connection_service_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *ServerInfo) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *ServerInfo) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *ServerInfo) GetStartedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartedAt
+	}
+	return nil
+}
+
+func (x *ServerInfo) GetDev() bool {
+	if x != nil {
+		return x.Dev
+	}
+	return false
+}
+
+func (x *ServerInfo) GetPublicAddress() string {
+	if x != nil {
+		return x.PublicAddress
+	}
+	return ""
+}
+
+func (x *ServerInfo) GetInternalAddress() string {
+	if x != nil {
+		return x.InternalAddress
+	}
+	return ""
+}
+
+func (x *ServerInfo) GetNodes() []*ServerNode {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+func (x *ServerInfo) GetStore() *StoreInfo {
+	if x != nil {
+		return x.Store
+	}
+	return nil
+}
+
+func (x *ServerInfo) GetProcess() *ProcessInfo {
+	if x != nil {
+		return x.Process
+	}
+	return nil
+}
+
+func (x *ServerInfo) GetLimits() []*LimitUse {
+	if x != nil {
+		return x.Limits
+	}
+	return nil
+}
+
+func (x *ServerInfo) GetCloses() map[uint32]uint64 {
+	if x != nil {
+		return x.Closes
+	}
+	return nil
+}
+
+func (x *ServerInfo) GetNamespaces() []*NamespaceInfo {
+	if x != nil {
+		return x.Namespaces
+	}
+	return nil
+}
+
+func (x *ServerInfo) GetConfiguration() []*Setting {
+	if x != nil {
+		return x.Configuration
+	}
+	return nil
+}
+
+// A node of the cluster.
+type ServerNode struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its number.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Whether it is the one that answers.
+	Self          bool `protobuf:"varint,2,opt,name=self,proto3" json:"self,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ServerNode) Reset() {
+	*x = ServerNode{}
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ServerNode) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ServerNode) ProtoMessage() {}
+
+func (x *ServerNode) ProtoReflect() protoreflect.Message {
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ServerNode.ProtoReflect.Descriptor instead.
+func (*ServerNode) Descriptor() ([]byte, []int) {
+	return file_tidings_v1_connection_service_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *ServerNode) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ServerNode) GetSelf() bool {
+	if x != nil {
+		return x.Self
+	}
+	return false
+}
+
+// A store of history.
+type StoreInfo struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its kind: `memory` or `disk`.
+	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	// `fsync` or `async`. Empty for memory.
+	Durability string `protobuf:"bytes,2,opt,name=durability,proto3" json:"durability,omitempty"`
+	// Whether it can write.
+	Available bool `protobuf:"varint,3,opt,name=available,proto3" json:"available,omitempty"`
+	// Bytes of history in memory.
+	Bytes uint64 `protobuf:"varint,4,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// The most bytes. 0 if unlimited.
+	LimitBytes    uint64 `protobuf:"varint,5,opt,name=limit_bytes,json=limitBytes,proto3" json:"limit_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StoreInfo) Reset() {
+	*x = StoreInfo{}
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StoreInfo) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StoreInfo) ProtoMessage() {}
+
+func (x *StoreInfo) ProtoReflect() protoreflect.Message {
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StoreInfo.ProtoReflect.Descriptor instead.
+func (*StoreInfo) Descriptor() ([]byte, []int) {
+	return file_tidings_v1_connection_service_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *StoreInfo) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *StoreInfo) GetDurability() string {
+	if x != nil {
+		return x.Durability
+	}
+	return ""
+}
+
+func (x *StoreInfo) GetAvailable() bool {
+	if x != nil {
+		return x.Available
+	}
+	return false
+}
+
+func (x *StoreInfo) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *StoreInfo) GetLimitBytes() uint64 {
+	if x != nil {
+		return x.LimitBytes
+	}
+	return 0
+}
+
+// What a process uses. Values that the system does not report are absent.
+type ProcessInfo struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Processor time since the start.
+	Cpu *durationpb.Duration `protobuf:"bytes,1,opt,name=cpu,proto3" json:"cpu,omitempty"`
+	// Resident memory, in bytes.
+	ResidentBytes *uint64 `protobuf:"varint,2,opt,name=resident_bytes,json=residentBytes,proto3,oneof" json:"resident_bytes,omitempty"`
+	// Open descriptors.
+	OpenFiles *uint64 `protobuf:"varint,3,opt,name=open_files,json=openFiles,proto3,oneof" json:"open_files,omitempty"`
+	// The most open descriptors.
+	OpenFilesLimit *uint64 `protobuf:"varint,4,opt,name=open_files_limit,json=openFilesLimit,proto3,oneof" json:"open_files_limit,omitempty"`
+	// Threads.
+	Threads *uint64 `protobuf:"varint,5,opt,name=threads,proto3,oneof" json:"threads,omitempty"`
+	// Processors that it may use.
+	Processors uint64 `protobuf:"varint,6,opt,name=processors,proto3" json:"processors,omitempty"`
+	// Shards.
+	Shards        uint64 `protobuf:"varint,7,opt,name=shards,proto3" json:"shards,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProcessInfo) Reset() {
+	*x = ProcessInfo{}
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProcessInfo) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProcessInfo) ProtoMessage() {}
+
+func (x *ProcessInfo) ProtoReflect() protoreflect.Message {
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProcessInfo.ProtoReflect.Descriptor instead.
+func (*ProcessInfo) Descriptor() ([]byte, []int) {
+	return file_tidings_v1_connection_service_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *ProcessInfo) GetCpu() *durationpb.Duration {
+	if x != nil {
+		return x.Cpu
+	}
+	return nil
+}
+
+func (x *ProcessInfo) GetResidentBytes() uint64 {
+	if x != nil && x.ResidentBytes != nil {
+		return *x.ResidentBytes
+	}
+	return 0
+}
+
+func (x *ProcessInfo) GetOpenFiles() uint64 {
+	if x != nil && x.OpenFiles != nil {
+		return *x.OpenFiles
+	}
+	return 0
+}
+
+func (x *ProcessInfo) GetOpenFilesLimit() uint64 {
+	if x != nil && x.OpenFilesLimit != nil {
+		return *x.OpenFilesLimit
+	}
+	return 0
+}
+
+func (x *ProcessInfo) GetThreads() uint64 {
+	if x != nil && x.Threads != nil {
+		return *x.Threads
+	}
+	return 0
+}
+
+func (x *ProcessInfo) GetProcessors() uint64 {
+	if x != nil {
+		return x.Processors
+	}
+	return 0
+}
+
+func (x *ProcessInfo) GetShards() uint64 {
+	if x != nil {
+		return x.Shards
+	}
+	return 0
+}
+
+// A limit with its use.
+type LimitUse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its key in the configuration.
+	Key string `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// The limit. 0 if there is none.
+	Limit uint64 `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"`
+	// How much of it is used. Absent for a limit of one connection or user.
+	Used *uint64 `protobuf:"varint,3,opt,name=used,proto3,oneof" json:"used,omitempty"`
+	// How often it refused something.
+	Reached       uint64 `protobuf:"varint,4,opt,name=reached,proto3" json:"reached,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LimitUse) Reset() {
+	*x = LimitUse{}
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LimitUse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LimitUse) ProtoMessage() {}
+
+func (x *LimitUse) ProtoReflect() protoreflect.Message {
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LimitUse.ProtoReflect.Descriptor instead.
+func (*LimitUse) Descriptor() ([]byte, []int) {
+	return file_tidings_v1_connection_service_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *LimitUse) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *LimitUse) GetLimit() uint64 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *LimitUse) GetUsed() uint64 {
+	if x != nil && x.Used != nil {
+		return *x.Used
+	}
+	return 0
+}
+
+func (x *LimitUse) GetReached() uint64 {
+	if x != nil {
+		return x.Reached
+	}
+	return 0
+}
+
+// The settings that apply to the channels of a namespace.
+type NamespaceInfo struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name. `*` stands for all undeclared namespaces.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The most events of a channel's history. 0 if it keeps none.
+	HistorySize uint64 `protobuf:"varint,2,opt,name=history_size,json=historySize,proto3" json:"history_size,omitempty"`
+	// Their longest age.
+	HistoryTtl *durationpb.Duration `protobuf:"bytes,3,opt,name=history_ttl,json=historyTtl,proto3" json:"history_ttl,omitempty"`
+	// The most bytes of them.
+	HistoryBytes uint64 `protobuf:"varint,4,opt,name=history_bytes,json=historyBytes,proto3" json:"history_bytes,omitempty"`
+	// Whether presence is tracked.
+	Presence bool `protobuf:"varint,5,opt,name=presence,proto3" json:"presence,omitempty"`
+	// The policy for slow connections.
+	SlowConsumer string `protobuf:"bytes,6,opt,name=slow_consumer,json=slowConsumer,proto3" json:"slow_consumer,omitempty"`
+	// How long an unused channel is kept.
+	MaxIdle *durationpb.Duration `protobuf:"bytes,7,opt,name=max_idle,json=maxIdle,proto3" json:"max_idle,omitempty"`
+	// Who may subscribe, in CEL. Empty if there is no rule.
+	Subscribe string `protobuf:"bytes,8,opt,name=subscribe,proto3" json:"subscribe,omitempty"`
+	// Who may publish, in CEL. Empty if there is no rule.
+	Publish       string `protobuf:"bytes,9,opt,name=publish,proto3" json:"publish,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NamespaceInfo) Reset() {
+	*x = NamespaceInfo{}
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NamespaceInfo) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NamespaceInfo) ProtoMessage() {}
+
+func (x *NamespaceInfo) ProtoReflect() protoreflect.Message {
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NamespaceInfo.ProtoReflect.Descriptor instead.
+func (*NamespaceInfo) Descriptor() ([]byte, []int) {
+	return file_tidings_v1_connection_service_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *NamespaceInfo) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *NamespaceInfo) GetHistorySize() uint64 {
+	if x != nil {
+		return x.HistorySize
+	}
+	return 0
+}
+
+func (x *NamespaceInfo) GetHistoryTtl() *durationpb.Duration {
+	if x != nil {
+		return x.HistoryTtl
+	}
+	return nil
+}
+
+func (x *NamespaceInfo) GetHistoryBytes() uint64 {
+	if x != nil {
+		return x.HistoryBytes
+	}
+	return 0
+}
+
+func (x *NamespaceInfo) GetPresence() bool {
+	if x != nil {
+		return x.Presence
+	}
+	return false
+}
+
+func (x *NamespaceInfo) GetSlowConsumer() string {
+	if x != nil {
+		return x.SlowConsumer
+	}
+	return ""
+}
+
+func (x *NamespaceInfo) GetMaxIdle() *durationpb.Duration {
+	if x != nil {
+		return x.MaxIdle
+	}
+	return nil
+}
+
+func (x *NamespaceInfo) GetSubscribe() string {
+	if x != nil {
+		return x.Subscribe
+	}
+	return ""
+}
+
+func (x *NamespaceInfo) GetPublish() string {
+	if x != nil {
+		return x.Publish
+	}
+	return ""
+}
+
+// A configured value.
+type Setting struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The key, as a dotted path.
+	Key string `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// The value, as TOML. Empty for a secret.
+	Value string `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	// Where it is set: a file and line, an environment variable, a flag, a preset, or `default`.
+	Source string `protobuf:"bytes,3,opt,name=source,proto3" json:"source,omitempty"`
+	// Whether the value is withheld because it is a secret.
+	Secret bool `protobuf:"varint,4,opt,name=secret,proto3" json:"secret,omitempty"`
+	// Whether SIGHUP changes it.
+	Reloads       bool `protobuf:"varint,5,opt,name=reloads,proto3" json:"reloads,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Setting) Reset() {
+	*x = Setting{}
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Setting) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Setting) ProtoMessage() {}
+
+func (x *Setting) ProtoReflect() protoreflect.Message {
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Setting.ProtoReflect.Descriptor instead.
+func (*Setting) Descriptor() ([]byte, []int) {
+	return file_tidings_v1_connection_service_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *Setting) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *Setting) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+func (x *Setting) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *Setting) GetSecret() bool {
+	if x != nil {
+		return x.Secret
+	}
+	return false
+}
+
+func (x *Setting) GetReloads() bool {
+	if x != nil {
+		return x.Reloads
+	}
+	return false
+}
+
+// Requests statistics of the last hour.
+type GetStatsHistoryRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only samples after this time. All if absent.
+	After         *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=after,proto3" json:"after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetStatsHistoryRequest) Reset() {
+	*x = GetStatsHistoryRequest{}
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetStatsHistoryRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetStatsHistoryRequest) ProtoMessage() {}
+
+func (x *GetStatsHistoryRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetStatsHistoryRequest.ProtoReflect.Descriptor instead.
+func (*GetStatsHistoryRequest) Descriptor() ([]byte, []int) {
+	return file_tidings_v1_connection_service_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *GetStatsHistoryRequest) GetAfter() *timestamppb.Timestamp {
+	if x != nil {
+		return x.After
+	}
+	return nil
+}
+
+// Statistics of the last hour.
+type GetStatsHistoryResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The time between two samples.
+	Step *durationpb.Duration `protobuf:"bytes,1,opt,name=step,proto3" json:"step,omitempty"`
+	// The samples, oldest first.
+	Samples       []*StatsSample `protobuf:"bytes,2,rep,name=samples,proto3" json:"samples,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetStatsHistoryResponse) Reset() {
+	*x = GetStatsHistoryResponse{}
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetStatsHistoryResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetStatsHistoryResponse) ProtoMessage() {}
+
+func (x *GetStatsHistoryResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetStatsHistoryResponse.ProtoReflect.Descriptor instead.
+func (*GetStatsHistoryResponse) Descriptor() ([]byte, []int) {
+	return file_tidings_v1_connection_service_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *GetStatsHistoryResponse) GetStep() *durationpb.Duration {
+	if x != nil {
+		return x.Step
+	}
+	return nil
+}
+
+func (x *GetStatsHistoryResponse) GetSamples() []*StatsSample {
+	if x != nil {
+		return x.Samples
+	}
+	return nil
+}
+
+// The statistics of one step. Counts are of the step; levels are those at its end.
+type StatsSample struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The end of the step.
+	Time *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
+	// How long the step was.
+	Length *durationpb.Duration `protobuf:"bytes,2,opt,name=length,proto3" json:"length,omitempty"`
+	// Open connections.
+	Connections uint64 `protobuf:"varint,3,opt,name=connections,proto3" json:"connections,omitempty"`
+	// Subscriptions.
+	Subscriptions uint64 `protobuf:"varint,4,opt,name=subscriptions,proto3" json:"subscriptions,omitempty"`
+	// Channels.
+	Channels uint64 `protobuf:"varint,5,opt,name=channels,proto3" json:"channels,omitempty"`
+	// Bytes in outboxes.
+	OutboxBytes uint64 `protobuf:"varint,6,opt,name=outbox_bytes,json=outboxBytes,proto3" json:"outbox_bytes,omitempty"`
+	// Resident memory of the process, in bytes.
+	ResidentBytes uint64 `protobuf:"varint,7,opt,name=resident_bytes,json=residentBytes,proto3" json:"resident_bytes,omitempty"`
+	// Processor time of the process.
+	Cpu *durationpb.Duration `protobuf:"bytes,8,opt,name=cpu,proto3" json:"cpu,omitempty"`
+	// Connections opened.
+	Opened uint64 `protobuf:"varint,9,opt,name=opened,proto3" json:"opened,omitempty"`
+	// Events accepted from publishers.
+	Published uint64 `protobuf:"varint,10,opt,name=published,proto3" json:"published,omitempty"`
+	// Events delivered to connections.
+	Delivered uint64 `protobuf:"varint,11,opt,name=delivered,proto3" json:"delivered,omitempty"`
+	// Of these, replayed from history.
+	Replayed uint64 `protobuf:"varint,12,opt,name=replayed,proto3" json:"replayed,omitempty"`
+	// Events dropped for slow connections.
+	Dropped uint64 `protobuf:"varint,13,opt,name=dropped,proto3" json:"dropped,omitempty"`
+	// Events replaced by newer ones with the same key.
+	Conflated uint64 `protobuf:"varint,14,opt,name=conflated,proto3" json:"conflated,omitempty"`
+	// Errors returned, refused tokens and reached rate limits.
+	Refused uint64 `protobuf:"varint,15,opt,name=refused,proto3" json:"refused,omitempty"`
+	// How often an outbox was full.
+	SlowConsumers uint64 `protobuf:"varint,16,opt,name=slow_consumers,json=slowConsumers,proto3" json:"slow_consumers,omitempty"`
+	// Bytes received from clients.
+	BytesIn uint64 `protobuf:"varint,17,opt,name=bytes_in,json=bytesIn,proto3" json:"bytes_in,omitempty"`
+	// Bytes passed to clients.
+	BytesOut uint64 `protobuf:"varint,18,opt,name=bytes_out,json=bytesOut,proto3" json:"bytes_out,omitempty"`
+	// The median latency from accepting a publish to passing its bytes to the socket.
+	LatencyP50 *durationpb.Duration `protobuf:"bytes,19,opt,name=latency_p50,json=latencyP50,proto3" json:"latency_p50,omitempty"`
+	// The 99th percentile of it.
+	LatencyP99    *durationpb.Duration `protobuf:"bytes,20,opt,name=latency_p99,json=latencyP99,proto3" json:"latency_p99,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StatsSample) Reset() {
+	*x = StatsSample{}
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StatsSample) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StatsSample) ProtoMessage() {}
+
+func (x *StatsSample) ProtoReflect() protoreflect.Message {
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StatsSample.ProtoReflect.Descriptor instead.
+func (*StatsSample) Descriptor() ([]byte, []int) {
+	return file_tidings_v1_connection_service_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *StatsSample) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *StatsSample) GetLength() *durationpb.Duration {
+	if x != nil {
+		return x.Length
+	}
+	return nil
+}
+
+func (x *StatsSample) GetConnections() uint64 {
+	if x != nil {
+		return x.Connections
+	}
+	return 0
+}
+
+func (x *StatsSample) GetSubscriptions() uint64 {
+	if x != nil {
+		return x.Subscriptions
+	}
+	return 0
+}
+
+func (x *StatsSample) GetChannels() uint64 {
+	if x != nil {
+		return x.Channels
+	}
+	return 0
+}
+
+func (x *StatsSample) GetOutboxBytes() uint64 {
+	if x != nil {
+		return x.OutboxBytes
+	}
+	return 0
+}
+
+func (x *StatsSample) GetResidentBytes() uint64 {
+	if x != nil {
+		return x.ResidentBytes
+	}
+	return 0
+}
+
+func (x *StatsSample) GetCpu() *durationpb.Duration {
+	if x != nil {
+		return x.Cpu
+	}
+	return nil
+}
+
+func (x *StatsSample) GetOpened() uint64 {
+	if x != nil {
+		return x.Opened
+	}
+	return 0
+}
+
+func (x *StatsSample) GetPublished() uint64 {
+	if x != nil {
+		return x.Published
+	}
+	return 0
+}
+
+func (x *StatsSample) GetDelivered() uint64 {
+	if x != nil {
+		return x.Delivered
+	}
+	return 0
+}
+
+func (x *StatsSample) GetReplayed() uint64 {
+	if x != nil {
+		return x.Replayed
+	}
+	return 0
+}
+
+func (x *StatsSample) GetDropped() uint64 {
+	if x != nil {
+		return x.Dropped
+	}
+	return 0
+}
+
+func (x *StatsSample) GetConflated() uint64 {
+	if x != nil {
+		return x.Conflated
+	}
+	return 0
+}
+
+func (x *StatsSample) GetRefused() uint64 {
+	if x != nil {
+		return x.Refused
+	}
+	return 0
+}
+
+func (x *StatsSample) GetSlowConsumers() uint64 {
+	if x != nil {
+		return x.SlowConsumers
+	}
+	return 0
+}
+
+func (x *StatsSample) GetBytesIn() uint64 {
+	if x != nil {
+		return x.BytesIn
+	}
+	return 0
+}
+
+func (x *StatsSample) GetBytesOut() uint64 {
+	if x != nil {
+		return x.BytesOut
+	}
+	return 0
+}
+
+func (x *StatsSample) GetLatencyP50() *durationpb.Duration {
+	if x != nil {
+		return x.LatencyP50
+	}
+	return nil
+}
+
+func (x *StatsSample) GetLatencyP99() *durationpb.Duration {
+	if x != nil {
+		return x.LatencyP99
+	}
+	return nil
+}
+
+// Asks whether a client may do something.
+type ExplainRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Who. An anonymous client if absent.
+	//
+	// Types that are valid to be assigned to Subject:
+	//
+	//	*ExplainRequest_User
+	//	*ExplainRequest_Claims
+	Subject isExplainRequest_Subject `protobuf_oneof:"subject"`
+	// Roles, besides those of the claims.
+	Roles []string `protobuf:"bytes,3,rep,name=roles,proto3" json:"roles,omitempty"`
+	// `subscribe`, `publish`, `presence` or `history`.
+	Action string `protobuf:"bytes,4,opt,name=action,proto3" json:"action,omitempty"`
+	// The channel.
+	Channel string `protobuf:"bytes,5,opt,name=channel,proto3" json:"channel,omitempty"`
+	// The event type, with `publish` or `subscribe`. Any if empty.
+	EventType     string `protobuf:"bytes,6,opt,name=event_type,json=eventType,proto3" json:"event_type,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainRequest) Reset() {
+	*x = ExplainRequest{}
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainRequest) ProtoMessage() {}
+
+func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
+func (*ExplainRequest) Descriptor() ([]byte, []int) {
+	return file_tidings_v1_connection_service_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *ExplainRequest) GetSubject() isExplainRequest_Subject {
+	if x != nil {
+		return x.Subject
+	}
+	return nil
+}
+
+func (x *ExplainRequest) GetUser() string {
+	if x != nil {
+		if x, ok := x.Subject.(*ExplainRequest_User); ok {
+			return x.User
+		}
+	}
+	return ""
+}
+
+func (x *ExplainRequest) GetClaims() string {
+	if x != nil {
+		if x, ok := x.Subject.(*ExplainRequest_Claims); ok {
+			return x.Claims
+		}
+	}
+	return ""
+}
+
+func (x *ExplainRequest) GetRoles() []string {
+	if x != nil {
+		return x.Roles
+	}
+	return nil
+}
+
+func (x *ExplainRequest) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
+func (x *ExplainRequest) GetChannel() string {
+	if x != nil {
+		return x.Channel
+	}
+	return ""
+}
+
+func (x *ExplainRequest) GetEventType() string {
+	if x != nil {
+		return x.EventType
+	}
+	return ""
+}
+
+type isExplainRequest_Subject interface {
+	isExplainRequest_Subject()
+}
+
+type ExplainRequest_User struct {
+	// A user, whose token says no more than this.
+	User string `protobuf:"bytes,1,opt,name=user,proto3,oneof"`
+}
+
+type ExplainRequest_Claims struct {
+	// The claims of a token, as a JSON object of at most 8,192 bytes.
+	Claims string `protobuf:"bytes,2,opt,name=claims,proto3,oneof"`
+}
+
+func (*ExplainRequest_User) isExplainRequest_Subject() {}
+
+func (*ExplainRequest_Claims) isExplainRequest_Subject() {}
+
+// Whether a client may do something, and why.
+type ExplainResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whether it is allowed.
+	Allowed bool `protobuf:"varint,1,opt,name=allowed,proto3" json:"allowed,omitempty"`
+	// The rule that decided, in CEL. Empty if no rule was evaluated.
+	Rule string `protobuf:"bytes,2,opt,name=rule,proto3" json:"rule,omitempty"`
+	// Where the decision comes from: a role, the token, a namespace, or the catalog.
+	Source string `protobuf:"bytes,3,opt,name=source,proto3" json:"source,omitempty"`
+	// What the rule read: the name of each variable, and its value as JSON.
+	Inputs map[string]string `protobuf:"bytes,4,rep,name=inputs,proto3" json:"inputs,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// The answer as a sentence.
+	Reason        string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainResponse) Reset() {
+	*x = ExplainResponse{}
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainResponse) ProtoMessage() {}
+
+func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
+func (*ExplainResponse) Descriptor() ([]byte, []int) {
+	return file_tidings_v1_connection_service_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *ExplainResponse) GetAllowed() bool {
+	if x != nil {
+		return x.Allowed
+	}
+	return false
+}
+
+func (x *ExplainResponse) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+func (x *ExplainResponse) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *ExplainResponse) GetInputs() map[string]string {
+	if x != nil {
+		return x.Inputs
+	}
+	return nil
+}
+
+func (x *ExplainResponse) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// Requests refusals.
+type WatchRefusalsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many recent ones to send first: at most 1,000.
+	Recent uint32 `protobuf:"varint,1,opt,name=recent,proto3" json:"recent,omitempty"`
+	// Ends the stream after the recent ones.
+	Once          bool `protobuf:"varint,2,opt,name=once,proto3" json:"once,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchRefusalsRequest) Reset() {
+	*x = WatchRefusalsRequest{}
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchRefusalsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchRefusalsRequest) ProtoMessage() {}
+
+func (x *WatchRefusalsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchRefusalsRequest.ProtoReflect.Descriptor instead.
+func (*WatchRefusalsRequest) Descriptor() ([]byte, []int) {
+	return file_tidings_v1_connection_service_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *WatchRefusalsRequest) GetRecent() uint32 {
+	if x != nil {
+		return x.Recent
+	}
+	return 0
+}
+
+func (x *WatchRefusalsRequest) GetOnce() bool {
+	if x != nil {
+		return x.Once
+	}
+	return false
+}
+
+// Some refusals.
+type WatchRefusalsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The refusals, oldest first.
+	Refusals []*Refusal `protobuf:"bytes,1,rep,name=refusals,proto3" json:"refusals,omitempty"`
+	// How many in between were not sent, because there were too many.
+	Missed        uint64 `protobuf:"varint,2,opt,name=missed,proto3" json:"missed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchRefusalsResponse) Reset() {
+	*x = WatchRefusalsResponse{}
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchRefusalsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchRefusalsResponse) ProtoMessage() {}
+
+func (x *WatchRefusalsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchRefusalsResponse.ProtoReflect.Descriptor instead.
+func (*WatchRefusalsResponse) Descriptor() ([]byte, []int) {
+	return file_tidings_v1_connection_service_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *WatchRefusalsResponse) GetRefusals() []*Refusal {
+	if x != nil {
+		return x.Refusals
+	}
+	return nil
+}
+
+func (x *WatchRefusalsResponse) GetMissed() uint64 {
+	if x != nil {
+		return x.Missed
+	}
+	return 0
+}
+
+// A refusal, or a close that has a reason. Texts are cut off at 256 bytes.
+type Refusal struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its number since the start of the node.
+	Sequence uint64 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	// When it happened.
+	Time *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=time,proto3" json:"time,omitempty"`
+	// `refused`, `authentication_failed`, `subscribe_refused`, `publish_refused` or `disconnect`.
+	Kind string `protobuf:"bytes,3,opt,name=kind,proto3" json:"kind,omitempty"`
+	// The error's code, such as `permission_denied`. Empty for a close.
+	Code string `protobuf:"bytes,4,opt,name=code,proto3" json:"code,omitempty"`
+	// The close code. 0 unless a connection was closed.
+	CloseCode uint32 `protobuf:"varint,5,opt,name=close_code,json=closeCode,proto3" json:"close_code,omitempty"`
+	// The reason.
+	Reason string `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
+	// The user. Empty if unknown.
+	User string `protobuf:"bytes,7,opt,name=user,proto3" json:"user,omitempty"`
+	// The client's address. Empty if unknown.
+	Address string `protobuf:"bytes,8,opt,name=address,proto3" json:"address,omitempty"`
+	// The transport. Empty if unknown.
+	Transport string `protobuf:"bytes,9,opt,name=transport,proto3" json:"transport,omitempty"`
+	// The channel, as requested.
+	Channel string `protobuf:"bytes,10,opt,name=channel,proto3" json:"channel,omitempty"`
+	// The event type.
+	EventType string `protobuf:"bytes,11,opt,name=event_type,json=eventType,proto3" json:"event_type,omitempty"`
+	// The connection.
+	ConnectionId string `protobuf:"bytes,12,opt,name=connection_id,json=connectionId,proto3" json:"connection_id,omitempty"`
+	// Who closed the connection: `client`, `server`, or an operator's name.
+	By            string `protobuf:"bytes,13,opt,name=by,proto3" json:"by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Refusal) Reset() {
+	*x = Refusal{}
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Refusal) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Refusal) ProtoMessage() {}
+
+func (x *Refusal) ProtoReflect() protoreflect.Message {
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Refusal.ProtoReflect.Descriptor instead.
+func (*Refusal) Descriptor() ([]byte, []int) {
+	return file_tidings_v1_connection_service_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *Refusal) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+func (x *Refusal) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *Refusal) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Refusal) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *Refusal) GetCloseCode() uint32 {
+	if x != nil {
+		return x.CloseCode
+	}
+	return 0
+}
+
+func (x *Refusal) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Refusal) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *Refusal) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *Refusal) GetTransport() string {
+	if x != nil {
+		return x.Transport
+	}
+	return ""
+}
+
+func (x *Refusal) GetChannel() string {
+	if x != nil {
+		return x.Channel
+	}
+	return ""
+}
+
+func (x *Refusal) GetEventType() string {
+	if x != nil {
+		return x.EventType
+	}
+	return ""
+}
+
+func (x *Refusal) GetConnectionId() string {
+	if x != nil {
+		return x.ConnectionId
+	}
+	return ""
+}
+
+func (x *Refusal) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
 var File_tidings_v1_connection_service_proto protoreflect.FileDescriptor
 
 const file_tidings_v1_connection_service_proto_rawDesc = "" +
@@ -1651,7 +3385,7 @@ const file_tidings_v1_connection_service_proto_rawDesc = "" +
 	"\x03p50\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x03p50\x12+\n" +
 	"\x03p90\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03p90\x12+\n" +
 	"\x03p99\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x03p99\x12+\n" +
-	"\x03max\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x03max\"\xd5\x01\n" +
+	"\x03max\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x03max\"\x9e\x02\n" +
 	"\x16ListConnectionsRequest\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\tR\x04user\x12\x12\n" +
 	"\x04role\x18\x02 \x01(\tR\x04role\x12\x18\n" +
@@ -1661,7 +3395,11 @@ const file_tidings_v1_connection_service_proto_rawDesc = "" +
 	"clientType\x12\x1b\n" +
 	"\tpage_size\x18\x06 \x01(\rR\bpageSize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\a \x01(\tR\tpageToken\"{\n" +
+	"page_token\x18\a \x01(\tR\tpageToken\x12\x19\n" +
+	"\border_by\x18\n" +
+	" \x01(\tR\aorderBy\x12\x12\n" +
+	"\x04desc\x18\v \x01(\bR\x04desc\x12\x18\n" +
+	"\aaddress\x18\f \x01(\tR\aaddress\"{\n" +
 	"\x17ListConnectionsResponse\x128\n" +
 	"\vconnections\x18\x01 \x03(\v2\x16.tidings.v1.ConnectionR\vconnections\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\";\n" +
@@ -1670,7 +3408,7 @@ const file_tidings_v1_connection_service_proto_rawDesc = "" +
 	"\x15GetConnectionResponse\x126\n" +
 	"\n" +
 	"connection\x18\x01 \x01(\v2\x16.tidings.v1.ConnectionR\n" +
-	"connection\"\xd4\x04\n" +
+	"connection\"\x98\a\n" +
 	"\n" +
 	"Connection\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
@@ -1693,10 +3431,25 @@ const file_tidings_v1_connection_service_proto_rawDesc = "" +
 	"\tbytes_out\x18\x0e \x01(\x04R\bbytesOut\x12!\n" +
 	"\foutbox_bytes\x18\x0f \x01(\x04R\voutboxBytes\x128\n" +
 	"\n" +
-	"round_trip\x18\x10 \x01(\v2\x19.google.protobuf.DurationR\troundTrip\"d\n" +
+	"round_trip\x18\x10 \x01(\v2\x19.google.protobuf.DurationR\troundTrip\x12\x1d\n" +
+	"\n" +
+	"user_agent\x18\x14 \x01(\tR\tuserAgent\x12\x16\n" +
+	"\x06origin\x18\x15 \x01(\tR\x06origin\x12\x18\n" +
+	"\adialect\x18\x16 \x01(\tR\adialect\x12 \n" +
+	"\vcompression\x18\x17 \x01(\bR\vcompression\x12D\n" +
+	"\x10token_expires_at\x18\x18 \x01(\v2\x1a.google.protobuf.TimestampR\x0etokenExpiresAt\x12\x1f\n" +
+	"\vmessages_in\x18\x19 \x01(\x04R\n" +
+	"messagesIn\x12!\n" +
+	"\frate_limited\x18\x1a \x01(\x04R\vrateLimited\x12\x16\n" +
+	"\x06claims\x18\x1b \x03(\tR\x06claims\x12-\n" +
+	"\x12subscription_count\x18\x1c \x01(\x04R\x11subscriptionCount\"\xb1\x01\n" +
 	"\x16ConnectionSubscription\x12\x18\n" +
 	"\achannel\x18\x01 \x01(\tR\achannel\x120\n" +
-	"\bposition\x18\x02 \x01(\v2\x14.tidings.v1.PositionR\bposition\"\x8a\x01\n" +
+	"\bposition\x18\x02 \x01(\v2\x14.tidings.v1.PositionR\bposition\x12\x16\n" +
+	"\x06filter\x18\x03 \x01(\tR\x06filter\x12\x1f\n" +
+	"\vevent_types\x18\x04 \x03(\tR\n" +
+	"eventTypes\x12\x12\n" +
+	"\x04live\x18\x05 \x01(\bR\x04live\"\x8a\x01\n" +
 	"\x11DisconnectRequest\x12%\n" +
 	"\rconnection_id\x18\x01 \x01(\tH\x00R\fconnectionId\x12\x14\n" +
 	"\x04user\x18\x02 \x01(\tH\x00R\x04user\x12\x16\n" +
@@ -1704,19 +3457,29 @@ const file_tidings_v1_connection_service_proto_rawDesc = "" +
 	"\x06revoke\x18\x04 \x01(\bR\x06revokeB\b\n" +
 	"\x06target\"8\n" +
 	"\x12DisconnectResponse\x12\"\n" +
-	"\fdisconnected\x18\x01 \x01(\x04R\fdisconnected\"i\n" +
+	"\fdisconnected\x18\x01 \x01(\x04R\fdisconnected\"\x98\x01\n" +
 	"\x13ListChannelsRequest\x12\x16\n" +
 	"\x06prefix\x18\x01 \x01(\tR\x06prefix\x12\x1b\n" +
 	"\tpage_size\x18\x02 \x01(\rR\bpageSize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x03 \x01(\tR\tpageToken\"o\n" +
+	"page_token\x18\x03 \x01(\tR\tpageToken\x12\x19\n" +
+	"\border_by\x18\n" +
+	" \x01(\tR\aorderBy\x12\x12\n" +
+	"\x04desc\x18\v \x01(\bR\x04desc\"o\n" +
 	"\x14ListChannelsResponse\x12/\n" +
 	"\bchannels\x18\x01 \x03(\v2\x13.tidings.v1.ChannelR\bchannels\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"w\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xbc\x02\n" +
 	"\aChannel\x12\x18\n" +
 	"\achannel\x18\x01 \x01(\tR\achannel\x12 \n" +
 	"\vsubscribers\x18\x02 \x01(\x04R\vsubscribers\x120\n" +
-	"\bposition\x18\x03 \x01(\v2\x14.tidings.v1.PositionR\bposition\".\n" +
+	"\bposition\x18\x03 \x01(\v2\x14.tidings.v1.PositionR\bposition\x12>\n" +
+	"\rlast_event_at\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\vlastEventAt\x12%\n" +
+	"\x0ehistory_events\x18\v \x01(\x04R\rhistoryEvents\x12#\n" +
+	"\rhistory_bytes\x18\f \x01(\x04R\fhistoryBytes\x12\x12\n" +
+	"\x04rate\x18\r \x01(\x01R\x04rate\x12\x19\n" +
+	"\x05users\x18\x0e \x01(\x04H\x00R\x05users\x88\x01\x01B\b\n" +
+	"\x06_users\".\n" +
 	"\x12GetPresenceRequest\x12\x18\n" +
 	"\achannel\x18\x01 \x01(\tR\achannel\"u\n" +
 	"\x13GetPresenceResponse\x12\x18\n" +
@@ -1725,7 +3488,154 @@ const file_tidings_v1_connection_service_proto_rawDesc = "" +
 	"\x05total\x18\x03 \x01(\x04R\x05total\"D\n" +
 	"\fPresenceUser\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\tR\x04user\x12 \n" +
-	"\vconnections\x18\x02 \x01(\rR\vconnections2\xcb\x04\n" +
+	"\vconnections\x18\x02 \x01(\rR\vconnections\"\x16\n" +
+	"\x14GetServerInfoRequest\"G\n" +
+	"\x15GetServerInfoResponse\x12.\n" +
+	"\x06server\x18\x01 \x01(\v2\x16.tidings.v1.ServerInfoR\x06server\"\x82\x05\n" +
+	"\n" +
+	"ServerInfo\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\tR\aversion\x129\n" +
+	"\n" +
+	"started_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\x12\x10\n" +
+	"\x03dev\x18\x04 \x01(\bR\x03dev\x12%\n" +
+	"\x0epublic_address\x18\x05 \x01(\tR\rpublicAddress\x12)\n" +
+	"\x10internal_address\x18\x06 \x01(\tR\x0finternalAddress\x12,\n" +
+	"\x05nodes\x18\a \x03(\v2\x16.tidings.v1.ServerNodeR\x05nodes\x12+\n" +
+	"\x05store\x18\b \x01(\v2\x15.tidings.v1.StoreInfoR\x05store\x121\n" +
+	"\aprocess\x18\t \x01(\v2\x17.tidings.v1.ProcessInfoR\aprocess\x12,\n" +
+	"\x06limits\x18\n" +
+	" \x03(\v2\x14.tidings.v1.LimitUseR\x06limits\x12:\n" +
+	"\x06closes\x18\v \x03(\v2\".tidings.v1.ServerInfo.ClosesEntryR\x06closes\x129\n" +
+	"\n" +
+	"namespaces\x18\f \x03(\v2\x19.tidings.v1.NamespaceInfoR\n" +
+	"namespaces\x129\n" +
+	"\rconfiguration\x18\r \x03(\v2\x13.tidings.v1.SettingR\rconfiguration\x1a9\n" +
+	"\vClosesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\rR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"0\n" +
+	"\n" +
+	"ServerNode\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04self\x18\x02 \x01(\bR\x04self\"\x94\x01\n" +
+	"\tStoreInfo\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x1e\n" +
+	"\n" +
+	"durability\x18\x02 \x01(\tR\n" +
+	"durability\x12\x1c\n" +
+	"\tavailable\x18\x03 \x01(\bR\tavailable\x12\x14\n" +
+	"\x05bytes\x18\x04 \x01(\x04R\x05bytes\x12\x1f\n" +
+	"\vlimit_bytes\x18\x05 \x01(\x04R\n" +
+	"limitBytes\"\xd3\x02\n" +
+	"\vProcessInfo\x12+\n" +
+	"\x03cpu\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x03cpu\x12*\n" +
+	"\x0eresident_bytes\x18\x02 \x01(\x04H\x00R\rresidentBytes\x88\x01\x01\x12\"\n" +
+	"\n" +
+	"open_files\x18\x03 \x01(\x04H\x01R\topenFiles\x88\x01\x01\x12-\n" +
+	"\x10open_files_limit\x18\x04 \x01(\x04H\x02R\x0eopenFilesLimit\x88\x01\x01\x12\x1d\n" +
+	"\athreads\x18\x05 \x01(\x04H\x03R\athreads\x88\x01\x01\x12\x1e\n" +
+	"\n" +
+	"processors\x18\x06 \x01(\x04R\n" +
+	"processors\x12\x16\n" +
+	"\x06shards\x18\a \x01(\x04R\x06shardsB\x11\n" +
+	"\x0f_resident_bytesB\r\n" +
+	"\v_open_filesB\x13\n" +
+	"\x11_open_files_limitB\n" +
+	"\n" +
+	"\b_threads\"n\n" +
+	"\bLimitUse\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05limit\x18\x02 \x01(\x04R\x05limit\x12\x17\n" +
+	"\x04used\x18\x03 \x01(\x04H\x00R\x04used\x88\x01\x01\x12\x18\n" +
+	"\areached\x18\x04 \x01(\x04R\areachedB\a\n" +
+	"\x05_used\"\xd6\x02\n" +
+	"\rNamespaceInfo\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12!\n" +
+	"\fhistory_size\x18\x02 \x01(\x04R\vhistorySize\x12:\n" +
+	"\vhistory_ttl\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\n" +
+	"historyTtl\x12#\n" +
+	"\rhistory_bytes\x18\x04 \x01(\x04R\fhistoryBytes\x12\x1a\n" +
+	"\bpresence\x18\x05 \x01(\bR\bpresence\x12#\n" +
+	"\rslow_consumer\x18\x06 \x01(\tR\fslowConsumer\x124\n" +
+	"\bmax_idle\x18\a \x01(\v2\x19.google.protobuf.DurationR\amaxIdle\x12\x1c\n" +
+	"\tsubscribe\x18\b \x01(\tR\tsubscribe\x12\x18\n" +
+	"\apublish\x18\t \x01(\tR\apublish\"{\n" +
+	"\aSetting\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\x12\x16\n" +
+	"\x06source\x18\x03 \x01(\tR\x06source\x12\x16\n" +
+	"\x06secret\x18\x04 \x01(\bR\x06secret\x12\x18\n" +
+	"\areloads\x18\x05 \x01(\bR\areloads\"J\n" +
+	"\x16GetStatsHistoryRequest\x120\n" +
+	"\x05after\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x05after\"{\n" +
+	"\x17GetStatsHistoryResponse\x12-\n" +
+	"\x04step\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x04step\x121\n" +
+	"\asamples\x18\x02 \x03(\v2\x17.tidings.v1.StatsSampleR\asamples\"\xe4\x05\n" +
+	"\vStatsSample\x12.\n" +
+	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x121\n" +
+	"\x06length\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x06length\x12 \n" +
+	"\vconnections\x18\x03 \x01(\x04R\vconnections\x12$\n" +
+	"\rsubscriptions\x18\x04 \x01(\x04R\rsubscriptions\x12\x1a\n" +
+	"\bchannels\x18\x05 \x01(\x04R\bchannels\x12!\n" +
+	"\foutbox_bytes\x18\x06 \x01(\x04R\voutboxBytes\x12%\n" +
+	"\x0eresident_bytes\x18\a \x01(\x04R\rresidentBytes\x12+\n" +
+	"\x03cpu\x18\b \x01(\v2\x19.google.protobuf.DurationR\x03cpu\x12\x16\n" +
+	"\x06opened\x18\t \x01(\x04R\x06opened\x12\x1c\n" +
+	"\tpublished\x18\n" +
+	" \x01(\x04R\tpublished\x12\x1c\n" +
+	"\tdelivered\x18\v \x01(\x04R\tdelivered\x12\x1a\n" +
+	"\breplayed\x18\f \x01(\x04R\breplayed\x12\x18\n" +
+	"\adropped\x18\r \x01(\x04R\adropped\x12\x1c\n" +
+	"\tconflated\x18\x0e \x01(\x04R\tconflated\x12\x18\n" +
+	"\arefused\x18\x0f \x01(\x04R\arefused\x12%\n" +
+	"\x0eslow_consumers\x18\x10 \x01(\x04R\rslowConsumers\x12\x19\n" +
+	"\bbytes_in\x18\x11 \x01(\x04R\abytesIn\x12\x1b\n" +
+	"\tbytes_out\x18\x12 \x01(\x04R\bbytesOut\x12:\n" +
+	"\vlatency_p50\x18\x13 \x01(\v2\x19.google.protobuf.DurationR\n" +
+	"latencyP50\x12:\n" +
+	"\vlatency_p99\x18\x14 \x01(\v2\x19.google.protobuf.DurationR\n" +
+	"latencyP99\"\xb2\x01\n" +
+	"\x0eExplainRequest\x12\x14\n" +
+	"\x04user\x18\x01 \x01(\tH\x00R\x04user\x12\x18\n" +
+	"\x06claims\x18\x02 \x01(\tH\x00R\x06claims\x12\x14\n" +
+	"\x05roles\x18\x03 \x03(\tR\x05roles\x12\x16\n" +
+	"\x06action\x18\x04 \x01(\tR\x06action\x12\x18\n" +
+	"\achannel\x18\x05 \x01(\tR\achannel\x12\x1d\n" +
+	"\n" +
+	"event_type\x18\x06 \x01(\tR\teventTypeB\t\n" +
+	"\asubject\"\xeb\x01\n" +
+	"\x0fExplainResponse\x12\x18\n" +
+	"\aallowed\x18\x01 \x01(\bR\aallowed\x12\x12\n" +
+	"\x04rule\x18\x02 \x01(\tR\x04rule\x12\x16\n" +
+	"\x06source\x18\x03 \x01(\tR\x06source\x12?\n" +
+	"\x06inputs\x18\x04 \x03(\v2'.tidings.v1.ExplainResponse.InputsEntryR\x06inputs\x12\x16\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\x1a9\n" +
+	"\vInputsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"B\n" +
+	"\x14WatchRefusalsRequest\x12\x16\n" +
+	"\x06recent\x18\x01 \x01(\rR\x06recent\x12\x12\n" +
+	"\x04once\x18\x02 \x01(\bR\x04once\"`\n" +
+	"\x15WatchRefusalsResponse\x12/\n" +
+	"\brefusals\x18\x01 \x03(\v2\x13.tidings.v1.RefusalR\brefusals\x12\x16\n" +
+	"\x06missed\x18\x02 \x01(\x04R\x06missed\"\xee\x02\n" +
+	"\aRefusal\x12\x1a\n" +
+	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12.\n" +
+	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x12\n" +
+	"\x04kind\x18\x03 \x01(\tR\x04kind\x12\x12\n" +
+	"\x04code\x18\x04 \x01(\tR\x04code\x12\x1d\n" +
+	"\n" +
+	"close_code\x18\x05 \x01(\rR\tcloseCode\x12\x16\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\x12\x12\n" +
+	"\x04user\x18\a \x01(\tR\x04user\x12\x18\n" +
+	"\aaddress\x18\b \x01(\tR\aaddress\x12\x1c\n" +
+	"\ttransport\x18\t \x01(\tR\ttransport\x12\x18\n" +
+	"\achannel\x18\n" +
+	" \x01(\tR\achannel\x12\x1d\n" +
+	"\n" +
+	"event_type\x18\v \x01(\tR\teventType\x12#\n" +
+	"\rconnection_id\x18\f \x01(\tR\fconnectionId\x12\x0e\n" +
+	"\x02by\x18\r \x01(\tR\x02by2\x99\a\n" +
 	"\x11ConnectionService\x12E\n" +
 	"\bGetStats\x12\x1b.tidings.v1.GetStatsRequest\x1a\x1c.tidings.v1.GetStatsResponse\x12M\n" +
 	"\n" +
@@ -1735,7 +3645,11 @@ const file_tidings_v1_connection_service_proto_rawDesc = "" +
 	"\n" +
 	"Disconnect\x12\x1d.tidings.v1.DisconnectRequest\x1a\x1e.tidings.v1.DisconnectResponse\x12Q\n" +
 	"\fListChannels\x12\x1f.tidings.v1.ListChannelsRequest\x1a .tidings.v1.ListChannelsResponse\x12N\n" +
-	"\vGetPresence\x12\x1e.tidings.v1.GetPresenceRequest\x1a\x1f.tidings.v1.GetPresenceResponseBZ\n" +
+	"\vGetPresence\x12\x1e.tidings.v1.GetPresenceRequest\x1a\x1f.tidings.v1.GetPresenceResponse\x12T\n" +
+	"\rGetServerInfo\x12 .tidings.v1.GetServerInfoRequest\x1a!.tidings.v1.GetServerInfoResponse\x12Z\n" +
+	"\x0fGetStatsHistory\x12\".tidings.v1.GetStatsHistoryRequest\x1a#.tidings.v1.GetStatsHistoryResponse\x12B\n" +
+	"\aExplain\x12\x1a.tidings.v1.ExplainRequest\x1a\x1b.tidings.v1.ExplainResponse\x12V\n" +
+	"\rWatchRefusals\x12 .tidings.v1.WatchRefusalsRequest\x1a!.tidings.v1.WatchRefusalsResponse0\x01BZ\n" +
 	"\x0edev.tidings.v1P\x01Z9github.com/tidings/tidings/clients/go/tidingsv1;tidingsv1\xaa\x02\n" +
 	"Tidings.V1b\x06proto3"
 
@@ -1751,7 +3665,7 @@ func file_tidings_v1_connection_service_proto_rawDescGZIP() []byte {
 	return file_tidings_v1_connection_service_proto_rawDescData
 }
 
-var file_tidings_v1_connection_service_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_tidings_v1_connection_service_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
 var file_tidings_v1_connection_service_proto_goTypes = []any{
 	(*GetStatsRequest)(nil),         // 0: tidings.v1.GetStatsRequest
 	(*GetStatsResponse)(nil),        // 1: tidings.v1.GetStatsResponse
@@ -1775,59 +3689,111 @@ var file_tidings_v1_connection_service_proto_goTypes = []any{
 	(*GetPresenceRequest)(nil),      // 19: tidings.v1.GetPresenceRequest
 	(*GetPresenceResponse)(nil),     // 20: tidings.v1.GetPresenceResponse
 	(*PresenceUser)(nil),            // 21: tidings.v1.PresenceUser
-	nil,                             // 22: tidings.v1.Stats.ErrorsEntry
-	nil,                             // 23: tidings.v1.ConnectionStats.ByTransportEntry
-	nil,                             // 24: tidings.v1.ConnectionStats.ByClientTypeEntry
-	nil,                             // 25: tidings.v1.EventStats.ByTypeEntry
-	(*durationpb.Duration)(nil),     // 26: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),   // 27: google.protobuf.Timestamp
-	(*Position)(nil),                // 28: tidings.v1.Position
+	(*GetServerInfoRequest)(nil),    // 22: tidings.v1.GetServerInfoRequest
+	(*GetServerInfoResponse)(nil),   // 23: tidings.v1.GetServerInfoResponse
+	(*ServerInfo)(nil),              // 24: tidings.v1.ServerInfo
+	(*ServerNode)(nil),              // 25: tidings.v1.ServerNode
+	(*StoreInfo)(nil),               // 26: tidings.v1.StoreInfo
+	(*ProcessInfo)(nil),             // 27: tidings.v1.ProcessInfo
+	(*LimitUse)(nil),                // 28: tidings.v1.LimitUse
+	(*NamespaceInfo)(nil),           // 29: tidings.v1.NamespaceInfo
+	(*Setting)(nil),                 // 30: tidings.v1.Setting
+	(*GetStatsHistoryRequest)(nil),  // 31: tidings.v1.GetStatsHistoryRequest
+	(*GetStatsHistoryResponse)(nil), // 32: tidings.v1.GetStatsHistoryResponse
+	(*StatsSample)(nil),             // 33: tidings.v1.StatsSample
+	(*ExplainRequest)(nil),          // 34: tidings.v1.ExplainRequest
+	(*ExplainResponse)(nil),         // 35: tidings.v1.ExplainResponse
+	(*WatchRefusalsRequest)(nil),    // 36: tidings.v1.WatchRefusalsRequest
+	(*WatchRefusalsResponse)(nil),   // 37: tidings.v1.WatchRefusalsResponse
+	(*Refusal)(nil),                 // 38: tidings.v1.Refusal
+	nil,                             // 39: tidings.v1.Stats.ErrorsEntry
+	nil,                             // 40: tidings.v1.ConnectionStats.ByTransportEntry
+	nil,                             // 41: tidings.v1.ConnectionStats.ByClientTypeEntry
+	nil,                             // 42: tidings.v1.EventStats.ByTypeEntry
+	nil,                             // 43: tidings.v1.ServerInfo.ClosesEntry
+	nil,                             // 44: tidings.v1.ExplainResponse.InputsEntry
+	(*durationpb.Duration)(nil),     // 45: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),   // 46: google.protobuf.Timestamp
+	(*Position)(nil),                // 47: tidings.v1.Position
 }
 var file_tidings_v1_connection_service_proto_depIdxs = []int32{
 	4,  // 0: tidings.v1.GetStatsResponse.stats:type_name -> tidings.v1.Stats
-	26, // 1: tidings.v1.WatchStatsRequest.interval:type_name -> google.protobuf.Duration
+	45, // 1: tidings.v1.WatchStatsRequest.interval:type_name -> google.protobuf.Duration
 	4,  // 2: tidings.v1.WatchStatsResponse.stats:type_name -> tidings.v1.Stats
-	26, // 3: tidings.v1.Stats.uptime:type_name -> google.protobuf.Duration
+	45, // 3: tidings.v1.Stats.uptime:type_name -> google.protobuf.Duration
 	5,  // 4: tidings.v1.Stats.connections:type_name -> tidings.v1.ConnectionStats
 	6,  // 5: tidings.v1.Stats.events:type_name -> tidings.v1.EventStats
-	22, // 6: tidings.v1.Stats.errors:type_name -> tidings.v1.Stats.ErrorsEntry
+	39, // 6: tidings.v1.Stats.errors:type_name -> tidings.v1.Stats.ErrorsEntry
 	7,  // 7: tidings.v1.Stats.latency:type_name -> tidings.v1.LatencyStats
-	23, // 8: tidings.v1.ConnectionStats.by_transport:type_name -> tidings.v1.ConnectionStats.ByTransportEntry
-	24, // 9: tidings.v1.ConnectionStats.by_client_type:type_name -> tidings.v1.ConnectionStats.ByClientTypeEntry
-	25, // 10: tidings.v1.EventStats.by_type:type_name -> tidings.v1.EventStats.ByTypeEntry
-	26, // 11: tidings.v1.LatencyStats.p50:type_name -> google.protobuf.Duration
-	26, // 12: tidings.v1.LatencyStats.p90:type_name -> google.protobuf.Duration
-	26, // 13: tidings.v1.LatencyStats.p99:type_name -> google.protobuf.Duration
-	26, // 14: tidings.v1.LatencyStats.max:type_name -> google.protobuf.Duration
+	40, // 8: tidings.v1.ConnectionStats.by_transport:type_name -> tidings.v1.ConnectionStats.ByTransportEntry
+	41, // 9: tidings.v1.ConnectionStats.by_client_type:type_name -> tidings.v1.ConnectionStats.ByClientTypeEntry
+	42, // 10: tidings.v1.EventStats.by_type:type_name -> tidings.v1.EventStats.ByTypeEntry
+	45, // 11: tidings.v1.LatencyStats.p50:type_name -> google.protobuf.Duration
+	45, // 12: tidings.v1.LatencyStats.p90:type_name -> google.protobuf.Duration
+	45, // 13: tidings.v1.LatencyStats.p99:type_name -> google.protobuf.Duration
+	45, // 14: tidings.v1.LatencyStats.max:type_name -> google.protobuf.Duration
 	12, // 15: tidings.v1.ListConnectionsResponse.connections:type_name -> tidings.v1.Connection
 	12, // 16: tidings.v1.GetConnectionResponse.connection:type_name -> tidings.v1.Connection
-	27, // 17: tidings.v1.Connection.connected_at:type_name -> google.protobuf.Timestamp
-	27, // 18: tidings.v1.Connection.last_seen_at:type_name -> google.protobuf.Timestamp
+	46, // 17: tidings.v1.Connection.connected_at:type_name -> google.protobuf.Timestamp
+	46, // 18: tidings.v1.Connection.last_seen_at:type_name -> google.protobuf.Timestamp
 	13, // 19: tidings.v1.Connection.subscriptions:type_name -> tidings.v1.ConnectionSubscription
-	26, // 20: tidings.v1.Connection.round_trip:type_name -> google.protobuf.Duration
-	28, // 21: tidings.v1.ConnectionSubscription.position:type_name -> tidings.v1.Position
-	18, // 22: tidings.v1.ListChannelsResponse.channels:type_name -> tidings.v1.Channel
-	28, // 23: tidings.v1.Channel.position:type_name -> tidings.v1.Position
-	21, // 24: tidings.v1.GetPresenceResponse.users:type_name -> tidings.v1.PresenceUser
-	0,  // 25: tidings.v1.ConnectionService.GetStats:input_type -> tidings.v1.GetStatsRequest
-	2,  // 26: tidings.v1.ConnectionService.WatchStats:input_type -> tidings.v1.WatchStatsRequest
-	8,  // 27: tidings.v1.ConnectionService.ListConnections:input_type -> tidings.v1.ListConnectionsRequest
-	10, // 28: tidings.v1.ConnectionService.GetConnection:input_type -> tidings.v1.GetConnectionRequest
-	14, // 29: tidings.v1.ConnectionService.Disconnect:input_type -> tidings.v1.DisconnectRequest
-	16, // 30: tidings.v1.ConnectionService.ListChannels:input_type -> tidings.v1.ListChannelsRequest
-	19, // 31: tidings.v1.ConnectionService.GetPresence:input_type -> tidings.v1.GetPresenceRequest
-	1,  // 32: tidings.v1.ConnectionService.GetStats:output_type -> tidings.v1.GetStatsResponse
-	3,  // 33: tidings.v1.ConnectionService.WatchStats:output_type -> tidings.v1.WatchStatsResponse
-	9,  // 34: tidings.v1.ConnectionService.ListConnections:output_type -> tidings.v1.ListConnectionsResponse
-	11, // 35: tidings.v1.ConnectionService.GetConnection:output_type -> tidings.v1.GetConnectionResponse
-	15, // 36: tidings.v1.ConnectionService.Disconnect:output_type -> tidings.v1.DisconnectResponse
-	17, // 37: tidings.v1.ConnectionService.ListChannels:output_type -> tidings.v1.ListChannelsResponse
-	20, // 38: tidings.v1.ConnectionService.GetPresence:output_type -> tidings.v1.GetPresenceResponse
-	32, // [32:39] is the sub-list for method output_type
-	25, // [25:32] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	45, // 20: tidings.v1.Connection.round_trip:type_name -> google.protobuf.Duration
+	46, // 21: tidings.v1.Connection.token_expires_at:type_name -> google.protobuf.Timestamp
+	47, // 22: tidings.v1.ConnectionSubscription.position:type_name -> tidings.v1.Position
+	18, // 23: tidings.v1.ListChannelsResponse.channels:type_name -> tidings.v1.Channel
+	47, // 24: tidings.v1.Channel.position:type_name -> tidings.v1.Position
+	46, // 25: tidings.v1.Channel.last_event_at:type_name -> google.protobuf.Timestamp
+	21, // 26: tidings.v1.GetPresenceResponse.users:type_name -> tidings.v1.PresenceUser
+	24, // 27: tidings.v1.GetServerInfoResponse.server:type_name -> tidings.v1.ServerInfo
+	46, // 28: tidings.v1.ServerInfo.started_at:type_name -> google.protobuf.Timestamp
+	25, // 29: tidings.v1.ServerInfo.nodes:type_name -> tidings.v1.ServerNode
+	26, // 30: tidings.v1.ServerInfo.store:type_name -> tidings.v1.StoreInfo
+	27, // 31: tidings.v1.ServerInfo.process:type_name -> tidings.v1.ProcessInfo
+	28, // 32: tidings.v1.ServerInfo.limits:type_name -> tidings.v1.LimitUse
+	43, // 33: tidings.v1.ServerInfo.closes:type_name -> tidings.v1.ServerInfo.ClosesEntry
+	29, // 34: tidings.v1.ServerInfo.namespaces:type_name -> tidings.v1.NamespaceInfo
+	30, // 35: tidings.v1.ServerInfo.configuration:type_name -> tidings.v1.Setting
+	45, // 36: tidings.v1.ProcessInfo.cpu:type_name -> google.protobuf.Duration
+	45, // 37: tidings.v1.NamespaceInfo.history_ttl:type_name -> google.protobuf.Duration
+	45, // 38: tidings.v1.NamespaceInfo.max_idle:type_name -> google.protobuf.Duration
+	46, // 39: tidings.v1.GetStatsHistoryRequest.after:type_name -> google.protobuf.Timestamp
+	45, // 40: tidings.v1.GetStatsHistoryResponse.step:type_name -> google.protobuf.Duration
+	33, // 41: tidings.v1.GetStatsHistoryResponse.samples:type_name -> tidings.v1.StatsSample
+	46, // 42: tidings.v1.StatsSample.time:type_name -> google.protobuf.Timestamp
+	45, // 43: tidings.v1.StatsSample.length:type_name -> google.protobuf.Duration
+	45, // 44: tidings.v1.StatsSample.cpu:type_name -> google.protobuf.Duration
+	45, // 45: tidings.v1.StatsSample.latency_p50:type_name -> google.protobuf.Duration
+	45, // 46: tidings.v1.StatsSample.latency_p99:type_name -> google.protobuf.Duration
+	44, // 47: tidings.v1.ExplainResponse.inputs:type_name -> tidings.v1.ExplainResponse.InputsEntry
+	38, // 48: tidings.v1.WatchRefusalsResponse.refusals:type_name -> tidings.v1.Refusal
+	46, // 49: tidings.v1.Refusal.time:type_name -> google.protobuf.Timestamp
+	0,  // 50: tidings.v1.ConnectionService.GetStats:input_type -> tidings.v1.GetStatsRequest
+	2,  // 51: tidings.v1.ConnectionService.WatchStats:input_type -> tidings.v1.WatchStatsRequest
+	8,  // 52: tidings.v1.ConnectionService.ListConnections:input_type -> tidings.v1.ListConnectionsRequest
+	10, // 53: tidings.v1.ConnectionService.GetConnection:input_type -> tidings.v1.GetConnectionRequest
+	14, // 54: tidings.v1.ConnectionService.Disconnect:input_type -> tidings.v1.DisconnectRequest
+	16, // 55: tidings.v1.ConnectionService.ListChannels:input_type -> tidings.v1.ListChannelsRequest
+	19, // 56: tidings.v1.ConnectionService.GetPresence:input_type -> tidings.v1.GetPresenceRequest
+	22, // 57: tidings.v1.ConnectionService.GetServerInfo:input_type -> tidings.v1.GetServerInfoRequest
+	31, // 58: tidings.v1.ConnectionService.GetStatsHistory:input_type -> tidings.v1.GetStatsHistoryRequest
+	34, // 59: tidings.v1.ConnectionService.Explain:input_type -> tidings.v1.ExplainRequest
+	36, // 60: tidings.v1.ConnectionService.WatchRefusals:input_type -> tidings.v1.WatchRefusalsRequest
+	1,  // 61: tidings.v1.ConnectionService.GetStats:output_type -> tidings.v1.GetStatsResponse
+	3,  // 62: tidings.v1.ConnectionService.WatchStats:output_type -> tidings.v1.WatchStatsResponse
+	9,  // 63: tidings.v1.ConnectionService.ListConnections:output_type -> tidings.v1.ListConnectionsResponse
+	11, // 64: tidings.v1.ConnectionService.GetConnection:output_type -> tidings.v1.GetConnectionResponse
+	15, // 65: tidings.v1.ConnectionService.Disconnect:output_type -> tidings.v1.DisconnectResponse
+	17, // 66: tidings.v1.ConnectionService.ListChannels:output_type -> tidings.v1.ListChannelsResponse
+	20, // 67: tidings.v1.ConnectionService.GetPresence:output_type -> tidings.v1.GetPresenceResponse
+	23, // 68: tidings.v1.ConnectionService.GetServerInfo:output_type -> tidings.v1.GetServerInfoResponse
+	32, // 69: tidings.v1.ConnectionService.GetStatsHistory:output_type -> tidings.v1.GetStatsHistoryResponse
+	35, // 70: tidings.v1.ConnectionService.Explain:output_type -> tidings.v1.ExplainResponse
+	37, // 71: tidings.v1.ConnectionService.WatchRefusals:output_type -> tidings.v1.WatchRefusalsResponse
+	61, // [61:72] is the sub-list for method output_type
+	50, // [50:61] is the sub-list for method input_type
+	50, // [50:50] is the sub-list for extension type_name
+	50, // [50:50] is the sub-list for extension extendee
+	0,  // [0:50] is the sub-list for field type_name
 }
 
 func init() { file_tidings_v1_connection_service_proto_init() }
@@ -1840,13 +3806,20 @@ func file_tidings_v1_connection_service_proto_init() {
 		(*DisconnectRequest_ConnectionId)(nil),
 		(*DisconnectRequest_User)(nil),
 	}
+	file_tidings_v1_connection_service_proto_msgTypes[18].OneofWrappers = []any{}
+	file_tidings_v1_connection_service_proto_msgTypes[27].OneofWrappers = []any{}
+	file_tidings_v1_connection_service_proto_msgTypes[28].OneofWrappers = []any{}
+	file_tidings_v1_connection_service_proto_msgTypes[34].OneofWrappers = []any{
+		(*ExplainRequest_User)(nil),
+		(*ExplainRequest_Claims)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tidings_v1_connection_service_proto_rawDesc), len(file_tidings_v1_connection_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   26,
+			NumMessages:   45,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

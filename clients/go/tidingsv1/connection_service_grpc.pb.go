@@ -26,13 +26,18 @@ const (
 	ConnectionService_Disconnect_FullMethodName      = "/tidings.v1.ConnectionService/Disconnect"
 	ConnectionService_ListChannels_FullMethodName    = "/tidings.v1.ConnectionService/ListChannels"
 	ConnectionService_GetPresence_FullMethodName     = "/tidings.v1.ConnectionService/GetPresence"
+	ConnectionService_GetServerInfo_FullMethodName   = "/tidings.v1.ConnectionService/GetServerInfo"
+	ConnectionService_GetStatsHistory_FullMethodName = "/tidings.v1.ConnectionService/GetStatsHistory"
+	ConnectionService_Explain_FullMethodName         = "/tidings.v1.ConnectionService/Explain"
+	ConnectionService_WatchRefusals_FullMethodName   = "/tidings.v1.ConnectionService/WatchRefusals"
 )
 
 // ConnectionServiceClient is the client API for ConnectionService service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Lists and disconnects connections. Needs role `admin`. `GetPresence` also accepts `service`.
+// Observes the server, and lists and disconnects connections. Needs role `admin`. Every call but
+// `Disconnect` also accepts role `viewer`. `GetPresence` also accepts `service`.
 type ConnectionServiceClient interface {
 	// Returns the node's counters.
 	GetStats(ctx context.Context, in *GetStatsRequest, opts ...grpc.CallOption) (*GetStatsResponse, error)
@@ -44,10 +49,18 @@ type ConnectionServiceClient interface {
 	GetConnection(ctx context.Context, in *GetConnectionRequest, opts ...grpc.CallOption) (*GetConnectionResponse, error)
 	// Disconnects one connection, or all of a user. WebSocket clients get close code 4410.
 	Disconnect(ctx context.Context, in *DisconnectRequest, opts ...grpc.CallOption) (*DisconnectResponse, error)
-	// Lists channels that have subscribers or history in pages, ordered by name.
+	// Lists channels that have subscribers or history in pages, ordered by name unless `order_by` is set.
 	ListChannels(ctx context.Context, in *ListChannelsRequest, opts ...grpc.CallOption) (*ListChannelsResponse, error)
 	// Returns the presence of a channel. FAILED_PRECONDITION if its namespace has no presence.
 	GetPresence(ctx context.Context, in *GetPresenceRequest, opts ...grpc.CallOption) (*GetPresenceResponse, error)
+	// Describes the server: version, nodes, store, limits and their use, process figures, configuration.
+	GetServerInfo(ctx context.Context, in *GetServerInfoRequest, opts ...grpc.CallOption) (*GetServerInfoResponse, error)
+	// Returns the node's statistics of up to one hour, in steps of 5 s.
+	GetStatsHistory(ctx context.Context, in *GetStatsHistoryRequest, opts ...grpc.CallOption) (*GetStatsHistoryResponse, error)
+	// Explains whether a user may do something, and by which rule. Nothing is done.
+	Explain(ctx context.Context, in *ExplainRequest, opts ...grpc.CallOption) (*ExplainResponse, error)
+	// Streams refusals, and closes that have a reason: recent ones, then new ones.
+	WatchRefusals(ctx context.Context, in *WatchRefusalsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchRefusalsResponse], error)
 }
 
 type connectionServiceClient struct {
@@ -137,11 +150,61 @@ func (c *connectionServiceClient) GetPresence(ctx context.Context, in *GetPresen
 	return out, nil
 }
 
+func (c *connectionServiceClient) GetServerInfo(ctx context.Context, in *GetServerInfoRequest, opts ...grpc.CallOption) (*GetServerInfoResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetServerInfoResponse)
+	err := c.cc.Invoke(ctx, ConnectionService_GetServerInfo_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *connectionServiceClient) GetStatsHistory(ctx context.Context, in *GetStatsHistoryRequest, opts ...grpc.CallOption) (*GetStatsHistoryResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetStatsHistoryResponse)
+	err := c.cc.Invoke(ctx, ConnectionService_GetStatsHistory_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *connectionServiceClient) Explain(ctx context.Context, in *ExplainRequest, opts ...grpc.CallOption) (*ExplainResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ExplainResponse)
+	err := c.cc.Invoke(ctx, ConnectionService_Explain_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *connectionServiceClient) WatchRefusals(ctx context.Context, in *WatchRefusalsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchRefusalsResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ConnectionService_ServiceDesc.Streams[1], ConnectionService_WatchRefusals_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[WatchRefusalsRequest, WatchRefusalsResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ConnectionService_WatchRefusalsClient = grpc.ServerStreamingClient[WatchRefusalsResponse]
+
 // ConnectionServiceServer is the server API for ConnectionService service.
 // All implementations must embed UnimplementedConnectionServiceServer
 // for forward compatibility.
 //
-// Lists and disconnects connections. Needs role `admin`. `GetPresence` also accepts `service`.
+// Observes the server, and lists and disconnects connections. Needs role `admin`. Every call but
+// `Disconnect` also accepts role `viewer`. `GetPresence` also accepts `service`.
 type ConnectionServiceServer interface {
 	// Returns the node's counters.
 	GetStats(context.Context, *GetStatsRequest) (*GetStatsResponse, error)
@@ -153,10 +216,18 @@ type ConnectionServiceServer interface {
 	GetConnection(context.Context, *GetConnectionRequest) (*GetConnectionResponse, error)
 	// Disconnects one connection, or all of a user. WebSocket clients get close code 4410.
 	Disconnect(context.Context, *DisconnectRequest) (*DisconnectResponse, error)
-	// Lists channels that have subscribers or history in pages, ordered by name.
+	// Lists channels that have subscribers or history in pages, ordered by name unless `order_by` is set.
 	ListChannels(context.Context, *ListChannelsRequest) (*ListChannelsResponse, error)
 	// Returns the presence of a channel. FAILED_PRECONDITION if its namespace has no presence.
 	GetPresence(context.Context, *GetPresenceRequest) (*GetPresenceResponse, error)
+	// Describes the server: version, nodes, store, limits and their use, process figures, configuration.
+	GetServerInfo(context.Context, *GetServerInfoRequest) (*GetServerInfoResponse, error)
+	// Returns the node's statistics of up to one hour, in steps of 5 s.
+	GetStatsHistory(context.Context, *GetStatsHistoryRequest) (*GetStatsHistoryResponse, error)
+	// Explains whether a user may do something, and by which rule. Nothing is done.
+	Explain(context.Context, *ExplainRequest) (*ExplainResponse, error)
+	// Streams refusals, and closes that have a reason: recent ones, then new ones.
+	WatchRefusals(*WatchRefusalsRequest, grpc.ServerStreamingServer[WatchRefusalsResponse]) error
 	mustEmbedUnimplementedConnectionServiceServer()
 }
 
@@ -187,6 +258,18 @@ func (UnimplementedConnectionServiceServer) ListChannels(context.Context, *ListC
 }
 func (UnimplementedConnectionServiceServer) GetPresence(context.Context, *GetPresenceRequest) (*GetPresenceResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetPresence not implemented")
+}
+func (UnimplementedConnectionServiceServer) GetServerInfo(context.Context, *GetServerInfoRequest) (*GetServerInfoResponse, error) {
+	return nil, status.Errorf(codes.Unimplemented, "method GetServerInfo not implemented")
+}
+func (UnimplementedConnectionServiceServer) GetStatsHistory(context.Context, *GetStatsHistoryRequest) (*GetStatsHistoryResponse, error) {
+	return nil, status.Errorf(codes.Unimplemented, "method GetStatsHistory not implemented")
+}
+func (UnimplementedConnectionServiceServer) Explain(context.Context, *ExplainRequest) (*ExplainResponse, error) {
+	return nil, status.Errorf(codes.Unimplemented, "method Explain not implemented")
+}
+func (UnimplementedConnectionServiceServer) WatchRefusals(*WatchRefusalsRequest, grpc.ServerStreamingServer[WatchRefusalsResponse]) error {
+	return status.Errorf(codes.Unimplemented, "method WatchRefusals not implemented")
 }
 func (UnimplementedConnectionServiceServer) mustEmbedUnimplementedConnectionServiceServer() {}
 func (UnimplementedConnectionServiceServer) testEmbeddedByValue()                           {}
@@ -328,6 +411,71 @@ func _ConnectionService_GetPresence_Handler(srv interface{}, ctx context.Context
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ConnectionService_GetServerInfo_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetServerInfoRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ConnectionServiceServer).GetServerInfo(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ConnectionService_GetServerInfo_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ConnectionServiceServer).GetServerInfo(ctx, req.(*GetServerInfoRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ConnectionService_GetStatsHistory_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetStatsHistoryRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ConnectionServiceServer).GetStatsHistory(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ConnectionService_GetStatsHistory_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ConnectionServiceServer).GetStatsHistory(ctx, req.(*GetStatsHistoryRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ConnectionService_Explain_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ExplainRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ConnectionServiceServer).Explain(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ConnectionService_Explain_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ConnectionServiceServer).Explain(ctx, req.(*ExplainRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ConnectionService_WatchRefusals_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(WatchRefusalsRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ConnectionServiceServer).WatchRefusals(m, &grpc.GenericServerStream[WatchRefusalsRequest, WatchRefusalsResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ConnectionService_WatchRefusalsServer = grpc.ServerStreamingServer[WatchRefusalsResponse]
+
 // ConnectionService_ServiceDesc is the grpc.ServiceDesc for ConnectionService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -359,11 +507,28 @@ var ConnectionService_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "GetPresence",
 			Handler:    _ConnectionService_GetPresence_Handler,
 		},
+		{
+			MethodName: "GetServerInfo",
+			Handler:    _ConnectionService_GetServerInfo_Handler,
+		},
+		{
+			MethodName: "GetStatsHistory",
+			Handler:    _ConnectionService_GetStatsHistory_Handler,
+		},
+		{
+			MethodName: "Explain",
+			Handler:    _ConnectionService_Explain_Handler,
+		},
 	},
 	Streams: []grpc.StreamDesc{
 		{
 			StreamName:    "WatchStats",
 			Handler:       _ConnectionService_WatchStats_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "WatchRefusals",
+			Handler:       _ConnectionService_WatchRefusals_Handler,
 			ServerStreams: true,
 		},
 	},

@@ -42,8 +42,8 @@ export class ConnectionPool {
       if (state !== "closed") return;
       clearTimeout(this.#idle.get(connection));
       this.#idle.delete(connection);
-      const place = this.#more.indexOf(connection);
-      if (place >= 0) this.#more.splice(place, 1);
+      const index = this.#more.indexOf(connection);
+      if (index >= 0) this.#more.splice(index, 1);
     });
     return connection;
   }

@@ -38,7 +38,7 @@ export class Connection {
   /** The current transport: an index of `#classes`. */
   #over = 0;
   #failed = 0;
-  #stood = false;
+  #welcomed = false;
   #probe: ReturnType<typeof setTimeout> | undefined;
   readonly #requests: Requests;
   readonly tokens: Tokens;
@@ -129,7 +129,7 @@ export class Connection {
     this.#change({ state: "connecting" });
     const attempt = {};
     this.#current = attempt;
-    this.#stood = false;
+    this.#welcomed = false;
     clearTimeout(this.#timer);
     let token: string | null;
     try {
@@ -237,7 +237,7 @@ export class Connection {
   }
 
   #established(message: any, token: string | null): void {
-    this.#stood = true;
+    this.#welcomed = true;
     this.#failed = 0;
     this.#skew = Date.parse(message.timestamp) - Date.now();
     this.#alive.start(message.heartbeat_interval_ms);
@@ -327,7 +327,7 @@ export class Connection {
   /** This connection has ended. */
   #lose(code: number, reason: string): void {
     this.#detach()?.close();
-    if (this.#stood) this.#over = 0;
+    if (this.#welcomed) this.#over = 0;
     else if (code === LOST && ++this.#failed >= TRIES) {
       this.#failed = 0;
       this.#over = (this.#over + 1) % this.#classes().length;

@@ -19,7 +19,7 @@ export interface FollowOptions<Pattern extends string = string> {
 }
 
 /** A subscribed channel, and its position. */
-interface Place {
+interface TrackedChannel {
   channel: string;
   at: Position | undefined;
   rewind: number;
@@ -35,7 +35,7 @@ const LONGEST_MS = 30_000;
 export class Following<Event> implements AsyncIterableIterator<Event> {
   /** Resolves when the subscriptions are confirmed for the first time; rejects if all are refused. */
   readonly ready: Promise<void>;
-  readonly #places = new Map<string, Place>();
+  readonly #tracked = new Map<string, TrackedChannel>();
   readonly #events: AsyncGenerator<Event, void, undefined>;
   #settle!: { resolve: () => void; reject: (error: Error) => void };
   #call: any;
@@ -52,7 +52,7 @@ export class Following<Event> implements AsyncIterableIterator<Event> {
   ) {
     for (const entry of channels) {
       const { channel, since, rewind = options.rewind ?? 0 } = typeof entry === "string" ? { channel: entry, since: undefined } : entry;
-      this.#places.set(channel, { channel, at: since && { ...since }, rewind: since ? 0 : rewind, resumes: since !== undefined });
+      this.#tracked.set(channel, { channel, at: since && { ...since }, rewind: since ? 0 : rewind, resumes: since !== undefined });
     }
     this.ready = new Promise((resolve, reject) => (this.#settle = { resolve, reject }));
     this.ready.catch(() => {});
@@ -66,7 +66,7 @@ export class Following<Event> implements AsyncIterableIterator<Event> {
 
   /** The last position of a channel: pass it as `since` to continue from here. */
   position(channel: string): Position | undefined {
-    const at = this.#places.get(channel)?.at;
+    const at = this.#tracked.get(channel)?.at;
     return at && { ...at };
   }
 
@@ -141,46 +141,46 @@ export class Following<Event> implements AsyncIterableIterator<Event> {
 
   #request(): object {
     const { eventTypes = [], filter = "" } = this.options;
-    const subscriptions = [...this.#places.values()].map(({ channel, at, rewind }) => (at ? { channel, since: at } : { channel, rewind }));
+    const subscriptions = [...this.#tracked.values()].map(({ channel, at, rewind }) => (at ? { channel, since: at } : { channel, rewind }));
     return { subscriptions, eventTypes, filter };
   }
 
   #subscribed({ channels, errors }: any): void {
     for (const { channel, position, recovered } of channels) {
-      const place = this.#places.get(channel);
-      if (!place) continue;
+      const channelState = this.#tracked.get(channel);
+      if (!channelState) continue;
       const how: Subscribed = { channel, ...(position && { epoch: position.epoch, offset: position.offset }) };
-      if (place.resumes) how.recovered = recovered;
+      if (channelState.resumes) how.recovered = recovered;
       // With `recovered` the client's own position stays valid: the replayed events are still to
       // come.
-      if (!recovered) place.at = position ? { epoch: position.epoch, offset: Math.max(0, position.offset - place.rewind) } : undefined;
-      place.rewind = 0;
-      place.resumes = true;
+      if (!recovered) channelState.at = position ? { epoch: position.epoch, offset: Math.max(0, position.offset - channelState.rewind) } : undefined;
+      channelState.rewind = 0;
+      channelState.resumes = true;
       this.options.onSubscribed?.(how);
       if (how.recovered === false) this.options.onStale?.({ recovered: false, channel });
     }
     for (const { channel, code, message } of errors) {
-      this.#places.delete(channel);
+      this.#tracked.delete(channel);
       const error = new TidingsError(code, message);
       this.options.onError?.(error, channel);
-      if (!this.#places.size) throw error;
+      if (!this.#tracked.size) throw error;
     }
     this.#settle.resolve();
   }
 
   #fresh({ channel, epoch, offset }: any): boolean {
-    const place = this.#places.get(channel);
-    if (!place || offset === undefined) return true;
-    if (place.at?.epoch === epoch && offset <= place.at!.offset) return false;
-    place.at = { epoch, offset };
+    const channelState = this.#tracked.get(channel);
+    if (!channelState || offset === undefined) return true;
+    if (channelState.at?.epoch === epoch && offset <= channelState.at!.offset) return false;
+    channelState.at = { epoch, offset };
     return true;
   }
 
   #gap({ channel, from, to, reason }: any): void {
-    const place = this.#places.get(channel);
-    if (place?.at && to) {
-      if (to <= place.at.offset) return;
-      place.at.offset = to;
+    const channelState = this.#tracked.get(channel);
+    if (channelState?.at && to) {
+      if (to <= channelState.at.offset) return;
+      channelState.at.offset = to;
     }
     const gap: Gap = { channel, from, to, reason };
     this.options.onGap?.(gap);

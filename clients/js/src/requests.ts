@@ -1,15 +1,10 @@
 import { errorOf, TidingsError } from "./errors.js";
+import { Rate } from "./rate.js";
 
 /** The most unanswered requests at one time. */
 const WINDOW = 32;
-/** The rate decreases by this factor with each refusal, and recovers with each answer. */
-const SLOWER = 1.5;
-const FASTER = 0.98;
-/** If a refusal has no useful retry time, the client waits at least this long, in milliseconds. */
+/** If a refusal has no useful retry time, requests are at least this far apart, in milliseconds. */
 const LEAST_GAP = 5;
-const LARGEST_GAP = 5000;
-/** A delay is extended by a random part of this share, so that many clients do not return at once. */
-const JITTER = 0.25;
 
 interface Request {
   id: number;
@@ -33,12 +28,7 @@ export class Requests {
   #last = 0;
   #inFlight = 0;
   #open = false;
-  /** Milliseconds between two requests; 0 is as fast as the window allows. */
-  #gap = 0;
-  /** Counts sent requests; a refusal of one that was sent before the last slowdown is ignored. */
-  #sent = 0;
-  #slowedAt = 0;
-  #next = 0;
+  readonly #rate = new Rate(LEAST_GAP);
   #timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(
@@ -101,7 +91,7 @@ export class Requests {
       this.#refused(request, message.retry_after_ms);
     } else {
       this.#settle(request.id);
-      this.#gap = this.#gap * FASTER < LEAST_GAP / 2 ? 0 : this.#gap * FASTER;
+      this.#rate.accepted();
       if (message.type === "error") request.reject(errorOf(message));
       else request.resolve(message);
     }
@@ -117,14 +107,9 @@ export class Requests {
   }
 
   #refused(request: Request, retryAfter: number): void {
-    const news = request.sent > this.#slowedAt;
+    this.#rate.refused(request.sent, retryAfter);
     if (request.sent) this.#inFlight -= 1;
     request.sent = 0;
-    if (news) {
-      this.#slowedAt = this.#sent;
-      this.#gap = Math.min(LARGEST_GAP, Math.max(this.#gap * SLOWER, retryAfter, LEAST_GAP));
-    }
-    this.#next = Math.max(this.#next, Date.now() + retryAfter * (1 + Math.random() * JITTER));
     // A longer delay replaces the current one.
     this.#cancelTimer();
   }
@@ -149,11 +134,10 @@ export class Requests {
     for (const request of this.#waiting.values()) {
       if (this.#inFlight >= WINDOW) return;
       if (request.sent) continue;
-      const wait = this.#next - Date.now();
+      const { wait } = this.#rate;
       if (wait > 0) return this.#later(wait);
-      request.sent = ++this.#sent;
+      request.sent = this.#rate.begin();
       this.#inFlight += 1;
-      this.#next = Date.now() + this.#gap;
       this.send(request.text);
     }
   }

@@ -5,7 +5,7 @@ export class Subscriber {
   /** Everything up to this position was delivered, or need not be. */
   at: Position | undefined;
   /** True if it was confirmed before. */
-  stood = false;
+  confirmed = false;
   /** How many events its pending `rewind` requests. */
   rewind: number;
 
@@ -25,12 +25,12 @@ export class Subscriber {
 
   /** Whether it has a position to resume from. */
   get resumes(): boolean {
-    return this.stood || this.options.since !== undefined;
+    return this.confirmed || this.options.since !== undefined;
   }
 
   /** The subscription is confirmed from this position on. */
-  place(how: Subscribed): void {
-    this.stood = true;
+  confirm(how: Subscribed): void {
+    this.confirmed = true;
     this.rewind = 0;
     this.to.subscribed(how);
   }

@@ -48,7 +48,7 @@ export class Subscriptions {
     const filter = subscriber.options.filter ?? "";
     let topic = this.#topics.get(channel);
     if (!topic) this.#topics.set(channel, (topic = new Topic(channel, filter)));
-    const begun = topic.asked || [...topic.subscribers].some((other) => other.at || other.stood);
+    const begun = topic.asked || [...topic.subscribers].some((other) => other.at || other.confirmed);
     topic.subscribers.add(subscriber);
     if (begun && subscriber.rewind) return void this.#rewind(topic, subscriber);
     if (topic.needs(subscriber)) return this.#ask(topic);

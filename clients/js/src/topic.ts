@@ -77,7 +77,7 @@ export class Topic {
     this.failures = 0;
     this.epoch = epoch;
     this.offset = this.top = offset ?? -1;
-    const placed: [Subscriber, Subscribed][] = [];
+    const confirmed: [Subscriber, Subscribed][] = [];
     let again = false;
     for (const subscriber of this.subscribers) {
       const how: Subscribed = { channel: this.channel };
@@ -96,19 +96,19 @@ export class Topic {
         subscriber.at = epoch === undefined ? undefined : { epoch, offset: from };
       }
       if (!subscriber.resumes) delete how.recovered;
-      placed.push([subscriber, how]);
+      confirmed.push([subscriber, how]);
     }
     if (again) this.live = false;
-    for (const [subscriber, how] of placed) subscriber.place(how);
+    for (const [subscriber, how] of confirmed) subscriber.confirm(how);
     return again;
   }
 
   /** A subscription that needs no replay joins the live events. */
   join(subscriber: Subscriber): void {
     const { channel, epoch, offset } = this;
-    if (epoch === undefined) return subscriber.place({ channel });
+    if (epoch === undefined) return subscriber.confirm({ channel });
     subscriber.at = { epoch, offset };
-    subscriber.place({ channel, epoch, offset });
+    subscriber.confirm({ channel, epoch, offset });
   }
 
   /** An event of the channel. */

@@ -1,4 +1,4 @@
-// Hooks and stores: what a component shows, moment by moment, against a server that says what the test wants.
+// Hooks and stores: the rendered state after each message of a fake server that the test controls.
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, it } from "node:test";
 import { JSDOM } from "jsdom";
@@ -55,7 +55,7 @@ describe("React", () => {
     return show(name, values(useEvents(channel, options)));
   }
 
-  it("shows at once nothing of the filter before, and of the new one only its own", async () => {
+  it("clears the events at once when the filter changes, then shows only matching ones", async () => {
     await render(createElement(List, { filter: "one" }));
     await say(() => sockets[0].subscribed({ a: 0 }));
     await say(() => [1, 2].forEach((offset) => sockets[0].event("a", offset)));
@@ -69,7 +69,7 @@ describe("React", () => {
     assert.equal(shown.list, "2");
   });
 
-  it("shows each event once, whatever is replayed", async () => {
+  it("shows each event once during replays", async () => {
     await render(createElement(List));
     await say(() => sockets[0].subscribed({ a: undefined }, { epoch: undefined }));
     await say(() => [1, 1, 2].forEach((n) => sockets[0].event("a", undefined, { id: `e${n}`, data: n })));
@@ -87,7 +87,7 @@ describe("React", () => {
     assert.deepEqual([shown.one, shown.two], ["1", "2"]);
   });
 
-  it("keeps the tree where a client is closed, and says why nothing comes", async () => {
+  it("keeps the component tree when the client is closed, and shows the reason", async () => {
     client.close();
     function Status() {
       return show("status", useChannel("a", {}, () => {}).error?.code);
@@ -97,7 +97,7 @@ describe("React", () => {
     assert.equal(document.querySelectorAll("p").length, 1);
   });
 
-  it("shows who is there, and who comes and goes", async () => {
+  it("shows the present users, and their joins and leaves", async () => {
     function Who() {
       const { users, total } = usePresence("a");
       return show("who", `${users.map(({ user }) => user).join()} ${total}`);
@@ -143,7 +143,7 @@ describe("React", () => {
 });
 
 describe("stores for Svelte", () => {
-  it("follow while they are read, and hold the newest events", async () => {
+  it("subscribe while they have readers, and keep the newest events", async () => {
     const seen = [];
     const store = eventsStore(client, "a", { limit: 2 });
     const stop = store.subscribe(({ events, status }) => seen.push(`${status} ${values(events)}`));
@@ -157,7 +157,7 @@ describe("stores for Svelte", () => {
     assert.deepEqual(sockets[0].of("unsubscribe").map(({ channels }) => channels), [["a"]]);
   });
 
-  it("are read by Svelte's own `get` and `derived`", async () => {
+  it("work with Svelte's own `get` and `derived`", async () => {
     const { derived, get } = await import("svelte/store");
     assert.equal(get(derived(connectionStore(client), ({ state }) => state)), "open");
     let who;
@@ -173,7 +173,7 @@ describe("stores for Svelte", () => {
 });
 
 describe("Vue", () => {
-  it("follows the channel of a ref, and stops with the component", async () => {
+  it("subscribes to the channel of a ref, and unsubscribes with the component", async () => {
     const channel = vue.ref("a");
     let list, connection;
     const Page = vue.defineComponent({

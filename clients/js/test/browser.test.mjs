@@ -1,5 +1,5 @@
-// The client in real browsers against the real server. What is not installed is skipped, with a
-// word; TIDINGS_BROWSERS=chrome,firefox makes it a failure.
+// The client in real browsers against the real server. A browser that is not installed is skipped with
+// a message; TIDINGS_BROWSERS=chrome,firefox makes its absence a failure.
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { after, afterEach, before, describe, it } from "node:test";
@@ -36,7 +36,7 @@ for (const name of ["chrome", "firefox"]) {
       return page;
     }
 
-    /** A page that follows a channel. */
+    /** A page that subscribes to a channel. */
     async function follow(channel, settings = {}) {
       const page = await open();
       await page.waitForFunction(() => globalThis.start !== undefined);
@@ -46,7 +46,7 @@ for (const name of ["chrome", "firefox"]) {
 
     const notes = (page) => page.evaluate(() => globalThis.notes);
 
-    /** Waits until the page has noted something; answers its notes. */
+    /** Waits until the page has recorded something; returns its records. */
     function noted(page, condition, what) {
       return until(async () => {
         const found = await notes(page);
@@ -54,7 +54,7 @@ for (const name of ["chrome", "firefox"]) {
       }, what);
     }
 
-    it("recovers what was published while the network was cut", async () => {
+    it("recovers events published while the network was cut", async () => {
       const page = await follow("room:cut");
       await server.publishMany("room:cut", 1, 3);
       await noted(page, ({ offsets }) => offsets.length === 3, "the first events");
@@ -67,7 +67,7 @@ for (const name of ["chrome", "firefox"]) {
       assert.deepEqual(stale, []);
     });
 
-    it("says recovered: false after kill -9 and goes on", async () => {
+    it("reports recovered: false after kill -9 and continues", async () => {
       const page = await follow("room:kill");
       await server.publishMany("room:kill", 1, 3);
       await noted(page, ({ offsets }) => offsets.length === 3, "the first events");
@@ -80,7 +80,7 @@ for (const name of ["chrome", "firefox"]) {
       assert.notEqual(how[0].epoch, how[1].epoch);
     });
 
-    it("leaves a draining server, and comes back when it was told to", async () => {
+    it("leaves a draining server, and reconnects after the announced delay", async () => {
       const page = await follow("room:drain");
       await server.stop("SIGTERM");
       await server.start();
@@ -91,13 +91,13 @@ for (const name of ["chrome", "firefox"]) {
       assert.ok(next.at - told.at >= told.delayMs - 5, `${next.at - told.at} ms instead of ${told.delayMs}`);
     });
 
-    it("has everything after its main thread was blocked", async () => {
+    it("has every event after its main thread was blocked", async () => {
       const page = await follow("strict:blocked");
       const blocked = page.evaluate(() => globalThis.block());
       await until(() => site.blocked.length, "the page to be blocked");
       const gone = async () => !(await server.api("GET", "/connections?user=ann")).connections.length;
       let count = 0;
-      // Firefox itself keeps what the page does not take; Chromium lets the server find it too slow.
+      // Firefox buffers messages that the page does not read; in Chromium the server detects a slow consumer.
       while (name === "firefox" ? count < 200 : !(await gone())) {
         const data = randomBytes(60_000).toString("base64");
         for (let n = 0; n < 50; n++, count++) await server.publish("strict:blocked", "big", data);
@@ -111,10 +111,10 @@ for (const name of ["chrome", "firefox"]) {
       assert.deepEqual(stale, []);
     });
 
-    it("comes back at once when the network does", async () => {
+    it("reconnects at once when the network returns", async () => {
       const page = await follow("room:offline", { options: { minDelayMs: 600_000, maxDelayMs: 600_000 } });
       server.proxy.refuse();
-      // Firefox can't be told to be offline from here; it is told of the event.
+      // Firefox can't be set offline from here, so only the event is dispatched.
       const offline = name === "chrome" ? (on) => page.setOfflineMode(on) : async (on) => on || page.evaluate(() => dispatchEvent(new Event("online")));
       await offline(true);
       await noted(page, ({ states }) => states.at(-1).state === "waiting", "the loss");
@@ -136,7 +136,7 @@ for (const name of ["chrome", "firefox"]) {
       await noted(page, ({ offsets }) => offsets.length === 1, "an event");
     });
 
-    it("is told of a bad token, though pages can't see a refused upgrade", async () => {
+    it("reports an invalid token, although pages can't see a refused upgrade", async () => {
       const page = await open();
       await page.waitForFunction(() => globalThis.start !== undefined);
       const state = await page.evaluate(async (url) => {
@@ -147,7 +147,7 @@ for (const name of ["chrome", "firefox"]) {
       assert.equal(state.code, 4401);
     });
 
-    it("in the background comes back with pauses, and at once when it is looked at", async () => {
+    it("reconnects with pauses in the background, and at once when the page becomes visible", async () => {
       const page = await follow("room:background", { options: { minDelayMs: 600_000, maxDelayMs: 600_000 } });
       const other = await open();
       await other.bringToFront();
@@ -162,7 +162,7 @@ for (const name of ["chrome", "firefox"]) {
       assert.ok(states.find(({ state }) => state === "waiting").delayMs > 1000);
     });
 
-    it("recovers what it missed while it was frozen", { skip: name !== "chrome" && "only Chromium can be told to freeze a page" }, async () => {
+    it("recovers events that it missed while it was frozen", { skip: name !== "chrome" && "only Chromium can freeze a page on command" }, async () => {
       const page = await follow("room:frozen");
       const session = await page.createCDPSession();
       await session.send("Page.setWebLifecycleState", { state: "frozen" });
@@ -174,7 +174,7 @@ for (const name of ["chrome", "firefox"]) {
       assert.deepEqual([got, how.at(-1).recovered], [offsets(1, 5), true]);
     });
 
-    it("shares one connection among tabs, and outlives the first of them", async () => {
+    it("shares one connection among tabs, and survives the first tab", async () => {
       const [one, two] = [await follow("room:shared", { shared: true }), await follow("room:shared", { shared: true, subscribe: { rewind: 5 } })];
       const connections = async () => (await server.api("GET", "/connections?user=ann")).connections.length;
       assert.equal(await connections(), 1);
@@ -204,7 +204,7 @@ for (const name of ["chrome", "firefox"]) {
       await until(async () => (await connections()) === 0, "the connection to end with the last tab");
     });
 
-    it("hands shared tabs the end that the server makes of it", async () => {
+    it("reports the server's close to all sharing tabs", async () => {
       const page = await follow("room:ended", { shared: true });
       const [{ id }] = (await server.api("GET", "/connections?user=ann")).connections;
       await server.api("DELETE", `/connections/${id}`, { reason: "enough" });
@@ -212,7 +212,7 @@ for (const name of ["chrome", "firefox"]) {
       assert.equal(states.at(-1).code, 4410);
     });
 
-    it("shows a channel in React, under StrictMode, over drops and changes", async () => {
+    it("shows a channel in React under StrictMode, during drops and changes", async () => {
       await server.publishMany("room:react1", 1, 5);
       await server.publishMany("room:react2", 50, 51);
       const query = new URLSearchParams({ url: server.url, token: token() });

@@ -1,4 +1,4 @@
-// What `tidings catalog typescript` makes is TypeScript, whatever the catalog holds, and fits this client.
+// The output of `tidings catalog typescript` is valid TypeScript for every catalog, and fits this client.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
@@ -19,7 +19,7 @@ const OPTIONS = {
   moduleResolution: ts.ModuleResolutionKind.NodeNext,
 };
 
-/** What the compiler finds wrong with these files. */
+/** The compiler's errors in these files. */
 function complaints(...names) {
   const program = ts.createProgram(names.map((name) => `${WORK}/${name}`), OPTIONS);
   return ts.getPreEmitDiagnostics(program).map(({ file, start, messageText }) => {
@@ -36,7 +36,7 @@ function generate(name, ...args) {
   return module;
 }
 
-/** Numbers that look random and are the same in every run. */
+/** Pseudo-random numbers, the same in every run. */
 function dice(seed) {
   return (sides) => {
     seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0;
@@ -48,7 +48,7 @@ const NAMES = ["a", "new", "get", "readonly", "constructor", "__proto__", "1", "
 const REFERENCES = ["#", "#/$defs/a", "#/$defs/b", "#/$defs/*~1", "#/$defs/a/properties/x", "#/%24defs/b", "#anchor", "https://json-schema.org/draft/2020-12/schema"];
 const VALUES = [null, true, -1.5, 1e30, 0, "", "*/", 'a"\n`${b}\\', [], [1, ["x"]], {}, { new: { "1": null } }];
 
-/** A valid schema that makes little sense. */
+/** A random valid schema. */
 function schema(roll, depth) {
   const pick = (list) => list[roll(list.length)];
   const inner = () => schema(roll, depth - 1);
@@ -77,7 +77,7 @@ function schema(roll, depth) {
   return Object.fromEntries(chosen.map((name) => [name, keywords[name]()]));
 }
 
-/** A schema with all the parts that are referred to. */
+/** A schema with all the definitions that it references. */
 function whole(roll) {
   const a = { properties: { x: schema(roll, 1) }, allOf: [schema(roll, 2)] };
   const $defs = { a, b: { ...schema(roll, 2), $anchor: "anchor" }, "*/": schema(roll, 1) };
@@ -93,7 +93,7 @@ describe("the types of a catalog", () => {
     assert.deepEqual(complaints(...PRESETS.map((name) => `${name}.ts`)), []);
   });
 
-  it("are what the client's events are typed by", () => {
+  it("are usable as the client's event types", () => {
     generate("football", "--preset", "football");
     const use = `
       import { connect } from "../../dist/index.js";
@@ -124,7 +124,7 @@ describe("the types of a catalog", () => {
       const name = ["events", "a.b", "a_b", "a-b", "string", "class", "never"][n] ?? `t${n}`;
       return `[[event_type]]\nname = "${name}"\nschema = ${JSON.stringify(JSON.stringify(whole(roll)))}\n`;
     });
-    // Where TOML and JSON write texts differently.
+    // Characters that TOML and JSON escape differently.
     writeFileSync(`${WORK}/any.toml`, types.join("").replaceAll("\u2028", "\\u2028"));
     const module = generate("any", "--config", `${WORK}/any.toml`);
     const [events] = module.split("\n}\n");

@@ -1,5 +1,5 @@
-// How the client connects, reconnects and shows who it is, moment by moment, against a server that
-// says what the test wants.
+// How the client connects, reconnects and authenticates, step by step, against a fake server that the
+// test controls.
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { connect } from "../dist/index.js";
@@ -25,7 +25,7 @@ describe("reconnecting", () => {
     assert.equal(client.state, "open");
   }
 
-  it("waits a random part of a time that doubles up to the limit", async (t) => {
+  it("waits a random part of a delay that doubles up to the limit", async (t) => {
     await start(t, { minDelayMs: 1000, maxDelayMs: 6000 });
     t.mock.method(Math, "random", () => 0.5);
     for (const delay of [500, 1000, 2000, 3000, 3000]) {
@@ -41,7 +41,7 @@ describe("reconnecting", () => {
     }
   });
 
-  it("begins with small pauses again only after a connection that held", async (t) => {
+  it("resets the delay only after a connection that lasted", async (t) => {
     await start(t);
     t.mock.method(Math, "random", () => 1);
     const delays = [];
@@ -59,7 +59,7 @@ describe("reconnecting", () => {
     assert.deepEqual(delays, [1000, 2000, 1000]);
   });
 
-  it("comes back when the server has said, not before", async (t) => {
+  it("reconnects after the delay of the server, not earlier", async (t) => {
     await start(t);
     await open();
     sockets[0].say({ type: "reconnect", after_ms: 3120, reason: "restart" });
@@ -73,7 +73,7 @@ describe("reconnecting", () => {
     assert.equal(sockets.length, 2);
   });
 
-  it("leaves by itself where the close that was announced does not come", async (t) => {
+  it("closes by itself if the announced close does not arrive", async (t) => {
     await start(t);
     await open();
     sockets[0].say({ type: "reconnect", after_ms: 2000, reason: "restart" });
@@ -94,7 +94,7 @@ describe("reconnecting", () => {
   });
 
   for (const [code, least] of [[1001, 500], [1013, 1000], [4429, 5000], [4408, 0], [4411, 0], [1011, 0]]) {
-    it(`comes back after ${code}, after ${least} ms at least`, async (t) => {
+    it(`reconnects after ${code}, after at least ${least} ms`, async (t) => {
       await start(t);
       t.mock.method(Math, "random", () => 0);
       await open();
@@ -105,7 +105,7 @@ describe("reconnecting", () => {
   }
 
   for (const code of [4403, 4410]) {
-    it(`ends with ${code}, and says so to everyone`, async (t) => {
+    it(`ends with ${code}, and notifies every subscription`, async (t) => {
       await start(t);
       await open();
       const refused = [];
@@ -120,7 +120,7 @@ describe("reconnecting", () => {
       assert.equal(sockets.length, 1);
     });
 
-    it(`goes on after ${code} where the application wants that`, async (t) => {
+    it(`reconnects after ${code} if the application requests it`, async (t) => {
       const asked = [];
       await start(t, { reconnect: (close) => asked.push(close) });
       await open();
@@ -130,7 +130,7 @@ describe("reconnecting", () => {
     });
   }
 
-  it("notices a server that is silent, and hangs up on it", async (t) => {
+  it("detects a silent server, and closes the connection", async (t) => {
     await start(t);
     await open();
     t.mock.timers.tick(38_500);
@@ -142,7 +142,7 @@ describe("reconnecting", () => {
     assert.equal(sockets[0].closed, true);
   });
 
-  it("takes any message for a sign of life, and answers heartbeats", async (t) => {
+  it("accepts any message as a sign of life, and answers heartbeats", async (t) => {
     await start(t);
     await open();
     for (let passed = 0; passed < 20; passed++) {
@@ -154,11 +154,11 @@ describe("reconnecting", () => {
     assert.equal(sockets[0].of("heartbeat_response").length, 20);
   });
 
-  it("keeps a server whose pong came late because the page was blocked", async (t) => {
+  it("keeps a connection whose pong is late because the page was blocked", async (t) => {
     await start(t);
     await open();
     t.mock.timers.tick(38_500);
-    // The page is blocked over the time of the pong: the timer is late, the pong behind it.
+    // The page is blocked while the pong is due: the timer fires late, before the queued pong is read.
     t.mock.timers.setTime(Date.now() + 60_000);
     assert.equal(client.state, "open");
     sockets[0].say({ type: "pong" });
@@ -166,14 +166,14 @@ describe("reconnecting", () => {
     assert.equal(client.state, "open");
   });
 
-  it("gives up on a connection that does not come to stand", async (t) => {
+  it("gives up on a connection that is not established in time", async (t) => {
     await start(t, { connectTimeoutMs: 5000 });
     t.mock.timers.tick(5000);
     assert.equal(states.at(-1).state, "waiting");
     assert.equal(sockets[0].closed, true);
   });
 
-  it("survives something that is no JSON", async (t) => {
+  it("ignores a message that is not JSON", async (t) => {
     await start(t);
     await open();
     sockets[0].onmessage({ data: "<html>" });
@@ -226,7 +226,7 @@ describe("tokens", () => {
     return settle();
   }
 
-  it("come before anything else is said", async (t) => {
+  it("are sent before any other message", async (t) => {
     await start(t);
     client.subscribe("a", () => {});
     sockets[0].welcome();
@@ -236,7 +236,7 @@ describe("tokens", () => {
     assert.deepEqual(sockets[0].sent.map(({ type }) => type), ["authenticate", "subscribe"]);
   });
 
-  it("are used again while they are good for long enough", async (t) => {
+  it("are reused while they are valid for long enough", async (t) => {
     await start(t);
     sockets[0].welcome();
     await accept();
@@ -253,7 +253,7 @@ describe("tokens", () => {
     assert.deepEqual(calls, [{ refused: false }, { refused: false }]);
   });
 
-  it("are renewed on the connection that stands, with one call at a time", async (t) => {
+  it("are renewed on the open connection, with one call at a time", async (t) => {
     await start(t);
     sockets[0].welcome();
     await accept();
@@ -271,7 +271,7 @@ describe("tokens", () => {
     assert.equal(sockets.length, 1);
   });
 
-  it("are asked for again where the provider failed", async (t) => {
+  it("are requested again after the provider failed", async (t) => {
     await start(t);
     sockets[0].welcome();
     await accept();
@@ -287,7 +287,7 @@ describe("tokens", () => {
     assert.equal(sockets[0].of("authenticate").at(-1).token, "fresh");
   });
 
-  it("are renewed at once after 4401, and with pauses where that does not help", async (t) => {
+  it("are renewed at once after 4401, and with pauses if that fails", async (t) => {
     await start(t);
     const delays = [];
     client.on("state", ({ delayMs }) => delayMs !== undefined && delays.push(delayMs));
@@ -305,7 +305,7 @@ describe("tokens", () => {
     assert.deepEqual(calls.map(({ refused }) => refused), [false, true, true, true]);
   });
 
-  it("end the client where there is no other one", async (t) => {
+  it("end the client if the provider has no other one", async (t) => {
     await start(t);
     sockets[0].welcome();
     await accept();
@@ -316,7 +316,7 @@ describe("tokens", () => {
     assert.equal(client.state, "closed");
   });
 
-  it("that can't be judged are shown again later, and end nothing", async (t) => {
+  it("that can't be verified yet are sent again later, and end nothing", async (t) => {
     await start(t, { token: "fixed" });
     const delays = [];
     client.on("state", ({ code, delayMs }) => delayMs !== undefined && delays.push([code, delayMs]));
@@ -328,13 +328,13 @@ describe("tokens", () => {
     assert.deepEqual(delays.at(-1), [1013, 4000]);
     t.mock.timers.tick(4000);
     await settle();
-    // Where the token came with the connection, the server closes it.
+    // If the token was part of the handshake, the server closes the connection.
     sockets[1].say({ ...error, retry_after_ms: 5000 });
     sockets[1].end(1013, "no keys");
     assert.deepEqual(delays.at(-1), [1013, 7000]);
     t.mock.timers.tick(7000);
     await settle();
-    // Where the upgrade is answered 503, a page is told nothing more than that.
+    // If the upgrade is answered 503, a page only sees that the connection failed.
     sockets[2].end(1006);
     assert.equal(client.state, "waiting");
     t.mock.timers.tick(delays.at(-1)[1]);
@@ -346,7 +346,7 @@ describe("tokens", () => {
     assert.equal(client.state, "open");
   });
 
-  it("whose renewal can't be judged leave the connection as it stands", async (t) => {
+  it("whose renewal can't be verified leave the connection open", async (t) => {
     await start(t);
     sockets[0].welcome();
     await accept();

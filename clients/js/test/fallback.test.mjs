@@ -1,4 +1,4 @@
-// Where a network lets no WebSocket through: the client over server-sent events and POSTs.
+// A network that blocks WebSockets: the client over server-sent events and POSTs.
 import assert from "node:assert/strict";
 import { after, afterEach, before, describe, it } from "node:test";
 import WebSocket from "ws";
@@ -32,7 +32,7 @@ describe("without WebSockets", () => {
     return client;
   }
 
-  it("follows, publishes, reads history, and resumes after a cut", async () => {
+  it("subscribes, publishes, reads history, and resumes after a cut", async () => {
     const client = start();
     const got = [];
     const how = [];
@@ -61,7 +61,7 @@ describe("without WebSockets", () => {
     }
   });
 
-  it("tells refusals as the socket does", async () => {
+  it("reports refusals as over a WebSocket", async () => {
     const client = start();
     await assert.rejects(client.subscribe("secret:1", { onError: () => {} }, () => {}).ready, { code: "permission_denied" });
     await assert.rejects(client.publish("secret:1", "a", 1), { code: "permission_denied" });
@@ -69,14 +69,14 @@ describe("without WebSockets", () => {
     assert.equal(client.state, "open");
   });
 
-  it("asks for another token where one is refused", async () => {
+  it("requests another token if one is refused", async () => {
     const why = [];
     const client = start({ token: ({ refused }) => (why.push(refused), refused ? token() : "rubbish") });
     await client.subscribe("room:sse3", () => {}).ready;
     assert.deepEqual(why, [false, true]);
   });
 
-  it("works in Node 20 without any class for WebSockets", async (t) => {
+  it("works in Node 20 without a WebSocket class", async (t) => {
     const { WebSocket } = globalThis;
     globalThis.WebSocket = undefined;
     t.after(() => (globalThis.WebSocket = WebSocket));
@@ -87,9 +87,9 @@ describe("without WebSockets", () => {
     await until(() => got.length === 1, "the event");
   });
 
-  it("goes back to a WebSocket when one comes through, and misses nothing", async (t) => {
+  it("returns to a WebSocket once one succeeds, and misses nothing", async (t) => {
     const real = globalThis.setTimeout;
-    // Half a minute is not waited for.
+    // It does not wait half a minute.
     t.mock.method(globalThis, "setTimeout", (run, wait, ...rest) => real(run, wait >= 30_000 && wait < 31_000 ? wait / 100 : wait, ...rest));
     const client = start({ requestTimeoutMs: 20_000 });
     const got = [];
@@ -106,7 +106,7 @@ describe("without WebSockets", () => {
 });
 
 describe("rendered on a server", () => {
-  it("a client of a page's address does nothing, and breaks nothing", async () => {
+  it("a client with a relative address does nothing, and throws nothing", async () => {
     const client = connect("/ws");
     client.subscribe("room:1", () => {});
     assert.equal(client.state, "connecting");

@@ -1,4 +1,4 @@
-// The back end's client over gRPC against the real server.
+// The back-end client over gRPC against the real server.
 import assert from "node:assert/strict";
 import net from "node:net";
 import { after, before, describe, it } from "node:test";
@@ -27,7 +27,7 @@ describe("over gRPC", () => {
     await server.close();
   });
 
-  it("publishes JSON and bytes, and follows both", async () => {
+  it("publishes and receives JSON and bytes", async () => {
     const events = backend.subscribe("room:grpc");
     await events.ready;
     const { id, results } = await backend.publish("room:grpc", "note", { text: "hello" }, { headers: { region: "eu" }, source: "shop" });
@@ -61,7 +61,7 @@ describe("over gRPC", () => {
     await assert.rejects(stream.publish({ channel: "room:stream", type: "count", data: 0 }));
   });
 
-  it("publishes far faster than a socket's rate of messages lets it", async () => {
+  it("publishes far faster than the message rate limit of a socket", async () => {
     const begun = performance.now();
     await Promise.all(offsets(1, 2000).map((n) => backend.publish("room:many", "count", n)));
     const rate = 2000 / ((performance.now() - begun) / 1000);
@@ -73,21 +73,21 @@ describe("over gRPC", () => {
     assert.equal(results[0].channel, "");
   });
 
-  it("names the field that is wrong", async () => {
+  it("names the invalid field", async () => {
     await assert.rejects(backend.publish("room:x", "subscribe", 1), (error) => error.code === "invalid_argument" && error.details.field === "type");
     await assert.rejects(backend.connection("nonsense"), (error) => error instanceof TidingsError);
     const user = start({ token: token({ user: "ann" }) });
     await assert.rejects(user.stats(), { code: "permission_denied" });
   });
 
-  it("answers a repeat of an idempotency key with the first one's place", async () => {
+  it("returns the first position for a repeated idempotency key", async () => {
     const options = { idempotencyKey: "k1" };
     const first = await backend.publish("room:idem", "a", 1, options);
     const second = await backend.publish("room:idem", "a", 1, options);
     assert.deepEqual([second.id, second.results[0].duplicate], [first.id, true]);
   });
 
-  it("reads history in pages, and resumes behind a position", async () => {
+  it("reads history in pages, and resumes after a position", async () => {
     await backend.publishBatch(offsets(1, 25).map((n) => ({ channel: "room:pages", type: "count", data: n })));
     const all = [];
     for await (const event of backend.history("room:pages", { pageSize: 10 })) all.push(event);
@@ -100,7 +100,7 @@ describe("over gRPC", () => {
     assert.deepEqual(got, offsets(21, 25));
   });
 
-  it("looks after connections, channels and presence", async () => {
+  it("reads stats, connections, channels and presence", async () => {
     const events = backend.subscribe("room:admin");
     await events.ready;
     const stats = await backend.stats();
@@ -124,7 +124,7 @@ describe("over gRPC", () => {
     await until(async () => (await backend.presence("room:admin")).total === 0, "the stream to end at the server");
   });
 
-  it("says which channel is refused, and ends where all are", async () => {
+  it("reports refused channels, and ends if all are refused", async () => {
     const user = start({ token: token({ user: "ann" }) });
     const refused = [];
     const both = user.subscribe(["secret:1", "room:ok"], { onError: ({ code }, channel) => refused.push([channel, code]) });
@@ -136,7 +136,7 @@ describe("over gRPC", () => {
     both.unsubscribe();
   });
 
-  it("asks for another token where one is refused", async () => {
+  it("requests another token if one is refused", async () => {
     const why = [];
     const client = start({ token: ({ refused }) => (why.push(refused), refused ? token({ roles: ["service"] }) : "rubbish") });
     await client.publish("room:token", "a", 1);

@@ -1,4 +1,4 @@
-// The packed file, installed in a fresh directory: what a user gets from the registry.
+// The package as a user gets it from the registry: packed, and installed in a fresh directory.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
@@ -21,7 +21,7 @@ describe("the packed file", () => {
     const file = execFileSync("npm", ["pack", "--silent", "--ignore-scripts", "--pack-destination", dir], { cwd: ROOT, encoding: "utf8" }).trim();
     writeFileSync(`${dir}/package.json`, '{"private":true}');
     run("npm", ["install", "--offline", "--no-audit", "--no-fund", "--legacy-peer-deps", `./${file}`]);
-    // What users install beside it, as it is installed here.
+    // The peer dependencies, as installed here.
     for (const name of readdirSync(`${ROOT}/node_modules`)) {
       const target = `${dir}/node_modules/${name}`;
       if (name.startsWith(".") || existsSync(target)) continue;
@@ -44,11 +44,11 @@ describe("the packed file", () => {
       const map = JSON.parse(readFileSync(`${home()}/${name}.map`, "utf8"));
       for (const source of map.sources) assert.ok(existsSync(join(home(), name, "..", source)), source);
     }
-    // A page of a registry knows no neighbouring files.
+    // A registry's page has no neighbouring files, so links must be absolute.
     assert.doesNotMatch(readFileSync(`${home()}/README.md`, "utf8"), /\]\((?!https:|#|CHANGELOG)/);
   });
 
-  it("is imported and required, each entry, with the same names, and touches no page", () => {
+  it("exports the same names by import and require, and needs no page", () => {
     for (const entry of ENTRIES) {
       const name = `@tidings/client${entry}`;
       const required = run(process.execPath, ["-p", `Object.keys(require("${name}")).sort().join()`]).trim();
@@ -80,7 +80,7 @@ describe("the packed file", () => {
     });
   }
 
-  it("publishes and follows in the examples, from a page's client and from a back end's", () => {
+  it("runs the examples of the page's client and of the back-end client", () => {
     const env = { TIDINGS_WS: `ws://${server.address}/ws`, TIDINGS_GRPC: `http://${server.internal}` };
     const example = `
       const { connect } = require("@tidings/client");
@@ -95,7 +95,7 @@ describe("the packed file", () => {
     assert.equal(run(process.execPath, ["-e", example], { ...env, TOKEN: token({ roles: ["service"] }) }).trim(), "hello from a package");
   });
 
-  it("is required by Jest", () => {
+  it("can be required by Jest", () => {
     writeFileSync(`${dir}/a.test.js`, `test("works", () => { const { connect } = require("@tidings/client"); const c = connect("/ws"); expect(c.state).toBe("connecting"); c.close(); });`);
     run(process.execPath, [`${ROOT}/node_modules/jest/bin/jest.js`, "--rootDir", dir, "--testRegex", "a\\.test\\.js$"]);
   });

@@ -1,4 +1,4 @@
-// The README's examples: those for Node are run, the others compiled.
+// The README's examples: those for Node are executed, the others compiled.
 import assert from "node:assert/strict";
 import { execFile, spawn } from "node:child_process";
 import { build } from "esbuild";
@@ -23,7 +23,7 @@ describe("the README", () => {
   it("has examples to run", () => assert.equal(forNode.length, 2));
 
   for (const [place, { code }] of forNode.entries()) {
-    it(`example ${place + 1} prints what was published`, async () => {
+    it(`example ${place + 1} prints the published events`, async () => {
       const child = spawn(process.execPath, ["--input-type=module", "-e", code.replaceAll(ADDRESS, server.url)], { cwd: ROOT });
       let out = "";
       for (const stream of [child.stdout, child.stderr]) stream.on("data", (text) => (out += text));
@@ -39,7 +39,7 @@ describe("the README", () => {
     });
   }
 
-  it("is right about every name that it imports", async () => {
+  it("imports only names that exist", async () => {
     const others = blocks.filter(({ kind }) => ["js", "jsx"].includes(kind));
     assert.ok(others.length >= 6);
     for (const { code } of others) {
@@ -48,7 +48,7 @@ describe("the README", () => {
     }
   });
 
-  it("is right about types", async () => {
+  it("compiles", async () => {
     const [{ code }, ...more] = blocks.filter(({ kind }) => kind === "ts");
     assert.deepEqual(more, []);
     const dir = `${ROOT}/test/.readme`;

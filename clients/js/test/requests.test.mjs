@@ -1,4 +1,4 @@
-// Loops and requests: what is bounded, and what happens at the bound.
+// Loops and requests: their limits, and the behaviour at the limits.
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, it } from "node:test";
 import { connect, TidingsError } from "../dist/index.js";
@@ -25,7 +25,7 @@ describe("loops", () => {
     return events;
   }
 
-  it("get every event in order, and unsubscribe when they are left", async () => {
+  it("receive every event in order, and unsubscribe on exit", async () => {
     const events = await stream({});
     const got = [];
     for (const offset of [1, 2, 3]) socket.event("a", offset);
@@ -39,7 +39,7 @@ describe("loops", () => {
     assert.deepEqual(socket.of("unsubscribe").map(({ channels }) => channels), [["a"]]);
   });
 
-  it("that are too slow end with an error after what waits", async () => {
+  it("that are too slow end with an error after the queued events", async () => {
     const events = await stream({ bufferLimit: 2 });
     for (const offset of [1, 2, 3, 4]) socket.event("a", offset);
     const got = [];
@@ -49,7 +49,7 @@ describe("loops", () => {
     assert.deepEqual(got, [1, 2]);
   });
 
-  it("that may lose the oldest are told which", async () => {
+  it("that may lose the oldest events get a gap for them", async () => {
     const gaps = [];
     const events = await stream({ bufferLimit: 2, overflow: "drop_oldest", onGap: ({ from, reason }) => gaps.push([from, reason]) });
     for (const offset of [1, 2, 3, 4]) socket.event("a", offset);
@@ -62,7 +62,7 @@ describe("loops", () => {
     assert.deepEqual(got, [3, 4]);
   });
 
-  it("end quietly with the client, and with the error of a refusal", async () => {
+  it("end without an error on close, and with the error of a refusal", async () => {
     const events = await stream({});
     const refused = client.subscribe("b", { onError: () => {} });
     await settle();
@@ -86,7 +86,7 @@ describe("requests", () => {
     return { client, sockets };
   }
 
-  it("wait for a connection, so many and no more", async (t) => {
+  it("wait for a connection, up to the limit", async (t) => {
     const { client, sockets } = await start(t, { queueLimit: 2 });
     const kept = [client.presence("a"), client.presence("b")];
     await assert.rejects(client.presence("c"), { code: "resource_exhausted", message: /queueLimit/ });
@@ -96,7 +96,7 @@ describe("requests", () => {
     assert.deepEqual((await Promise.all(kept)).map(({ channel }) => channel), ["a", "b"]);
   });
 
-  it("are asked again after a drop, a publish with the same idempotency key", async (t) => {
+  it("are repeated after a drop, a publish with the same idempotency key", async (t) => {
     const { client, sockets } = await start(t);
     sockets[0].welcome();
     await settle();
@@ -115,7 +115,7 @@ describe("requests", () => {
     assert.deepEqual(await published, { id: "e", epoch: "e1", offset: 4, duplicate: true });
   });
 
-  it("that come too fast are repeated when the server says", async (t) => {
+  it("above the rate limit are repeated after the server's delay", async (t) => {
     const { client, sockets } = await start(t);
     sockets[0].welcome();
     await settle();
@@ -127,7 +127,7 @@ describe("requests", () => {
     t.mock.timers.tick(39);
     assert.equal(sockets[0].of("presence").length, 1);
     t.mock.timers.tick(1);
-    // One at a time from now on: a bucket with one token takes one.
+    // One at a time from now on: the token bucket has one token.
     assert.deepEqual(sockets[0].of("presence").map(({ channel }) => channel), ["a", "a"]);
     t.mock.timers.tick(40);
     assert.deepEqual(sockets[0].of("presence").map(({ channel }) => channel), ["a", "a", "b"]);
@@ -135,7 +135,7 @@ describe("requests", () => {
     assert.equal((await asked).total, 0);
   });
 
-  it("refused all together slow down once, and go out one at a time after that", async (t) => {
+  it("refused together slow down once, and are then sent one at a time", async (t) => {
     const { client, sockets } = await start(t);
     sockets[0].welcome();
     await settle();
@@ -147,7 +147,7 @@ describe("requests", () => {
     assert.equal(sockets[0].of("presence").length, 32 + 10);
   });
 
-  it("have pauses that differ from client to client", async (t) => {
+  it("have delays that differ between clients", async (t) => {
     const { client, sockets } = await start(t);
     t.mock.method(Math, "random", () => 0.8);
     sockets[0].welcome();
@@ -162,7 +162,7 @@ describe("requests", () => {
     assert.equal(sockets[0].of("presence").length, 2);
   });
 
-  it("get faster again when the server answers", async (t) => {
+  it("speed up again when the server answers", async (t) => {
     const { client, sockets } = await start(t);
     sockets[0].welcome();
     await settle();
@@ -181,7 +181,7 @@ describe("requests", () => {
     assert.equal(answered, 402);
   });
 
-  it("are on their way 32 at a time", async (t) => {
+  it("are in flight up to 32 at a time", async (t) => {
     const { client, sockets } = await start(t);
     sockets[0].welcome();
     await settle();
@@ -193,7 +193,7 @@ describe("requests", () => {
     assert.equal(sockets[0].of("presence").length, 33);
   });
 
-  it("fail where no answer comes in time, with the server's error, or too big", async (t) => {
+  it("fail on a timeout, on the server's error, or if too big", async (t) => {
     const { client, sockets } = await start(t, { requestTimeoutMs: 5000 });
     sockets[0].welcome();
     await settle();

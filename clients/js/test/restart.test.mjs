@@ -1,4 +1,4 @@
-// The client in Node over restarts of the real server, and where there is no WebSocket.
+// The client in Node during restarts of the real server, and without WebSockets.
 import assert from "node:assert/strict";
 import { afterEach, describe, it } from "node:test";
 import WebSocket from "ws";
@@ -28,7 +28,7 @@ describe("over restarts", () => {
     await server.close();
   });
 
-  it("kill -9: says recovered: false and goes on in the new epoch", async () => {
+  it("kill -9: reports recovered: false and continues in the new epoch", async () => {
     const notes = await start();
     await server.stop("SIGKILL");
     await server.start();
@@ -41,7 +41,7 @@ describe("over restarts", () => {
     assert.deepEqual(notes.got, [...[1, 2, 3].map((n) => [notes.epoch, n]), [epoch, 1], [epoch, 2]]);
   });
 
-  it("SIGTERM: comes back when it was told to", async () => {
+  it("SIGTERM: reconnects after the announced delay", async () => {
     const notes = await start();
     server.signal("SIGTERM");
     await server.exited;
@@ -56,7 +56,7 @@ describe("over restarts", () => {
 });
 
 describe("without a WebSocket", () => {
-  it("says what is missing", (t) => {
+  it("names the missing WebSocket class", (t) => {
     const { WebSocket } = globalThis;
     globalThis.WebSocket = undefined;
     t.after(() => (globalThis.WebSocket = WebSocket));

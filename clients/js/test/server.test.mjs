@@ -43,7 +43,7 @@ describe("against the server", () => {
     return client;
   }
 
-  /** A subscription that writes everything down. */
+  /** A subscription that records everything. */
   async function follow(client, channel, options = {}) {
     const notes = { offsets: [], how: [], stale: [], gaps: [] };
     const subscription = client.subscribe(
@@ -60,7 +60,7 @@ describe("against the server", () => {
     return Object.assign(notes, { subscription });
   }
 
-  /** Publishes until the server finds somebody too slow; answers how many events. */
+  /** Publishes until the server detects a slow consumer; returns the number of events. */
   async function overwhelm(channel) {
     const data = noise(30_000);
     const slow = async () => (await server.api("GET", "/stats")).slow_consumers;
@@ -73,7 +73,7 @@ describe("against the server", () => {
     return count;
   }
 
-  it("publishes, follows, reads history and presence", async () => {
+  it("publishes, subscribes, reads history and presence", async () => {
     const client = start({ clientType: "test", clientName: "desk 7" });
     const events = client.subscribe("room:basic", { eventTypes: ["note.*"] });
     await events.ready;
@@ -96,7 +96,7 @@ describe("against the server", () => {
     assert.equal(connections.length, 1);
   });
 
-  it("publishes once what carries the same idempotency key, and tells errors", async () => {
+  it("publishes an idempotency key once, and reports errors", async () => {
     const client = start();
     const options = { idempotencyKey: "k1" };
     const first = await client.publish("room:idem", "a", 1, options);
@@ -112,7 +112,7 @@ describe("against the server", () => {
     assert.equal(client.state, "open");
   });
 
-  it("recovers everything that was published while the network was cut, in one message", async () => {
+  it("recovers all events published while the network was cut, with one message", async () => {
     const client = start();
     const channels = ["room:cut1", "room:cut2", "room:cut3"];
     const notes = await Promise.all(channels.map((channel) => follow(client, channel)));
@@ -139,7 +139,7 @@ describe("against the server", () => {
     const publishing = (async () => {
       while (cuts < 5) {
         await server.publish("room:load", "count", { n: ++count });
-        // No further ahead than history reaches back.
+        // No further ahead than the length of history.
         await until(() => count - notes.offsets.length < 500 || cuts === 5, "the client to recover");
       }
     })();
@@ -171,7 +171,7 @@ describe("against the server", () => {
     assert.deepEqual(events.map(({ data }) => data.n).sort((a, b) => a - b), offsets(1, 60));
   });
 
-  it("follows a channel without history, and says that it can't know what it missed", async () => {
+  it("reports recovered: false after a drop of a channel without history", async () => {
     const client = start();
     const notes = await follow(client, "plain:1");
     assert.deepEqual(notes.how, [{ channel: "plain:1" }]);
@@ -181,7 +181,7 @@ describe("against the server", () => {
     assert.deepEqual(notes.stale, [{ recovered: false, channel: "plain:1" }]);
   });
 
-  it("begins with rewind or since, for the second subscription of a channel too", async () => {
+  it("starts with rewind or since, also the second subscription of a channel", async () => {
     const client = start();
     await server.publishMany("room:begin", 1, 20);
     const filter = "data.n % 2 == 0";
@@ -211,7 +211,7 @@ describe("against the server", () => {
     assert.ok(all.every(({ how }) => how.at(-1).recovered));
   });
 
-  it("follows patterns as a service does, each event once", async () => {
+  it("receives each event of a pattern once, as a service", async () => {
     const client = start({ token: () => token({ user: "backend", roles: ["service"] }) });
     const all = await follow(client, "room:*");
     await server.publishMany("room:pattern", 1, 2);
@@ -222,7 +222,7 @@ describe("against the server", () => {
     assert.deepEqual([all.offsets, exact.offsets], [offsets(1, 4), offsets(1, 4)]);
   });
 
-  it("hears who comes and goes", async () => {
+  it("receives presence joins and leaves", async () => {
     const client = start();
     const changes = [];
     await client.subscribe("room:people", { onPresence: ({ user, joined }) => changes.push([user, joined]) }, () => {}).ready;
@@ -233,7 +233,7 @@ describe("against the server", () => {
     assert.deepEqual(changes, [["bob", true], ["bob", false]]);
   });
 
-  it("finds a server that went silent, and recovers on another connection", async () => {
+  it("detects a silent server, and recovers on another connection", async () => {
     const client = start();
     const notes = await follow(client, "room:silent");
     server.proxy.stall();
@@ -246,9 +246,9 @@ describe("against the server", () => {
     assert.equal(notes.how.at(-1).recovered, true);
   });
 
-  it("renews its token on the connection that stands", async () => {
+  it("renews its token on the open connection", async () => {
     let calls = 0;
-    // The first lives for three seconds: the server says so after half of them.
+    // The first token is valid for three seconds: the server announces the expiry after half of them.
     const client = start({ token: () => token({ ttl: ++calls === 1 ? 3 : 3600 }) });
     const notes = await follow(client, "room:renew");
     await until(() => calls === 2, "the renewal");
@@ -262,7 +262,7 @@ describe("against the server", () => {
     assert.equal(calls, 2);
   });
 
-  it("comes back with a new token after 4401", async () => {
+  it("reconnects with a new token after 4401", async () => {
     let calls = 0;
     const why = [];
     let failing = false;
@@ -284,7 +284,7 @@ describe("against the server", () => {
     assert.ok(client.errors.some(({ message }) => message === "login is down"));
   });
 
-  it("asks again for a token that the server refuses, and ends with one that is fixed", async () => {
+  it("requests another token if one is refused, and ends if it is fixed", async () => {
     let calls = 0;
     const client = start({ token: () => (++calls < 3 ? "rubbish" : token()) });
     await until(() => client.state === "open", "a good token");
@@ -295,7 +295,7 @@ describe("against the server", () => {
     assert.equal(fixed.errors.at(-1).code, "unauthenticated");
   });
 
-  it("stays away when an operator has ended the connection", async () => {
+  it("does not reconnect after an operator's disconnect", async () => {
     const client = start({ token: () => token({ user: "carl" }) });
     const notes = await follow(client, "room:operator");
     const [{ id }] = (await server.api("GET", "/connections?user=carl")).connections;
@@ -308,7 +308,7 @@ describe("against the server", () => {
     assert.equal(notes.stale.length, 0);
   });
 
-  it("names in gaps what it was too slow for, and has everything else in order", async () => {
+  it("reports a slow consumer's losses in gaps, and has the rest in order", async () => {
     const client = start({ WebSocket: Slow });
     const notes = await follow(client, "lossy:1");
     Slow.last.pause();
@@ -323,7 +323,7 @@ describe("against the server", () => {
     assert.deepEqual(notes.stale, notes.gaps);
   });
 
-  it("comes back after 4411 and has everything", async () => {
+  it("reconnects after 4411 and has every event", async () => {
     const client = start({ WebSocket: Slow });
     const notes = await follow(client, "strict:1");
     Slow.last.pause();
@@ -335,7 +335,7 @@ describe("against the server", () => {
     assert.deepEqual(notes.stale, []);
   });
 
-  it("paces itself when it publishes faster than the server takes messages", async () => {
+  it("slows down when it publishes above the server's rate limit", async () => {
     const client = start();
     await until(() => client.state === "open", "the connection");
     const published = await Promise.all(offsets(1, 180).map((n) => client.publish("room:fast", "count", { n })));
@@ -343,7 +343,7 @@ describe("against the server", () => {
     assert.equal(client.states.filter(({ state }) => state === "open").length, 1);
   });
 
-  it("sends few messages more than it publishes, however slow the server has it", async () => {
+  it("repeats few publishes under a low rate limit", async () => {
     let sent = 0;
     class Counting extends WebSocket {
       send(text) {
@@ -358,7 +358,7 @@ describe("against the server", () => {
     assert.equal((await client.history("room:paced", { limit: 1, reverse: true })).offset, 500);
   });
 
-  it("gives components with different filters on one channel each their own events", async () => {
+  it("delivers to each filter on one channel its own events", async () => {
     const client = start();
     const odd = await follow(client, "room:filters", { filter: "data.n % 2 == 1" });
     const even = await follow(client, "room:filters", { filter: "data.n % 2 == 0" });
@@ -369,7 +369,7 @@ describe("against the server", () => {
     assert.deepEqual([odd.offsets, even.offsets], [[1, 3, 5], [2, 4, 6]]);
   });
 
-  it("gives up a message that is too big, and only that", async () => {
+  it("fails only the message that is too big", async () => {
     const client = start();
     await assert.rejects(client.publish("room:big", "big", "x".repeat(70_000)), { code: "invalid_argument", message: /message_bytes/ });
     assert.equal((await client.publish("room:big", "small", 1)).offset, 1);

@@ -1,4 +1,4 @@
-// What pages have to load.
+// The size of the code that pages load.
 import assert from "node:assert/strict";
 import { build } from "esbuild";
 import { readdirSync, readFileSync } from "node:fs";
@@ -17,7 +17,7 @@ it("the core is under 10 KiB, minified and gzipped", async (t) => {
   assert.ok(bytes > 1000, "that can't be all of it");
 });
 
-it("nothing has to be installed with it, and the lock file names no registry", () => {
+it("it has no dependencies, and the lock file names no registry", () => {
   const { dependencies } = JSON.parse(readFileSync(`${ROOT}/package.json`, "utf8"));
   assert.equal(dependencies, undefined);
   assert.doesNotMatch(readFileSync(`${ROOT}/package-lock.json`, "utf8"), /"resolved"/);

@@ -1,4 +1,4 @@
-// What subscriptions hand on, whatever the server says.
+// The events and states that subscriptions pass on, for every sequence of server messages.
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, it } from "node:test";
 import { connect } from "../dist/index.js";
@@ -18,7 +18,7 @@ describe("subscriptions", () => {
 
   afterEach(() => client.close());
 
-  /** Loses the connection; answers the next one, greeted. */
+  /** Loses the connection; returns the next one after its first message. */
   async function again() {
     const before = sockets.length;
     sockets.at(-1).end(1006);
@@ -30,7 +30,7 @@ describe("subscriptions", () => {
     return sockets.at(-1);
   }
 
-  it("made together are one message, and resume in one message", async () => {
+  it("made in one turn are one message, and resume in one message", async () => {
     for (const channel of ["a", "b", "c"]) client.subscribe(channel, { rewind: 2 }, () => {});
     await settle();
     assert.deepEqual(sockets[0].of("subscribe").map(({ channels, rewind }) => [channels, rewind]), [[["a", "b", "c"], 2]]);
@@ -40,12 +40,12 @@ describe("subscriptions", () => {
     const [{ channels, since, rewind }, ...more] = socket.of("subscribe");
     assert.deepEqual(more, []);
     assert.deepEqual(channels, ["a", "b", "c"]);
-    // What was not replayed before the drop is asked for again.
+    // Events that were not replayed before the drop are requested again.
     assert.deepEqual(since, { a: { epoch: "e1", offset: 3 }, b: { epoch: "e1", offset: 8 }, c: { epoch: "e1", offset: 0 } });
     assert.equal(rewind, undefined);
   });
 
-  it("that differ in filter or types are a message for each kind", async () => {
+  it("that differ in filter or types are one message per kind", async () => {
     client.subscribe("a", { filter: "data.n > 1" }, () => {});
     client.subscribe("b", { eventTypes: ["x"] }, () => {});
     client.subscribe("c", { filter: "data.n > 1" }, () => {});
@@ -57,7 +57,7 @@ describe("subscriptions", () => {
     ]);
   });
 
-  it("too many for a message are several, each below the server's limit", async () => {
+  it("are split into messages below the server's size limit", async () => {
     const names = Array.from({ length: 400 }, (_, n) => `room:${"x".repeat(240)}${n}`);
     for (const name of names) client.subscribe(name, () => {});
     await settle();
@@ -67,14 +67,14 @@ describe("subscriptions", () => {
     for (const message of messages) assert.ok(JSON.stringify(message).length < 65_536);
   });
 
-  it("hand every event on once, whatever the server repeats", async () => {
+  it("deliver every event once, even if the server repeats it", async () => {
     const got = [];
     client.subscribe("a", ({ offset }) => got.push(offset));
     await settle();
     sockets[0].subscribed({ a: 5 });
     for (const offset of [6, 6, 7, 6, 7, 9]) sockets[0].event("a", offset);
     const socket = await again();
-    // Followed automatically: live events before the answer must not move the position.
+    // Subscribed automatically: live events before the reply must not move the position.
     socket.event("a", 12);
     assert.deepEqual(socket.of("subscribe")[0].since.a, { epoch: "e1", offset: 9 });
     socket.subscribed({ a: 12 }, { recovered: true });
@@ -82,7 +82,7 @@ describe("subscriptions", () => {
     assert.deepEqual(got, [6, 7, 9, 10, 11, 12, 13]);
   });
 
-  it("hand on every event without an offset: there is nothing to tell repeats by", async () => {
+  it("deliver every event without an offset, because repeats can't be detected", async () => {
     const got = [];
     client.subscribe("a", ({ id }) => got.push(id));
     await settle();
@@ -91,7 +91,7 @@ describe("subscriptions", () => {
     assert.deepEqual(got, ["1", "1"]);
   });
 
-  it("say recovered: false, take the new position and go on in the new epoch", async () => {
+  it("report recovered: false, and continue in the new epoch", async () => {
     const got = [];
     const stale = [];
     client.subscribe("a", { onStale: (why) => stale.push(why) }, ({ offset, epoch }) => got.push([epoch, offset]));
@@ -105,7 +105,7 @@ describe("subscriptions", () => {
     assert.deepEqual(got, [["e1", 6], ["e2", 3]]);
   });
 
-  it("without history say recovered: false after every drop", async () => {
+  it("without history report recovered: false after every drop", async () => {
     const how = [];
     client.subscribe("a", { onSubscribed: ({ recovered }) => how.push(recovered) }, () => {});
     await settle();
@@ -115,7 +115,7 @@ describe("subscriptions", () => {
     assert.deepEqual(how, [undefined, false]);
   });
 
-  it("tell of a gap, and do not ask for what is in it again", async () => {
+  it("report a gap, and do not request its events again", async () => {
     const gaps = [];
     const stale = [];
     client.subscribe("a", { onGap: (gap) => gaps.push(gap), onStale: (why) => stale.push(why) }, () => {});
@@ -131,7 +131,7 @@ describe("subscriptions", () => {
     assert.equal(socket.of("subscribe")[0].since.a.offset, 9);
   });
 
-  it("learn the new numbering where the epoch changes under them", async () => {
+  it("adopt a new epoch while they are active", async () => {
     const stale = [];
     const got = [];
     client.subscribe("a", { onStale: (why) => stale.push(why) }, ({ offset }) => got.push(offset));
@@ -144,7 +144,7 @@ describe("subscriptions", () => {
     assert.deepEqual(got, [4]);
   });
 
-  it("of one channel share the server's, each with its types and its place", async () => {
+  it("of one channel share the server's, each with its types and position", async () => {
     const got = { one: [], two: [], live: [] };
     client.subscribe("a", { eventTypes: ["count"] }, ({ offset }) => got.one.push(offset));
     await settle();
@@ -154,7 +154,7 @@ describe("subscriptions", () => {
     await settle();
     const asked = sockets[0].of("subscribe").at(-1);
     assert.deepEqual([asked.event_types, asked.since], [["count", "x.*"], { a: { epoch: "e1", offset: 3 } }]);
-    sockets[0].event("a", 7); // Of the subscription before; it comes again.
+    sockets[0].event("a", 7); // From the earlier subscription; it is sent again.
     sockets[0].subscribed({ a: 7 }, { recovered: true });
     sockets[0].event("a", 4);
     sockets[0].event("a", 5, { type: "x.y" });
@@ -166,7 +166,7 @@ describe("subscriptions", () => {
     assert.deepEqual(got, { one: [6, 7, 8, 9], two: [5], live: [9] });
   });
 
-  it("a position too old of one does not cost another one its own", async () => {
+  it("an expired position of one does not affect another", async () => {
     const how = { old: [], good: [] };
     client.subscribe("a", { onSubscribed: ({ recovered }) => how.good.push(recovered) }, () => {});
     await settle();
@@ -180,7 +180,7 @@ describe("subscriptions", () => {
     assert.deepEqual(how, { old: [false, true], good: [undefined, true] });
   });
 
-  it("positions of several epochs are each judged by themselves", async () => {
+  it("positions of several epochs are checked separately", async () => {
     const how = [];
     for (const epoch of ["e0", "e1"]) {
       client.subscribe("a", { since: { epoch, offset: 5 }, onSubscribed: ({ recovered }) => how.push([epoch, recovered]) }, () => {});
@@ -192,7 +192,7 @@ describe("subscriptions", () => {
     assert.deepEqual(how, [["e0", false], ["e0", true], ["e1", true]]);
   });
 
-  it("with rewind come in behind others by way of history", async () => {
+  it("with rewind read history if others are already subscribed", async () => {
     const got = [];
     client.subscribe("a", () => {});
     await settle();
@@ -203,14 +203,14 @@ describe("subscriptions", () => {
     assert.equal(limit, 1);
     sockets[0].say({ type: "history", id, channel: "a", epoch: "e1", offset: 50, events: [{ offset: 45 }] });
     await settle();
-    // History does not reach back ten.
+    // History has fewer than ten events.
     assert.deepEqual(sockets[0].of("subscribe").at(-1).since, { a: { epoch: "e1", offset: 44 } });
     sockets[0].subscribed({ a: 50 }, { recovered: true });
     for (const offset of [45, 50, 51]) sockets[0].event("a", offset);
     assert.deepEqual(got, [45, 50, 51]);
   });
 
-  it("by a pattern do not get again what a channel of its own replays", async () => {
+  it("by a pattern do not repeat events that a channel's own subscription replays", async () => {
     const got = [];
     client.subscribe("a:*", ({ offset }) => got.push(offset));
     await settle();
@@ -223,7 +223,7 @@ describe("subscriptions", () => {
     assert.deepEqual(got, [5, 6]);
   });
 
-  it("of one channel with two filters get each their own events, over a second connection", async () => {
+  it("of one channel with two filters use a second connection", async () => {
     const got = { odd: [], even: [] };
     const odd = client.subscribe("a", { filter: "odd" }, ({ offset }) => got.odd.push(offset));
     const even = client.subscribe("a", { filter: "even" }, ({ offset }) => got.even.push(offset));
@@ -242,7 +242,7 @@ describe("subscriptions", () => {
     assert.deepEqual([(await odd.ready).offset, (await even.ready).offset], [0, 0]);
   });
 
-  it("close the second connection when its last one is gone", async (t) => {
+  it("close the second connection with its last subscription", async (t) => {
     t.mock.timers.enable({ apis: ["setTimeout"] });
     client.subscribe("a", { filter: "odd" }, () => {});
     const even = client.subscribe("a", { filter: "even" }, () => {});
@@ -256,7 +256,7 @@ describe("subscriptions", () => {
     t.mock.timers.reset();
   });
 
-  it("that are refused for now are asked for again in one message, however many they are", async (t) => {
+  it("that are refused temporarily are retried in one message", async (t) => {
     t.mock.timers.enable({ apis: ["setTimeout", "Date"] });
     t.mock.method(Math, "random", () => 0);
     const names = Array.from({ length: 30 }, (_, n) => `c${n}`);
@@ -271,7 +271,7 @@ describe("subscriptions", () => {
     t.mock.timers.reset();
   });
 
-  it("that the server refuses say why, and leave the others alone", async () => {
+  it("that the server refuses report the reason, and do not affect others", async () => {
     const got = [];
     const bad = client.subscribe("bad", {}, () => {});
     client.subscribe("good", ({ offset }) => got.push(offset));
@@ -287,7 +287,7 @@ describe("subscriptions", () => {
     assert.deepEqual(socket.of("subscribe")[0].channels, ["good"]);
   });
 
-  it("that are taken away by the server end with the reason", async () => {
+  it("that the server revokes end with the reason", async () => {
     const errors = [];
     client.subscribe("a", { onError: ({ code }) => errors.push(code) }, () => {});
     await settle();
@@ -296,7 +296,7 @@ describe("subscriptions", () => {
     assert.deepEqual(errors, ["permission_denied"]);
   });
 
-  it("are asked for again where that may help", async (t) => {
+  it("are retried after temporary errors", async (t) => {
     t.mock.timers.enable({ apis: ["setTimeout", "Date"] });
     t.mock.method(Math, "random", () => 0);
     client.subscribe("a", () => {});
@@ -309,11 +309,11 @@ describe("subscriptions", () => {
     t.mock.timers.tick(1);
     await settle();
     assert.equal(sockets[0].of("subscribe").length, 2);
-    // Timers of before are to be ended by what they were made with.
+    // Earlier timers are cleared with the functions that created them.
     t.mock.timers.reset();
   });
 
-  it("end at the server with the last of a channel", async () => {
+  it("unsubscribe with the last subscription of a channel", async () => {
     const one = client.subscribe("a", () => {});
     const two = client.subscribe("a", () => {});
     await settle();
@@ -329,7 +329,7 @@ describe("subscriptions", () => {
     assert.deepEqual(sockets[0].of("subscribe").at(-1).channels, ["c"]);
   });
 
-  it("go on after a handler that throws or rejects", async () => {
+  it("continue after a handler that throws or rejects", async () => {
     const errors = [];
     const got = [];
     client.on("error", ({ message }) => errors.push(message));
@@ -345,7 +345,7 @@ describe("subscriptions", () => {
     assert.deepEqual([errors, got], [["thrown", "rejected"], [1, 2, 3]]);
   });
 
-  it("that nobody made are heard as `event`, as is what comes straight to the user", () => {
+  it("that are automatic emit `event`, as do direct events", () => {
     const got = [];
     client.on("event", ({ channel, offset }) => got.push([channel, offset]));
     sockets[0].event("user:ann", 3);
@@ -353,7 +353,7 @@ describe("subscriptions", () => {
     assert.deepEqual(got, [["user:ann", 3], [undefined, undefined]]);
   });
 
-  it("confirm what asks for it, after the handler, and no more than ten in a second", async (t) => {
+  it("confirm events with `confirm` after the handler, at most ten a second", async (t) => {
     t.mock.timers.enable({ apis: ["Date"], now: 1_000_000 });
     let done;
     client.subscribe("a", ({ offset }) => (offset === 2 ? new Promise((resolve) => (done = resolve)) : undefined));

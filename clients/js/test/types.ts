@@ -1,4 +1,4 @@
-// What the compiler has to know of events. `npm run types` reads it; nothing runs it.
+// Type tests of events. `npm run types` compiles this file; it is never executed.
 import WebSocket from "ws";
 import { connect, type EventOf } from "../dist/index.js";
 import { connectShared } from "../dist/shared.js";
@@ -52,7 +52,7 @@ void client.publish("project:42", "project.updated", { status: "gone" });
 // @ts-expect-error: wrong type
 void client.publish("project:42", "project.moved", {});
 
-// Without a map everything goes.
+// Without a type map every event is allowed.
 const loose = connect("ws://localhost/ws");
 loose.subscribe("a", { eventTypes: ["x", "y.*"] }, (event) => void event.data.anything);
 void loose.publish("a", "x", { y: 1 });

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::error::named;
 use crate::step::{Joined, Step};
-use crate::{Error, Event, Position, Result, proto};
+use crate::{Error, Event, Gap, Position, Result, proto};
 
 /// How many channels of patterns have their positions remembered. The least recently active ones
 /// are dropped first.
@@ -29,7 +29,7 @@ pub(crate) struct Positions {
     tracked: Vec<(String, Position)>,
     // Requested channels that have a position to resume from.
     resumes: HashSet<String>,
-    // What the current stream was asked to resume.
+    // The positions that the current stream was asked to resume.
     sent: HashSet<String>,
     opening: bool,
 }
@@ -103,9 +103,9 @@ impl Positions {
                 return Err(Error::of_channel(code, refused.message, refused.channel));
             }
             // Its events still arrive through the pattern.
-            let place = self.tracked.iter().position(|(c, _)| *c == refused.channel);
-            if let Some(place) = place {
-                self.tracked.remove(place);
+            let index = self.tracked.iter().position(|(c, _)| *c == refused.channel);
+            if let Some(index) = index {
+                self.tracked.remove(index);
                 if self.opening {
                     steps.push(lost(refused.channel));
                 }
@@ -134,7 +134,7 @@ impl Positions {
         self.advance(&channel, position.clone());
         let mut steps = Vec::new();
         if same_epoch == Some(false) {
-            // A subscription by pattern is not told of a new epoch otherwise.
+            // This is the only sign of a new epoch for a subscription by pattern.
             steps.push(Step::Subscribed(Joined {
                 channel,
                 position: Some(Position {
@@ -147,6 +147,25 @@ impl Positions {
         }
         steps.push(Step::Event(event));
         steps
+    }
+
+    /// The step for a gap. None if all of it was delivered before.
+    ///
+    /// Its offsets will not come, so they are not requested again after a reconnect.
+    pub(crate) fn gap(&mut self, gap: Gap) -> Option<Step> {
+        if let Some(before) = self.position(&gap.channel).cloned()
+            && gap.last > 0
+        {
+            if gap.last <= before.offset {
+                return None;
+            }
+            let after = Position {
+                offset: gap.last,
+                ..before
+            };
+            self.advance(&gap.channel, after);
+        }
+        Some(Step::Gap(gap))
     }
 
     fn position(&self, channel: &str) -> Option<&Position> {
@@ -203,7 +222,7 @@ impl Positions {
             .tracked
             .iter()
             .rposition(|(tracked, _)| tracked == channel);
-        match known.map(|place| self.tracked.remove(place)) {
+        match known.map(|index| self.tracked.remove(index)) {
             Some((channel, _)) => self.tracked.push((channel, position)),
             None => self.tracked.push((channel.to_owned(), position)),
         }

@@ -87,8 +87,8 @@ impl Subscribe {
 
     /// Sets a callback for lost connections, called before reconnecting. Meant for logging.
     #[must_use]
-    pub fn on_interruption(mut self, hear: impl Fn(&Error) + Send + Sync + 'static) -> Self {
-        self.on_interruption = OnInterruption(Some(Arc::new(hear)));
+    pub fn on_interruption(mut self, callback: impl Fn(&Error) + Send + Sync + 'static) -> Self {
+        self.on_interruption = OnInterruption(Some(Arc::new(callback)));
         self
     }
 
@@ -227,7 +227,7 @@ impl Subscription {
     fn take(&mut self, response: SubscribeResponse) -> Result<()> {
         match response.message {
             Some(Message::Event(event)) => self.ready.extend(self.positions.event(event.into())),
-            Some(Message::Gap(gap)) => self.ready.push_back(Step::Gap(gap.into())),
+            Some(Message::Gap(gap)) => self.ready.extend(self.positions.gap(gap.into())),
             Some(Message::Subscribed(mut subscribed)) => {
                 let connection = std::mem::take(&mut subscribed.connection_id);
                 self.ready.extend(self.positions.subscribed(subscribed)?);
@@ -276,8 +276,8 @@ impl Subscription {
         let pause = backoff.pause(self.attempts.failures, failure.retry_after());
         self.attempts.failures = self.attempts.failures.saturating_add(1);
         self.attempts.again_at = Some(Instant::now() + pause);
-        if let Some(hear) = &self.on_interruption.0 {
-            hear(&failure);
+        if let Some(callback) = &self.on_interruption.0 {
+            callback(&failure);
         }
         Ok(())
     }

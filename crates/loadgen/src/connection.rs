@@ -4,8 +4,10 @@ use std::io::{self, Read, Write};
 
 use mio::net::TcpStream;
 
-use crate::frame::{self, Next, Opcode};
-use crate::handshake::{self, MAX_HEAD_BYTES};
+use tidings_websocket::client::frame::{self, ServerFrame};
+use tidings_websocket::client::handshake::{self, MAX_HEAD_BYTES};
+use tidings_websocket::frame::Opcode;
+
 use crate::subscriber::Subscriber;
 use crate::tally::Tally;
 
@@ -152,11 +154,11 @@ impl Connection {
         let mut events = 0;
         loop {
             match frame::next(input) {
-                Ok(Next::Frame {
+                Ok(Some(ServerFrame {
                     opcode,
                     payload,
                     rest,
-                }) => {
+                })) => {
                     input = rest;
                     if self.subscriber.take(payload, payload.len(), now, tally) {
                         events += 1;
@@ -172,7 +174,7 @@ impl Connection {
                         break;
                     }
                 }
-                Ok(Next::Needs(_)) => {
+                Ok(None) => {
                     self.partial.extend_from_slice(input);
                     break;
                 }
@@ -200,7 +202,7 @@ impl Connection {
                 Outcome::Over(code, String::from_utf8_lossy(reason).into_owned())
             }
             Opcode::Text => self.take_message(payload, tally),
-            Opcode::Binary | Opcode::Pong => Outcome::Goes,
+            Opcode::Binary | Opcode::Pong | Opcode::Continuation => Outcome::Goes,
         }
     }
 

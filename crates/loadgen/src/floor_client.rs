@@ -31,18 +31,18 @@ pub(super) async fn publish(
     let mut log = task.log();
     let send = async {
         let mut bytes = Vec::with_capacity(64 << 10);
-        while let Ok(place) = waiting.reserve().await {
+        while let Ok(permit) = waiting.reserve().await {
             let Some(event) = task.next().await else {
                 break;
             };
-            place.send(event.sent);
+            permit.send(event.sent);
             append(&mut bytes, event.channel, &event.data);
             while burst && bytes.len() < (64 << 10) {
-                let Ok(place) = waiting.try_reserve() else {
+                let Ok(permit) = waiting.try_reserve() else {
                     break;
                 };
                 let Some(event) = task.due() else { break };
-                place.send(event.sent);
+                permit.send(event.sent);
                 append(&mut bytes, event.channel, &event.data);
             }
             writer.write_all(&bytes).await?;

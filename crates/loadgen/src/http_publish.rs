@@ -41,7 +41,7 @@ impl Poster {
         let address = format!("http://{host}{PATH}").parse();
         let bearer = token.map(|token| {
             let mut value = HeaderValue::try_from(format!("Bearer {}", token.expose()))
-                .map_err(|_| Error::field("token", "letters that can stand in a header"))?;
+                .map_err(|_| Error::field("token", "a valid header value"))?;
             value.set_sensitive(true);
             Ok::<_, Error>(value)
         });

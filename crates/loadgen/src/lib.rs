@@ -10,8 +10,6 @@ pub mod clock;
 mod connection;
 mod error;
 mod floor_client;
-pub mod frame;
-mod handshake;
 pub mod histogram;
 mod http_publish;
 pub mod last;

@@ -157,7 +157,7 @@ mod tests {
             filter,
             ..seen(numbers, true)
         };
-        let all: Vec<u32> = (0..20).filter_map(|n| filter.place(n)).collect();
+        let all: Vec<u32> = (0..20).filter_map(|n| filter.rank(n)).collect();
         let connections = [filtered(&all), filtered(&all[1..])];
         assert_eq!(taken(&[log], 0, filter), 18);
         let log = PublisherLog {

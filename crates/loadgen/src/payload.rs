@@ -71,8 +71,8 @@ impl Template {
         let words = [high, low, stamp.sequence, stamp.task];
         let stamp_bytes = self.bytes.iter_mut().skip(MARKER.len());
         let letters = words.iter().flat_map(|word| spread(*word));
-        for (place, letter) in stamp_bytes.zip(letters) {
-            *place = letter;
+        for (target, letter) in stamp_bytes.zip(letters) {
+            *target = letter;
         }
         let part = MARKER.len() + STAMP_BYTES + PART.len();
         if let Some(digit) = self.bytes.get_mut(part) {
@@ -86,26 +86,26 @@ impl Template {
 /// connection mostly have it at the same position.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Finder {
-    place: usize,
+    offset: usize,
 }
 
 impl Finder {
     /// The stamp in `message`, if there is one.
     pub fn find(&mut self, message: &[u8]) -> Option<Stamp> {
-        if let Some(stamp) = stamp_at(message, self.place) {
+        if let Some(stamp) = stamp_at(message, self.offset) {
             return Some(stamp);
         }
-        let place = message
+        let offset = message
             .windows(MARKER.len())
             .position(|window| window == MARKER)?;
-        self.place = place;
-        stamp_at(message, place)
+        self.offset = offset;
+        stamp_at(message, offset)
     }
 }
 
-fn stamp_at(message: &[u8], place: usize) -> Option<Stamp> {
+fn stamp_at(message: &[u8], offset: usize) -> Option<Stamp> {
     let letters = message
-        .get(place..)?
+        .get(offset..)?
         .strip_prefix(MARKER)?
         .first_chunk::<STAMP_BYTES>()?;
     let (words, _) = letters.as_chunks::<8>();
@@ -186,7 +186,7 @@ mod tests {
             assert_eq!(
                 finder.find(&message),
                 Some(STAMP),
-                "at the remembered place"
+                "at the remembered offset"
             );
         }
     }

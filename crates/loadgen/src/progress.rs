@@ -117,7 +117,7 @@ impl Progress {
         self.published.fetch_add(1, Relaxed);
         let wanted = self
             .ready_on(channel)
-            .filter(|(filter, _)| filter.place(n).is_some());
+            .filter(|(filter, _)| filter.rank(n).is_some());
         self.due
             .fetch_add(wanted.map(|(_, ready)| ready).sum(), Relaxed);
     }

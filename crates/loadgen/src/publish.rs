@@ -63,7 +63,7 @@ pub(super) async fn connect(address: &str, token: Option<Secret>) -> Result<Clie
         .map_err(|error| Error::new(format!("no gRPC server at {address}: {error}")))?;
     let bearer = token.map(|token| {
         let mut value = MetadataValue::try_from(format!("Bearer {}", token.expose()))
-            .map_err(|_| Error::field("token", "letters that can stand in a header"))?;
+            .map_err(|_| Error::field("token", "a valid header value"))?;
         value.set_sensitive(true);
         Ok::<_, Error>(value)
     });
@@ -148,11 +148,11 @@ pub(super) async fn stream(
     let (waiting, mut answered) = mpsc::channel::<(usize, u64)>(window);
     let call = limited(client.publish_stream(ReceiverStream::new(outgoing)));
     let requesting = async {
-        while let Ok(place) = waiting.reserve().await {
+        while let Ok(permit) = waiting.reserve().await {
             let Some(event) = task.next().await else {
                 break;
             };
-            place.send((event.channel, event.sent));
+            permit.send((event.channel, event.sent));
             let request = PublishStreamRequest {
                 request: Some(request_for(event)),
             };

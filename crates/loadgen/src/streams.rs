@@ -141,7 +141,7 @@ impl Thread {
         subscriber: &Subscriber,
     ) -> std::result::Result<Streaming<SubscribeResponse>, String> {
         let message_of = |status: Status| status.message().to_owned();
-        let place = self.opening.acquire().await;
+        let permit = self.opening.acquire().await;
         let started = clock::now();
         let request = SubscribeRequest {
             subscriptions: vec![Subscription {
@@ -157,7 +157,7 @@ impl Thread {
             .map_err(message_of)?
             .into_inner();
         let first = stream.message().await.map_err(message_of)?;
-        drop(place);
+        drop(permit);
         match first.and_then(|first| first.message) {
             Some(Step::Subscribed(reply)) if reply.errors.is_empty() => {
                 let took = clock::now().saturating_sub(started);

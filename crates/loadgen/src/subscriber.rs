@@ -45,8 +45,8 @@ impl Subscriber {
         };
         let task = usize::try_from(stamp.task).unwrap_or(usize::MAX);
         if let Some(sequence) = self.sequences.get_mut(task) {
-            match self.filter.place(stamp.sequence) {
-                Some(place) => sequence.saw(place),
+            match self.filter.rank(stamp.sequence) {
+                Some(rank) => sequence.saw(rank),
                 None => tally.unwanted(),
             }
         }

@@ -10,17 +10,18 @@ use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use socket2::{Domain, Protocol, Socket, Type};
+use tidings_websocket::client::frame::client_frame;
+use tidings_websocket::client::handshake;
+use tidings_websocket::frame::Opcode;
 
 use crate::clock;
 use crate::connection::{Connection, Left, Outcome, READ_BYTES, State};
 use crate::error::{Error, Result};
-use crate::frame::{Opcode, client_frame};
-use crate::handshake;
 use crate::payload::NAMESPACE;
 use crate::progress::Progress;
 use crate::subscriber::Subscriber;
 use crate::tally::Tally;
-use crate::token::Tokens;
+use crate::token::{Secret, Tokens};
 use crate::type_filter::TypeFilter;
 
 /// How often a thread checks whether it should stop.
@@ -297,7 +298,7 @@ fn upgrade(connection: &mut Connection, plan: &Plan, poll: &Poll, token: Token) 
     }
     let name = format!("bench-{}", connection.number);
     let bearer = plan.tokens.token(&name).map_err(io::Error::other)?;
-    let request = handshake::request(&plan.host, &plan.path, bearer.as_ref());
+    let request = handshake::request(&plan.host, &plan.path, bearer.as_ref().map(Secret::expose));
     connection.send(request.as_bytes())?;
     connection.state = State::Upgrading;
     poll.registry()

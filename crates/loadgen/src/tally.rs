@@ -101,7 +101,7 @@ impl Tally {
     #[cold]
     pub fn unwanted(&mut self) {
         self.errors += 1;
-        self.sample("an event that the filter keeps back".to_owned());
+        self.sample("an event that the filter excludes".to_owned());
     }
 
     /// When the newest event of all threads arrived.

@@ -38,7 +38,7 @@ impl TypeFilter {
 
     /// The index of event number `n` among those that pass; `None` for one that is excluded.
     #[must_use]
-    pub fn place(self, n: u32) -> Option<u32> {
+    pub fn rank(self, n: u32) -> Option<u32> {
         (self.kept_back != Some(n % PARTS)).then(|| self.of_first(n))
     }
 
@@ -58,9 +58,9 @@ mod tests {
     fn passing_events_are_numbered_contiguously() {
         for subscriber in 0..20 {
             let filter = TypeFilter::of(subscriber, 10);
-            let places: Vec<u32> = (0..95).filter_map(|n| filter.place(n)).collect();
+            let ranks: Vec<u32> = (0..95).filter_map(|n| filter.rank(n)).collect();
             let expected: Vec<u32> = (0..filter.of_first(95)).collect();
-            assert_eq!(places, expected, "{filter:?}");
+            assert_eq!(ranks, expected, "{filter:?}");
         }
     }
 
@@ -68,7 +68,7 @@ mod tests {
     fn filter_excludes_one_part() {
         let filter = TypeFilter::of(13, 10);
         assert_eq!(filter.expression().as_deref(), Some("data.part != 3"));
-        assert_eq!(filter.place(3), None);
+        assert_eq!(filter.rank(3), None);
         assert_eq!((filter.of_first(3), filter.of_first(4)), (3, 3));
         assert_eq!(filter.of_first(100), 90);
     }
@@ -78,6 +78,6 @@ mod tests {
         let filter = TypeFilter::of(13, 0);
         assert_eq!(filter, TypeFilter::default());
         assert_eq!(filter.expression(), None);
-        assert_eq!((filter.place(3), filter.of_first(100)), (Some(3), 100));
+        assert_eq!((filter.rank(3), filter.of_first(100)), (Some(3), 100));
     }
 }

@@ -3,6 +3,9 @@
 use std::sync::{Mutex, PoisonError};
 
 use serde::Deserialize;
+use tidings_websocket::client::frame::{self, ServerFrame, client_frame};
+use tidings_websocket::client::handshake::{self, MAX_HEAD_BYTES};
+use tidings_websocket::frame::Opcode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -11,8 +14,6 @@ use tokio::time::timeout;
 
 use crate::connection::excerpt;
 use crate::error::{Error, Result};
-use crate::frame::{self, Next, Opcode, client_frame};
-use crate::handshake::{self, MAX_HEAD_BYTES};
 use crate::payload::{EVENT_TYPE, NAMESPACE};
 use crate::publish::{ANSWER_TIMEOUT, CONNECT_TIMEOUT, MAX_REFUSALS};
 use crate::publisher_task::{Outgoing, PublisherLog, PublisherTask};
@@ -45,7 +46,7 @@ async fn open(plan: &Plan, token: Option<&Secret>) -> Result<Socket> {
     let stream = TcpStream::connect(plan.address).await.map_err(failed)?;
     stream.set_nodelay(true).map_err(failed)?;
     let (mut reader, mut writer) = stream.into_split();
-    let request = handshake::request(&plan.host, &plan.path, token);
+    let request = handshake::request(&plan.host, &plan.path, token.map(Secret::expose));
     writer.write_all(request.as_bytes()).await.map_err(failed)?;
     let mut input = Vec::new();
     loop {
@@ -85,24 +86,24 @@ pub(super) async fn publish(
         input,
     } = socket;
     let writer = tokio::sync::Mutex::new(writer);
-    let (open, mut places) = Open::new(window);
+    let (open, mut slots) = Open::new(window);
     let mut log = task.log();
     let sending = async {
         let mut bytes = Vec::with_capacity(GATHERED);
-        while let Some(place) = places.recv().await {
+        while let Some(slot) = slots.recv().await {
             let Some(event) = task.next().await else {
                 break;
             };
-            open.waits(place, &event);
-            append(&mut bytes, place, &event);
+            open.waits(slot, &event);
+            append(&mut bytes, slot, &event);
             while burst && bytes.len() < GATHERED {
-                let Ok(place) = places.try_recv() else { break };
+                let Ok(slot) = slots.try_recv() else { break };
                 let Some(event) = task.due() else {
-                    open.give_back(place);
+                    open.give_back(slot);
                     break;
                 };
-                open.waits(place, &event);
-                append(&mut bytes, place, &event);
+                open.waits(slot, &event);
+                append(&mut bytes, slot, &event);
             }
             writer
                 .lock()
@@ -115,7 +116,7 @@ pub(super) async fn publish(
         // One slot is held here; once all others are free again, no response is outstanding.
         let rest = async {
             for _ in 1..window {
-                places.recv().await;
+                slots.recv().await;
             }
         };
         timeout(ANSWER_TIMEOUT, rest)
@@ -150,12 +151,12 @@ async fn read(
         let mut rest = input.as_slice();
         loop {
             let (opcode, payload, after) = match frame::next(rest) {
-                Ok(Next::Frame {
+                Ok(Some(ServerFrame {
                     opcode,
                     payload,
                     rest,
-                }) => (opcode, payload, rest),
-                Ok(Next::Needs(_)) => break,
+                })) => (opcode, payload, rest),
+                Ok(None) => break,
                 Err(error) => return failed(error),
             };
             match opcode {
@@ -171,7 +172,7 @@ async fn read(
                     }
                 }
                 Opcode::Close => return closed(payload),
-                Opcode::Binary | Opcode::Pong => {}
+                Opcode::Binary | Opcode::Pong | Opcode::Continuation => {}
             }
             if refusals >= MAX_REFUSALS {
                 let last = log.sample.as_deref().unwrap_or_default();
@@ -209,24 +210,24 @@ struct Answer<'a> {
 impl Open {
     /// With `window` slots, all of which are free.
     fn new(window: usize) -> (Self, mpsc::Receiver<usize>) {
-        let (free, places) = mpsc::channel(window.max(1));
+        let (free, slots) = mpsc::channel(window.max(1));
         let open = Self {
             events: Mutex::new(vec![None; window]),
             free,
         };
-        (0..window).for_each(|place| open.give_back(place));
-        (open, places)
+        (0..window).for_each(|slot| open.give_back(slot));
+        (open, slots)
     }
 
-    fn give_back(&self, place: usize) {
+    fn give_back(&self, slot: usize) {
         // There is capacity for all of them, and at the end there is no receiver.
-        self.free.try_send(place).unwrap_or_default();
+        self.free.try_send(slot).unwrap_or_default();
     }
 
-    /// `event` uses slot `place`.
-    fn waits(&self, place: usize, event: &Outgoing) {
+    /// Assigns this slot to `event`.
+    fn waits(&self, slot: usize, event: &Outgoing) {
         let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(waiting) = events.get_mut(place) {
+        if let Some(waiting) = events.get_mut(slot) {
             *waiting = Some((event.channel, event.sent));
         }
     }
@@ -242,17 +243,17 @@ impl Open {
             "error" => false,
             _ => return None,
         };
-        let place = answer.id.as_u64().and_then(|id| usize::try_from(id).ok());
+        let slot = answer.id.as_u64().and_then(|id| usize::try_from(id).ok());
         let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = place.and_then(|place| Some((place, events.get_mut(place)?.take()?)));
+        let waited = slot.and_then(|slot| Some((slot, events.get_mut(slot)?.take()?)));
         match waited {
-            Some((place, (channel, sent))) => {
+            Some((slot, (channel, sent))) => {
                 if accepted {
                     log.accepted(sent);
                 } else {
                     log.refused(channel, &excerpt(message));
                 }
-                self.give_back(place);
+                self.give_back(slot);
             }
             None if accepted => return None,
             None => {
@@ -263,9 +264,9 @@ impl Open {
     }
 }
 
-fn append(bytes: &mut Vec<u8>, place: usize, event: &Outgoing) {
+fn append(bytes: &mut Vec<u8>, slot: usize, event: &Outgoing) {
     let mut message = format!(
-        r#"{{"type":"publish","id":{place},"channel":"{NAMESPACE}:{}","event_type":"{EVENT_TYPE}","data":"#,
+        r#"{{"type":"publish","id":{slot},"channel":"{NAMESPACE}:{}","event_type":"{EVENT_TYPE}","data":"#,
         event.channel
     )
     .into_bytes();
@@ -309,18 +310,18 @@ mod tests {
 
     #[test]
     fn answers_in_any_order_free_their_slots() {
-        let (open, mut places) = Open::new(2);
+        let (open, mut slots) = Open::new(2);
         for channel in [1, 2] {
-            open.waits(places.try_recv().unwrap(), &event(channel));
+            open.waits(slots.try_recv().unwrap(), &event(channel));
         }
-        assert!(places.try_recv().is_err(), "the window is full");
+        assert!(slots.try_recv().is_err(), "the window is full");
         let mut log = log();
         let refusal = br#"{"type":"error","id":1,"code":"resource_exhausted","message":"later"}"#;
         assert_eq!(open.answered(refusal, &mut log), Some(false));
-        assert_eq!(places.try_recv(), Ok(1));
+        assert_eq!(slots.try_recv(), Ok(1));
         let accepted = br#"{"type":"published","id":0,"event_id":"x"}"#;
         assert_eq!(open.answered(accepted, &mut log), Some(true));
-        assert_eq!(places.try_recv(), Ok(0));
+        assert_eq!(slots.try_recv(), Ok(0));
         assert_eq!(open.answered(accepted, &mut log), None, "it waits no more");
         assert_eq!(log.refused, [0, 0, 1]);
         assert!(log.sample.unwrap().contains("resource_exhausted"));
@@ -328,8 +329,8 @@ mod tests {
 
     #[test]
     fn unrelated_error_is_kept_as_sample() {
-        let (open, mut places) = Open::new(1);
-        open.waits(places.try_recv().unwrap(), &event(0));
+        let (open, mut slots) = Open::new(1);
+        open.waits(slots.try_recv().unwrap(), &event(0));
         let mut log = log();
         for other in [
             &br#"{"type":"heartbeat","timestamp":"now"}"#[..],
@@ -342,7 +343,7 @@ mod tests {
         assert_eq!(open.answered(error, &mut log), Some(false));
         assert!(log.sample.as_deref().unwrap().contains("too fast"));
         assert_eq!(log.refusals(), 0);
-        assert!(places.try_recv().is_err(), "the event still waits");
+        assert!(slots.try_recv().is_err(), "the event still waits");
     }
 
     #[test]

@@ -14,8 +14,8 @@ pub use mimalloc::MiMalloc as Allocator;
 
 /// The shortest time between two collections by a thread.
 pub const PAUSE: Duration = Duration::from_millis(250);
-/// The same, as a multiple of the time that a collection took: with much memory collections are
-/// rarer.
+/// The shortest time between two collections, as a multiple of the last collection's duration: with
+/// much memory collections are rarer.
 const SHARE: u32 = 1000;
 
 thread_local! {

@@ -121,13 +121,13 @@ fn push(
     socket: BorrowedFd<'_>,
     bytes: &[u8],
 ) -> bool {
-    let (Ok(place), Ok(len)) = (u32::try_from(index), u32::try_from(bytes.len())) else {
+    let (Ok(slot), Ok(len)) = (u32::try_from(index), u32::try_from(bytes.len())) else {
         return false;
     };
     let send = opcode::Send::new(Fd(socket.as_raw_fd()), bytes.as_ptr(), len)
         .flags(libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
         .build()
-        .user_data(u64::from(place) | u64::from(len) << 32);
+        .user_data(u64::from(slot) | u64::from(len) << 32);
     // SAFETY: the socket and the bytes are borrowed for longer than `Sends::send` runs, and the
     // kernel has finished with the entry before that returns (see there).
     #[expect(unsafe_code, reason = "the ring holds a bare pointer")]

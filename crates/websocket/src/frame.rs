@@ -22,9 +22,11 @@ use std::borrow::Cow;
 
 pub use decode::{Assembly, decode};
 pub use encode::frame;
+pub(crate) use encode::write_length;
 pub use encode::{
     HEADER_SPACE, binary, close, header_len, ping, pong, reserve, seal, text, write_header,
 };
+pub(crate) use header::parse_length;
 pub use mask::unmask;
 
 use crate::CloseCode;

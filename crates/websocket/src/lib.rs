@@ -1,6 +1,7 @@
 //! WebSocket without a protocol above it: the opening handshake, the frames (RFC 6455) and their
 //! compression (RFC 7692). It knows no events and no sessions.
 
+pub mod client;
 mod close_code;
 mod compression;
 pub mod deflate;

@@ -14,7 +14,7 @@ PAGE = Path(__file__).with_name("index.html")
 
 
 def token(user: str, **claims: object) -> str:
-    """A token for Tidings: who the user is, until when, and what the rules ask for."""
+    """A token for Tidings: the user, the expiry, and the claims that the rules use."""
     return jwt.encode({"sub": user, "exp": int(time.time()) + 3600, **claims}, SECRET, "HS256")
 
 
@@ -32,7 +32,7 @@ events = asyncio.run_coroutine_threadsafe(connect(), loop).result()
 
 class Application(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        if self.path == "/token":  # a real application looks at the session first
+        if self.path == "/token":  # a real application checks the session first
             self.answer(token("ann", projects=["42"]).encode(), "text/plain")
         else:
             self.answer(PAGE.read_bytes(), "text/html; charset=utf-8")

@@ -93,7 +93,7 @@ fn reason(settings: &VerifierSettings, token: &str) -> Option<AuthFailure> {
 }
 
 #[test]
-fn a_good_token_makes_an_identity() {
+fn valid_token_yields_identity() {
     let payload = json!({
         "sub": "ann", "exp": seconds() + 60, "iat": seconds(), "nbf": seconds(),
         "roles": ["editor", "service"], "channels": ["project:*"], "projects": ["42"],
@@ -268,7 +268,7 @@ fn claims_may_be_nested_and_roles_may_be_one_text() {
 }
 
 #[test]
-fn a_verified_token_is_shared_until_the_keys_change() {
+fn verified_token_is_cached_until_keys_change() {
     let (verifier, reasons) = verifier(&with_secret());
     let token = hs256_token(&claims());
     let first = now(verifier.verify(&token)).unwrap();
@@ -290,7 +290,7 @@ fn a_verified_token_is_shared_until_the_keys_change() {
 }
 
 #[test]
-fn a_revoked_token_is_refused_even_when_it_was_verified_before() {
+fn revoked_cached_token_is_refused() {
     let (verifier, reasons) = verifier(&with_secret());
     let token = hs256_token(&with("iat", json!(seconds())));
     let identity = now(verifier.verify(&token)).unwrap();
@@ -428,7 +428,7 @@ fn all_tokens_of_a_user_are_revoked_but_those_that_are_issued_later() {
 }
 
 #[test]
-fn an_identity_ends_with_its_key_its_algorithm_and_what_is_expected() {
+fn identity_ends_with_key_algorithm_or_claims() {
     let (verifier, _) = verifier(&with_secret());
     let identity = now(verifier.verify(&hs256_token(&claims()))).unwrap();
     let changed = |change: fn(&mut VerifierSettings)| {
@@ -449,7 +449,7 @@ fn an_identity_ends_with_its_key_its_algorithm_and_what_is_expected() {
 }
 
 #[test]
-fn a_token_may_live_no_longer_than_is_allowed() {
+fn token_beyond_max_lifetime_is_refused() {
     let settings = VerifierSettings {
         max_lifetime: Duration::from_mins(5),
         ..with_secret()
@@ -513,7 +513,7 @@ fn settings_that_are_wrong_name_their_key() {
 }
 
 #[test]
-fn a_minted_token_is_taken_by_a_verifier_with_the_same_settings() {
+fn minted_token_is_accepted_with_same_settings() {
     let settings = VerifierSettings {
         issuer: Some(String::from("tidings")),
         audience: Some(String::from("tidings")),

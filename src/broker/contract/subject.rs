@@ -1,6 +1,6 @@
 //! The brokers that the contract suite tests, and helpers to call them.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use crate::broker::disk::tests::TestDisk;
 use crate::broker::nats::fixture::TestNats;
+use crate::broker::redis::tests::TestRedis;
 use crate::broker::{Bounds, Broker, Memory, Page, Range, Receipt, Sink};
 use crate::event::{
     AcceptedAt, ChannelName, Draft, Event, EventType, Headers, HistoryPolicy, IdempotencyKey,
@@ -21,6 +22,8 @@ use crate::telemetry::Metrics;
 pub(in crate::broker) struct Recorder {
     pub(in crate::broker) events: Mutex<Vec<Arc<Event>>>,
     pub(in crate::broker) followed: AtomicBool,
+    /// How often it was told that events may have been lost.
+    pub(in crate::broker) lagged: AtomicUsize,
 }
 
 impl Sink for Recorder {
@@ -30,11 +33,15 @@ impl Sink for Recorder {
     }
 
     fn lagged(&self, _: Option<&ChannelName>) {
-        unreachable!("a broker in this process loses nothing");
+        self.lagged.fetch_add(1, Ordering::Relaxed);
     }
 
     fn is_followed(&self, _: &ChannelName) -> bool {
         self.followed.load(Ordering::Relaxed)
+    }
+
+    fn subscribers(&self, _: &Draft) -> u64 {
+        3
     }
 }
 
@@ -46,6 +53,7 @@ pub(super) struct Subject {
     namespaces: Arc<ArcSwap<Namespaces>>,
     disk: Option<TestDisk>,
     nats: Option<TestNats>,
+    redis: Option<TestRedis>,
 }
 
 pub(in crate::broker) fn namespaces() -> Arc<ArcSwap<Namespaces>> {
@@ -85,6 +93,7 @@ pub(super) fn memory() -> Subject {
         namespaces,
         disk: None,
         nats: None,
+        redis: None,
     }
 }
 
@@ -102,6 +111,7 @@ pub(super) fn disk() -> Subject {
         namespaces: Arc::clone(&disk.namespaces),
         disk: Some(disk),
         nats: None,
+        redis: None,
     }
 }
 
@@ -119,6 +129,25 @@ pub(super) async fn nats() -> Subject {
         namespaces: Arc::clone(&nats.namespaces),
         disk: None,
         nats: Some(nats),
+        redis: None,
+    }
+}
+
+pub(super) async fn redis() -> Subject {
+    let bounds = Bounds {
+        channels: 100,
+        keys: 48,
+        keys_per_publisher: 3,
+        ..Bounds::default()
+    };
+    let redis = TestRedis::shared(bounds).await;
+    Subject {
+        broker: redis.broker(),
+        sink: Arc::clone(&redis.sink),
+        namespaces: Arc::clone(&redis.namespaces),
+        disk: None,
+        nats: None,
+        redis: Some(redis),
     }
 }
 
@@ -166,6 +195,14 @@ impl Subject {
         offsets(&self.read(channel, range).await)
     }
 
+    /// What was delivered. An engine delivers after it has answered.
+    pub(super) async fn events(&self) -> Vec<Arc<Event>> {
+        if let Some(redis) = &self.redis {
+            redis.settle().await;
+        }
+        self.sink.events.lock().unwrap().clone()
+    }
+
     /// Simulates a reload that lets `kept` keep this many events.
     pub(super) fn keep(&self, size: usize) {
         self.namespaces.store(Arc::new(keeping(size)));
@@ -186,10 +223,11 @@ impl Subject {
 
     /// Advances the time.
     pub(super) async fn advance(&self, by: Duration) {
-        match (&self.disk, &self.nats) {
-            (Some(disk), _) => disk.advance(by),
-            (None, Some(nats)) => nats.advance(by),
-            (None, None) => tokio::time::advance(by).await,
+        match (&self.disk, &self.nats, &self.redis) {
+            (Some(disk), _, _) => disk.advance(by),
+            (None, Some(nats), _) => nats.advance(by),
+            (None, None, Some(redis)) => redis.advance(by).await,
+            (None, None, None) => tokio::time::advance(by).await,
         }
     }
 }

@@ -78,8 +78,7 @@ impl Committer {
         } = recover::open(&folder, last, on_damage).map_err(failed)?;
         if folder.is_copy {
             tracing::warn!(
-                "the store was copied or put back: every channel has a new epoch, for positions \
-                 of before may belong to what came after the copy"
+                "the store was copied or restored: every channel gets a new epoch, because earlier positions may belong to events after the copy"
             );
         }
         // Clients may have received events that never reached the disk.
@@ -376,7 +375,7 @@ impl Committer {
         if let Some(batch) = refused
             && let Err(error) = self.folder.refuse(batch)
         {
-            tracing::warn!(%error, "the refused batch could not be noted on disk");
+            tracing::warn!(%error, "the refused batch could not be recorded on disk");
         }
         self.unsynced = None;
         self.down = Some(Down::new(trouble, refused));
@@ -393,7 +392,7 @@ impl Committer {
             noted.map_err(Trouble::from)
         });
         if let Err(trouble) = finished {
-            tracing::error!(%trouble, "the store could not be closed in order");
+            tracing::error!(%trouble, "the store could not be closed cleanly");
         }
     }
 }

@@ -423,7 +423,7 @@ impl<'p> Damage<'p> {
             return Err(OpenError::new(self.path, why));
         }
         tracing::warn!(
-            "the store is damaged: {why}; the file is made anew, and every channel has a new epoch"
+            "the store is damaged: {why}; the file is recreated, and every channel gets a new epoch"
         );
         self.is_borne = true;
         Ok(())

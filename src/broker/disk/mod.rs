@@ -70,6 +70,7 @@ pub use aside::set_aside;
 pub use backup::{BackupError, Contents, restore, verify};
 pub use folder::{OpenError, check_path};
 pub use queue::MAX_BYTES as COMMIT_QUEUE_BYTES;
+pub(super) use record::RevocationRecord;
 pub use recover::OnDamage;
 
 /// The most concurrent disk readers. Not many more than there are processors, because reading
@@ -365,7 +366,7 @@ impl Broker for Disk {
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         if thread.is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the committer ended in the midst of its work");
+            tracing::error!("the committer ended unexpectedly");
         }
     }
 }

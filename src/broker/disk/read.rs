@@ -142,7 +142,7 @@ pub(super) fn backup(shared: &Arc<Shared>) -> Result<Receiver<Result<Bytes>>> {
     let permit = Arc::clone(&shared.backups)
         .try_acquire_owned()
         .map_err(|_| {
-            let error = Error::exhausted("another backup is being made");
+            let error = Error::exhausted("another backup is in progress");
             error.retry_after(Duration::from_secs(10))
         })?;
     let (parts, given) = mpsc::channel(2);

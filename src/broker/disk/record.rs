@@ -97,7 +97,7 @@ pub(super) struct KeyRecord {
 /// A revocation of tokens. Its field numbers differ from those of [`Manifest`], which is in the
 /// same keyspace: an older program reads it as an empty manifest.
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct RevocationRecord {
+pub(in crate::broker) struct RevocationRecord {
     /// The revoked token, if it is one token.
     #[prost(bytes = "vec", optional, tag = "101")]
     token: Option<Vec<u8>>,
@@ -112,7 +112,7 @@ pub(super) struct RevocationRecord {
 }
 
 impl RevocationRecord {
-    pub(super) fn new(revocation: &Revocation) -> Self {
+    pub(in crate::broker) fn new(revocation: &Revocation) -> Self {
         let (token, user) = match &revocation.subject {
             RevokedSubject::Token(token) => (Some(token.as_bytes().to_vec()), None),
             RevokedSubject::User(user) => (None, Some(user.to_string())),
@@ -139,7 +139,7 @@ impl RevocationRecord {
         [REVOCATIONS, kind, subject].concat()
     }
 
-    pub(super) fn revocation(self) -> Result<Revocation, Unreadable> {
+    pub(in crate::broker) fn revocation(self) -> Result<Revocation, Unreadable> {
         let subject = match (self.token, self.user) {
             (Some(token), None) => {
                 let token = token.try_into().map_err(|_| Unreadable::Damaged)?;

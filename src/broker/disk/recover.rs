@@ -67,7 +67,7 @@ pub(super) fn open(
         tracing::warn!(
             %trouble,
             aside = %folder.path().join("damaged").display(),
-            "the store is damaged: events that were acknowledged are lost, every channel has a new epoch, and revocations may be lost: revoke such tokens once more"
+            "the store is damaged: acknowledged events are lost, every channel gets a new epoch, and revocations may be lost: revoke such tokens again"
         );
     }
     let found = match opened.manifest()? {

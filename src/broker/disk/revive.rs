@@ -119,7 +119,7 @@ impl Committer {
         if new_era {
             let now = self.shared.clock.now();
             self.keys = load_keys(&store, manifest.era, now, on_damage, &self.key_shares)?;
-            tracing::warn!("what was acknowledged may be missing: every channel has a new epoch");
+            tracing::warn!("acknowledged data may be missing: every channel gets a new epoch");
         }
         self.manifest = manifest;
         self.next_batch = self.next_batch.max(manifest.batch + 1);
@@ -140,7 +140,7 @@ impl Committer {
     /// Closes the database once no reader uses it.
     #[expect(
         clippy::disallowed_methods,
-        reason = "neither readers nor the database's threads tell when they are done"
+        reason = "neither readers nor the database's threads signal their end"
     )]
     fn close_store(&mut self) -> Result<(), Trouble> {
         let Some(mut store) = self.shared.store.swap(None) else {
@@ -159,7 +159,7 @@ impl Committer {
                 }
                 Err(still_read) => {
                     self.shared.store.store(Some(still_read));
-                    return Err(Trouble::Failed("it is still being read".to_owned()));
+                    return Err(Trouble::Failed("it still has readers".to_owned()));
                 }
             }
         }

@@ -66,7 +66,7 @@ pub(super) fn load(store: &Store, on_damage: OnDamage) -> Result<Vec<Revocation>
             Err(trouble @ Trouble::Damaged(_)) if on_damage == OnDamage::NewEpoch => {
                 tracing::error!(
                     %trouble,
-                    "a revocation can't be read: the revoked tokens are good again; revoke them once more"
+                    "a revocation can't be read: the revoked tokens are valid again; revoke them again"
                 );
             }
             Err(trouble) => return Err(trouble),

@@ -265,7 +265,7 @@ impl<'s> Stage<'s> {
             }
             let policy = shared.policy(&staged.channel.name);
             if let Err(trouble) = staged.trim(self.store, &policy, self.now) {
-                // They are only kept longer.
+                // The only effect is that old events are kept longer.
                 shared.metrics.store().damaged(1);
                 tracing::error!(channel = %staged.channel.name, %trouble, "old events can't be read");
             }

@@ -132,7 +132,7 @@ impl Watermark {
         if let Err(error) = self.write(batch) {
             // Without it, the journal distinguishes a torn tail from damage for all but its last
             // batch.
-            tracing::debug!(%error, "the watermark could not be noted");
+            tracing::debug!(%error, "the watermark could not be recorded");
         }
     }
 

@@ -2,11 +2,12 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::budget::class;
-use crate::broker::{Page, Range};
+use crate::broker::{ChannelUsage, Page, Range};
 use crate::event::{ChannelName, Draft, Epoch, Event, HistoryPolicy, Position, shared};
 use crate::telemetry::Evicted;
 
@@ -166,6 +167,27 @@ impl Channel {
             self.events.shrink_to_fit();
         } else if self.events.capacity() > ROOMY && self.events.len() < self.events.capacity() / 4 {
             self.events.shrink_to(2 * self.events.len());
+        }
+    }
+
+    /// What it holds.
+    pub(super) fn usage(&self, now: Instant) -> ChannelUsage {
+        let age = |at: Instant| now.saturating_duration_since(at);
+        let is_old = |(at, _): &(Instant, Arc<Event>)| age(*at) >= ChannelUsage::RATE_WINDOW;
+        let old = self.events.partition_point(is_old);
+        let recent = u64::try_from(self.events.len() - old).unwrap_or(u64::MAX);
+        let oldest = self
+            .events
+            .get(old)
+            .map_or(Duration::ZERO, |(at, _)| age(*at));
+        // What was evicted within the window is not seen: the rate is that of what is left.
+        let keeps_more = old > 0 || self.last <= recent;
+        ChannelUsage {
+            top: self.top(),
+            events: u64::try_from(self.events.len()).unwrap_or(u64::MAX),
+            bytes: Some(u64::try_from(self.bytes).unwrap_or(u64::MAX)),
+            last_event_at: self.events.back().map(|(_, event)| event.time),
+            rate: ChannelUsage::rate_of(recent, oldest, keeps_more),
         }
     }
 

@@ -102,10 +102,10 @@ impl Waiting {
 pub(super) struct Writer {
     queue: VecDeque<Waiting>,
     busy: bool,
-    /// Where the log stands, as far as it is known.
+    /// The last known head of the log.
     head: Option<Head>,
     recent: Recent,
-    /// Every idempotency key that was appended since then, in milliseconds, is known.
+    /// Every idempotency key that was appended since this time, in milliseconds, is known.
     keys_since: u64,
     wants_head: bool,
     wants_renumber: bool,
@@ -118,7 +118,7 @@ impl Writer {
         !std::mem::replace(&mut self.busy, true)
     }
 
-    /// Asks for a batch that says where the channel stands; true if the caller must start
+    /// Requests a batch that records the channel's head; true if the caller must start
     /// [`Appender::run`].
     pub(super) fn want_head(&mut self) -> bool {
         self.wants_head = true;
@@ -141,7 +141,7 @@ impl Writer {
         !self.busy && self.queue.is_empty()
     }
 
-    /// Where the log stands, as far as it is known.
+    /// The last known head of the log.
     pub(super) fn head(&self) -> Option<Head> {
         self.head
     }
@@ -170,15 +170,16 @@ impl Writer {
     }
 }
 
-/// Is told what was appended.
+/// Receives the batches that were appended.
 pub(super) trait Appended: Send + Sync + 'static {
-    /// This node has appended a batch. Answers the subscriptions that each event has on this node.
+    /// This node has appended a batch. Returns the number of subscriptions that each event has on
+    /// this node.
     fn appended(&self, channel: &Arc<Channel>, stored: Stored) -> u64;
 
     /// A batch was read that this node may not have received.
     fn noticed(&self, channel: &Arc<Channel>, stored: Stored);
 
-    /// So many bytes and events wait no more.
+    /// These bytes and events have left the queue.
     fn left_queue(&self, events: usize, bytes: usize);
 }
 
@@ -193,7 +194,7 @@ pub(super) struct Appender<L, A> {
 }
 
 impl<L: Log, A: Appended> Appender<L, A> {
-    /// Appends what waits in the channel, until nothing does.
+    /// Appends the queued events of the channel until the queue is empty.
     pub(super) async fn run(&self, channel: &Arc<Channel>) {
         let mut pause = FIRST_PAUSE;
         let mut doubt = false;
@@ -464,7 +465,7 @@ impl<L: Log, A: Appended> Appender<L, A> {
         }
     }
 
-    /// Begins with what the log says.
+    /// Starts from the newest batch of the log.
     fn adopt(&self, channel: &Arc<Channel>, last: Option<Stored>) {
         let now = self.clock.now();
         let Some(last) = last else {
@@ -695,7 +696,7 @@ impl<L: Log, A: Appended> Appender<L, A> {
         self.answer(answers.collect());
     }
 
-    /// Refuses events whose time is up.
+    /// Refuses events whose deadline has passed.
     fn expire(&self, channel: &Channel, why: &str) {
         let now = Instant::now();
         let mut guard = channel.writer();

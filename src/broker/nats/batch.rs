@@ -20,7 +20,7 @@ use crate::event::{ChannelName, Event, IdempotencyKey, Position};
 pub(super) enum Kind {
     /// Events of a channel with history.
     Events = 0,
-    /// No events: says where the channel stands, so that its epoch outlives its events.
+    /// No events: records the channel's head, so that its epoch outlives its events.
     Head = 1,
     /// No events: the channel continues with a new epoch, from offset 1.
     Renumber = 2,
@@ -122,7 +122,7 @@ impl BatchRecord {
     }
 }
 
-/// Where a channel's log stands.
+/// The head of a channel's log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Head {
     /// The epoch, as it is stored.
@@ -211,7 +211,7 @@ impl Stored {
         self.first.saturating_sub(1).saturating_add(events)
     }
 
-    /// Where the log stands after it.
+    /// The head of the log after it.
     pub(super) fn head(&self) -> Head {
         let total = self.events.last().map_or(self.before, |last| {
             let weight = u64::try_from(last.event.weight()).unwrap_or(u64::MAX);

@@ -1,4 +1,4 @@
-//! One channel on this node: who appends to it, who receives from it, what of it is in memory.
+//! One channel on this node: its writer, its receiver, and the part of it that is in memory.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,7 +23,7 @@ pub(super) struct Channel {
     pub(super) reading: tokio::sync::Mutex<()>,
     /// Wakes those who wait until the receiver has a position.
     pub(super) positioned: tokio::sync::Notify,
-    /// True once its epoch was told to somebody.
+    /// True once its epoch was returned to a client.
     known: AtomicBool,
     /// How many shards have subscribers of exactly this channel.
     interest: AtomicU32,
@@ -61,12 +61,12 @@ impl Channel {
         self.window.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes that its epoch was told to somebody.
+    /// Notes that its epoch was returned to a client.
     pub(super) fn set_known(&self) {
         self.known.store(true, Ordering::Relaxed);
     }
 
-    /// True if its epoch was told to somebody.
+    /// True if its epoch was returned to a client.
     pub(super) fn is_known(&self) -> bool {
         self.known.load(Ordering::Relaxed)
     }

@@ -1,4 +1,4 @@
-//! Connecting: options, and what the servers must be able to do.
+//! Connecting: options, and the features that the servers must have.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::broker::Bounds;
 
 /// The oldest server that can be used: older ones ignore a part of the reads silently.
 const OLDEST: (i64, i64) = (2, 11);
-/// Messages that wait for a subscription at most. What comes beyond is read from the log.
+/// The most messages that a subscription queues. Further ones are read from the log.
 const SUBSCRIPTION_CAPACITY: usize = 4096;
 /// The smallest event size, in bytes, to which the default is lowered.
 const LEAST: usize = 65_536;
@@ -24,7 +24,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest pause between attempts to reconnect.
 const RECONNECT: Duration = Duration::from_secs(1);
 
-/// How to reach the engine, and what is kept there.
+/// How to reach the engine, and the limits of the data kept there.
 #[derive(Debug, Clone)]
 pub struct NatsSettings {
     /// The prefix of subjects and streams.
@@ -53,7 +53,7 @@ pub struct NatsSettings {
     pub sweep: Duration,
     /// The largest event, in bytes.
     pub event_bytes: usize,
-    /// Whether that is set: the default is lowered to what the servers take.
+    /// Whether the configuration sets it: only the default is lowered to the servers' limit.
     pub event_bytes_is_set: bool,
     /// The newest events that stay in memory, in bytes.
     pub cache_bytes: usize,
@@ -123,7 +123,7 @@ pub(super) async fn connect(
     Ok((line, events, event_bytes))
 }
 
-/// An error with its cause, which is where TLS and rights are named.
+/// An error with its cause, which contains TLS and permission errors.
 fn with_source(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

@@ -82,7 +82,7 @@ fn offset_of(stored: &StoredEvent) -> u64 {
     stored.event.position.map_or(0, |position| position.offset)
 }
 
-/// Bounds the bytes of all windows: the events that came first go first.
+/// Bounds the bytes of all windows: the oldest events are dropped first.
 pub(super) struct Cache {
     most: usize,
     state: Mutex<CacheState>,
@@ -137,7 +137,7 @@ impl Cache {
         drop(evicted);
     }
 
-    /// Forgets the window of a channel that nobody follows any more.
+    /// Drops the window of a channel without subscribers.
     pub(super) fn remove(&self, channel: &Channel) {
         let freed = channel.window().clear();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -151,7 +151,7 @@ pub(super) struct Reading<L> {
 }
 
 impl<L: Log> Reading<L> {
-    /// A page of a channel that stands here.
+    /// A page of a channel with this head.
     pub(super) async fn page(
         &self,
         channel: &Arc<Channel>,

@@ -1,9 +1,9 @@
 //! The broker on NATS JetStream, for nodes that serve as one.
 //!
 //! A channel is a log on one subject, appended by compare-and-append ([`append`]). The servers
-//! publish each stored batch again, and nodes subscribe to the channels that somebody follows there
-//! ([`receive`]). History is read from the log ([`history`]). Channels without history, and events
-//! straight to an audience, are plain messages ([`unlogged`]).
+//! publish each stored batch again, and nodes subscribe to those messages for the channels that
+//! have subscribers ([`receive`]). History is read from the log ([`history`]). Channels without
+//! history, and direct events to an audience, are plain messages ([`unlogged`]).
 
 mod append;
 mod batch;
@@ -107,14 +107,14 @@ struct Shared {
     verified: AtomicU64,
 }
 
-/// What waits to be appended.
+/// The number of events and bytes that wait to be appended.
 #[derive(Default)]
 struct Queued {
     events: AtomicUsize,
     bytes: AtomicUsize,
 }
 
-/// Passes what was appended or read to the receiving side.
+/// Passes appended and read batches to the receiving side.
 struct Delivering {
     receiving: Arc<Receiving<Line>>,
     queued: Arc<Queued>,
@@ -142,10 +142,11 @@ impl Appended for Delivering {
 }
 
 impl Nats {
-    /// Connects, checks what the servers can do, and makes the streams.
+    /// Connects, checks the servers' features, and creates the streams.
     ///
     /// # Errors
-    /// Names what is wrong with the servers or the configuration.
+    ///
+    /// Names the server or configuration problem.
     pub async fn connect(
         settings: NatsSettings,
         namespaces: Arc<ArcSwap<Namespaces>>,
@@ -252,6 +253,12 @@ impl Nats {
             shared,
             event_bytes,
         })
+    }
+
+    /// The connection to the servers.
+    #[must_use]
+    pub fn client(&self) -> async_nats::Client {
+        self.shared.line.client().clone()
     }
 
     /// The largest event that the servers take, in bytes.
@@ -380,7 +387,7 @@ impl Shared {
         })
     }
 
-    /// Where a channel stands.
+    /// The head of a channel.
     async fn head(self: &Arc<Self>, entry: &Arc<Channel>) -> Result<Head> {
         let now = self.clock.now();
         if !entry.receiver().is_off() {
@@ -458,7 +465,7 @@ impl Shared {
     fn follow(self: &Arc<Self>, pattern: &ChannelPattern) {
         let is_first = self.interest.add(pattern);
         if let ChannelPattern::Exact(channel) = pattern {
-            // Whoever reads from now on waits for the position.
+            // Readers from now on wait for the position.
             let namespace = self.namespace(channel);
             if namespace.history.size > 0
                 && let Some(stream) = self.streams.get(channel, &namespace)
@@ -528,7 +535,7 @@ impl Shared {
         }
     }
 
-    /// Looks up where a channel stands, now that its live events arrive.
+    /// Looks up the head of a channel, now that its live events arrive.
     async fn join(self: &Arc<Self>, channel: &ChannelName) {
         loop {
             let namespace = self.namespace(channel);
@@ -589,7 +596,7 @@ impl Shared {
         }
     }
 
-    /// Receives the events that go straight to an audience.
+    /// Receives the direct events to an audience.
     async fn follow_direct(self: &Arc<Self>) -> Result<(), EngineError> {
         let subject = subject::direct(&self.prefix);
         let messages = self.line.client().subscribe(subject).await;

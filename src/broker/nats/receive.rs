@@ -20,8 +20,7 @@ use crate::broker::Sink;
 use crate::event::Event;
 use crate::telemetry::Metrics;
 
-/// The most bytes of batches that wait until a hole is filled. What comes beyond is read from the
-/// log.
+/// The most bytes of batches that wait until a hole is filled. Further ones are read from the log.
 const WAITING_BYTES: usize = 1024 * 1024;
 /// Batches per read of a log.
 const PAGE: usize = 128;
@@ -65,7 +64,7 @@ impl Receiver {
         self.head
     }
 
-    /// True while nobody follows the channel.
+    /// True while the channel has no subscribers.
     pub(super) fn is_off(&self) -> bool {
         self.head.is_none() && !self.filling
     }
@@ -75,7 +74,7 @@ impl Receiver {
         self.filling = true;
     }
 
-    /// Nobody follows the channel any more.
+    /// The channel has no subscribers any more.
     pub(super) fn stop(&mut self) {
         *self = Receiver::default();
     }
@@ -168,7 +167,7 @@ impl<L: Log> Receiving<L> {
         subscribers
     }
 
-    /// Delivers a batch of a channel that somebody follows; reads what is missing first.
+    /// Delivers a batch of a channel with subscribers; reads missing batches first.
     pub(super) fn arrived(self: &Arc<Self>, channel: &Arc<Channel>, stored: Stored) -> u64 {
         let mut receiver = channel.receiver();
         if receiver.filling {
@@ -202,7 +201,7 @@ impl<L: Log> Receiving<L> {
         subscribers
     }
 
-    /// The channel stands here now: deliver what comes after it.
+    /// Sets the channel's position. Delivers the batches that follow it.
     pub(super) fn start(self: &Arc<Self>, channel: &Arc<Channel>, head: Head) {
         let mut receiver = channel.receiver();
         receiver.head = Some(head);
@@ -211,7 +210,7 @@ impl<L: Log> Receiving<L> {
         channel.positioned.notify_waiters();
     }
 
-    /// Delivers what waits. Fills a hole in it.
+    /// Delivers the waiting batches. Fills a hole between them.
     fn drain(self: &Arc<Self>, channel: &Arc<Channel>) {
         let mut receiver = channel.receiver();
         while let Some(stored) = receiver.waiting.pop_front() {
@@ -240,7 +239,7 @@ impl<L: Log> Receiving<L> {
         self.runtime.spawn(async move { this.fill(&channel).await });
     }
 
-    /// Reads from the position on until nothing is missing before what waits.
+    /// Reads from the position on until nothing is missing before the waiting batches.
     async fn fill(self: &Arc<Self>, channel: &Arc<Channel>) {
         let mut since = Instant::now();
         loop {
@@ -269,7 +268,7 @@ impl<L: Log> Receiving<L> {
                     }
                 }
                 Ok(_) if from_leader => {
-                    // The log has nothing more: what waits is what there is.
+                    // The log has no further batch: the waiting batches are delivered as they are.
                     let mut receiver = channel.receiver();
                     receiver.truncated = false;
                     if let Some(stored) = receiver.waiting.pop_front() {
@@ -291,13 +290,13 @@ impl<L: Log> Receiving<L> {
         }
     }
 
-    /// True if more was delivered than the log has.
+    /// True if the delivered position is ahead of the log.
     pub(super) fn is_ahead(channel: &Channel, last: &Stored) -> bool {
         let receiver = channel.receiver();
         receiver.head().is_some_and(|head| last.seq < head.seq)
     }
 
-    /// True if the log stands further than what was delivered.
+    /// True if the log is ahead of the delivered position.
     pub(super) fn is_behind(channel: &Channel, last: &Stored) -> bool {
         let receiver = channel.receiver();
         receiver.head().is_some_and(|head| last.seq > head.seq)
@@ -305,7 +304,7 @@ impl<L: Log> Receiving<L> {
 }
 
 impl Receiver {
-    /// True if the first batch that waits follows what was delivered.
+    /// True if the first waiting batch directly follows the delivered position.
     fn is_caught_up(&self) -> bool {
         if self.truncated && self.waiting.is_empty() {
             return false;

@@ -29,7 +29,8 @@ pub(super) struct Stream {
     salt: AtomicU64,
     /// How long a record stays, in milliseconds.
     keep: AtomicU64,
-    /// True once an event of the namespace went by without an offset, so that the salt was renewed.
+    /// True once an event of the namespace was published without an offset, so that the salt was
+    /// renewed.
     bypassed: AtomicBool,
 }
 
@@ -67,28 +68,28 @@ impl Stream {
         self.keep.load(Ordering::Relaxed)
     }
 
-    /// True if the record that was appended at this time counts no more.
+    /// True if a record appended at this time has expired.
     pub(super) fn has_forgotten(&self, at: u64, now: u64) -> bool {
         now.saturating_sub(at) > self.keep()
     }
 
-    /// Takes over what the server has; true if the epochs are others now.
+    /// Takes over the server's values; true if this changes the epochs.
     pub(super) fn set(&self, salt: u64, keep: Duration) -> bool {
         self.keep.store(millis(keep), Ordering::Relaxed);
         self.salt.swap(salt, Ordering::AcqRel) != salt
     }
 
-    /// True once an event went by without an offset, and the epochs before it have ended.
+    /// True once an event was published without an offset, and the epochs before it have ended.
     pub(super) fn is_bypassed(&self) -> bool {
         self.bypassed.load(Ordering::Acquire)
     }
 
-    /// Notes that the epochs have ended because events go by without offsets.
+    /// Records that the epochs have ended because events are published without offsets.
     pub(super) fn set_bypassed(&self) {
         self.bypassed.store(true, Ordering::Release);
     }
 
-    /// Notes that events have offsets again.
+    /// Records that events have offsets again.
     pub(super) fn in_use(&self) {
         if self.bypassed.load(Ordering::Acquire) {
             self.bypassed.store(false, Ordering::Release);
@@ -144,7 +145,7 @@ pub(super) struct StreamConfig {
 
 const SALT: &str = "tidings.salt";
 
-/// What the configuration of a stream is made from.
+/// The inputs of a stream's configuration.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shape<'a> {
     pub(super) prefix: &'a str,
@@ -179,7 +180,8 @@ impl StreamConfig {
             deny_delete: true,
             deny_purge: true,
             duplicate_window: 1_000_000_000,
-            // Sequences grow over a stream's removal, so that an old compare value never fits.
+            // Sequences grow even across the removal of a stream, so an old compare value never
+            // fits.
             first_seq: now.saturating_mul(1024).max(1),
             republish: Some(Republish {
                 src: subjects,
@@ -205,8 +207,8 @@ impl StreamConfig {
         self
     }
 
-    /// This configuration, with whatever `wanted` keeps longer or allows more; `None` where it is
-    /// wide enough already.
+    /// This configuration, extended by whatever `wanted` keeps longer or allows more; `None` if it
+    /// is wide enough already.
     pub(super) fn widened(&self, wanted: &StreamConfig) -> Option<Self> {
         let mut wide = self.clone();
         wide.max_age = self.max_age.max(wanted.max_age);

@@ -91,7 +91,7 @@ impl ChannelTable {
             return;
         };
         let mut stripe = stripe.lock().unwrap_or_else(PoisonError::into_inner);
-        // Whoever holds an entry works with it.
+        // An entry with other holders is in use: it stays.
         let gone = stripe
             .extract_if(|_, channel| Arc::strong_count(channel) == 1 && unused(channel))
             .count();
@@ -99,8 +99,8 @@ impl ChannelTable {
         self.count.fetch_sub(gone, Ordering::Relaxed);
     }
 
-    /// Forgets what is known of a stream's channels. Returns those that stay, because somebody
-    /// follows them.
+    /// Removes the entries of a stream's channels. Returns those that remain because they have
+    /// subscribers.
     pub(super) fn forget_stream(&self, stream: &Arc<Stream>) -> Vec<Arc<Channel>> {
         let mut wanted = Vec::new();
         for stripe in &self.stripes {

@@ -190,7 +190,7 @@ impl Sending {
     async fn run(self, mut events: UnboundedReceiver<Arc<Event>>) {
         while let Some(event) = events.recv().await {
             let (subject, body) = self.message(&event);
-            // While the connection is away, the client keeps what it was given.
+            // While the connection is lost, the client keeps the messages that it was given.
             let sent = self.line.client().publish(subject, body).await;
             self.queued.fetch_sub(event.weight(), Ordering::AcqRel);
             match sent {

@@ -1,4 +1,4 @@
-//! What happens now and then: verifying, keeping epochs alive, probing, listing, closing.
+//! Periodic work: verifying, keeping epochs alive, probing, listing, closing.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,20 +17,20 @@ use crate::broker::Kept;
 use crate::error::Result;
 use crate::event::ChannelName;
 
-/// A channel that is followed so long without a record gets one, in milliseconds.
+/// A channel that has subscribers but no record for this long gets one, in milliseconds.
 const HEAD_AFTER: u64 = 30_000;
 /// The most records of that kind per second and node.
 const HEADS_A_SECOND: usize = 500;
-/// A channel that nobody uses is forgotten after this time, in milliseconds: idempotency keys are
-/// kept elsewhere, and the rest is read again.
+/// An unused channel is removed after this time, in milliseconds: idempotency keys are kept
+/// elsewhere, and the rest is read again.
 const UNUSED: u64 = 60_000;
-/// How long a close waits for what is queued.
+/// How long a close waits for queued events.
 const CLOSE: Duration = Duration::from_secs(10);
 /// After the connection is back or a leader was elected, replicas need a moment.
 const SETTLE: Duration = Duration::from_millis(300);
 /// How long a probe waits.
 const PROBE: Duration = Duration::from_secs(2);
-/// JetStream's code for a compare value that does not fit: a leader has answered.
+/// JetStream's code for a compare value that does not fit: it shows that a leader has answered.
 const WRONG_LAST: u32 = 10071;
 
 impl Shared {
@@ -64,8 +64,8 @@ impl Shared {
         self.metrics.cluster().channels(self.channels.len());
     }
 
-    /// Appends a record to followed channels that have none or an old one, so that their epoch lives
-    /// on.
+    /// Appends a record to channels with subscribers that have none or an old one, so that their
+    /// epoch continues.
     fn keep_heads(self: &Arc<Self>, now: u64) {
         let Some(sink) = self.sink.upgrade() else {
             return;
@@ -92,7 +92,7 @@ impl Shared {
         }
     }
 
-    /// Live messages may have been lost: compares positions soon, for all channels.
+    /// Live messages may have been lost: compares the positions of all channels soon.
     pub(super) fn verify_soon(self: &Arc<Self>) {
         self.spawn_verify(SETTLE);
     }
@@ -119,7 +119,7 @@ impl Shared {
         });
     }
 
-    /// Compares the newest record of each channel with what was delivered.
+    /// Compares the newest record of each channel with the delivered position.
     pub(super) async fn verify(self: &Arc<Self>, channels: &[Arc<Channel>]) {
         let mut by_stream: HashMap<&str, Vec<&Arc<Channel>>> = HashMap::new();
         for channel in channels {
@@ -149,8 +149,8 @@ impl Shared {
         }
     }
 
-    /// The log seems to be behind what was delivered. If the leader confirms it, offsets would be
-    /// assigned twice: the channel continues with a new epoch.
+    /// The log seems to be behind the delivered position. If the leader confirms it, offsets would
+    /// be assigned twice: the channel continues with a new epoch.
     async fn check_ahead(self: &Arc<Self>, channel: &Arc<Channel>) {
         if let Ok(Some(last)) = self.line.last(channel).await
             && Receiving::<super::Line>::is_ahead(channel, &last)
@@ -283,7 +283,7 @@ impl Shared {
         Ok(kept)
     }
 
-    /// Finishes what was accepted. Blocks.
+    /// Finishes the accepted publishes. Blocks.
     pub(super) fn close(&self) {
         self.closing.store(true, Ordering::Release);
         let until = Instant::now() + CLOSE;

@@ -13,8 +13,8 @@ use crate::event::Timestamp;
 
 const CHECK: &str = "certificate";
 const DAY: i64 = 86_400;
-/// A certificate that ends within so many days should have been renewed.
-const SOON: i64 = 14;
+/// A certificate that expires within this many days should have been renewed.
+const RENEWAL_DAYS: i64 = 14;
 
 pub(super) fn findings(config: &Config) -> Vec<Finding> {
     let (public, internal) = (&config.public, &config.internal);
@@ -37,7 +37,7 @@ pub(super) fn findings(config: &Config) -> Vec<Finding> {
     findings
 }
 
-/// The first certificate of a file: the server's own stands before the ones that signed it.
+/// The first certificate of a file, which is the server's own; its issuers follow.
 fn file(key: &str, path: &Path, now: i64) -> Finding {
     let name = format!("{key} ({})", path.display());
     let certificate = match CertificateDer::from_pem_file(path) {
@@ -72,7 +72,7 @@ fn validity_of(name: &str, from: i64, until: i64, now: i64) -> Finding {
     } else if now < from {
         let message = format!("{name}: not valid before {}", date(from));
         Finding::fail(CHECK, message, "check the clock of this machine")
-    } else if left < SOON {
+    } else if left < RENEWAL_DAYS {
         Finding::warn(CHECK, format!("{name}: expires in {left} days"), RENEW)
     } else {
         Finding::ok(CHECK, format!("{name}: valid for {left} days"))

@@ -1,4 +1,4 @@
-//! The system's clock: tokens expire by it.
+//! The system clock, which decides when tokens expire.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use super::finding::Finding;
 
 const CHECK: &str = "clock";
 
-/// Clock sources whose reading costs a system call, or more.
+/// Clock sources whose reads cost a system call or more.
 const SLOW: [&str; 4] = ["hpet", "acpi_pm", "jiffies", "refined-jiffies"];
 
 pub(super) fn findings() -> Vec<Finding> {
@@ -20,7 +20,7 @@ pub(super) fn findings() -> Vec<Finding> {
     findings
 }
 
-/// Whether the clock is synchronised; `None` where nothing here tells.
+/// Whether the clock is synchronised; `None` if the system does not show it.
 fn synchronisation() -> Option<bool> {
     if Path::new("/run/systemd/timesync/synchronized").exists() {
         return Some(true);
@@ -43,12 +43,12 @@ fn synchronised(state: Option<bool>) -> Finding {
         Some(true) => Finding::ok(CHECK, "synchronised by NTP"),
         Some(false) => Finding::warn(
             CHECK,
-            "not synchronised: tokens expire by it, and auth.leeway only covers 5 s",
+            "not synchronised: it decides when tokens expire, and auth.leeway covers only 5 s",
             "timedatectl set-ntp true, or run chrony",
         ),
         None => Finding::ok(
             CHECK,
-            "nothing here tells whether it is synchronised; a container has the clock of its host",
+            "it is unknown whether the clock is synchronised; a container has the clock of its host",
         ),
     }
 }

@@ -4,9 +4,9 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Level {
     Ok,
-    /// It works, but not as well or as safely as it could.
+    /// The server works, but less well or less safely than it could.
     Warn,
-    /// The server does not start, or can't hold what is configured.
+    /// The server does not start, or can't hold the configured number of connections.
     Fail,
 }
 
@@ -19,7 +19,7 @@ impl Level {
         }
     }
 
-    /// The terminal's code for its colour: green, yellow or red.
+    /// The terminal's colour code: green, yellow or red.
     pub(super) fn colour(self) -> &'static str {
         match self {
             Level::Ok => "\u{1b}[32m",
@@ -29,7 +29,7 @@ impl Level {
     }
 }
 
-/// What a check has found, and what to do about it.
+/// The result of a check, and how to fix it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Finding {
     pub(super) check: &'static str,

@@ -1,4 +1,4 @@
-//! The keys of tokens: whether the JWK set can be fetched, and how far the provider's clock is.
+//! Token keys: whether the JWK set can be fetched, and how far the provider's clock differs.
 
 use jiff::fmt::rfc2822;
 
@@ -43,7 +43,7 @@ fn judge(url: &str, probe: &JwksProbe, leeway: i64, now: i64) -> Vec<Finding> {
     let theirs = date.as_deref().and_then(|date| rfc2822::parse(date).ok());
     if let Some(theirs) = theirs {
         let ahead = now.saturating_sub(theirs.timestamp().as_second());
-        // The header is in whole seconds, and the answer took a while.
+        // The header has a resolution of a second, and the response took some time.
         if ahead.abs() > leeway.saturating_add(2) {
             findings.push(Finding::warn(
                 "clock",

@@ -18,7 +18,7 @@ pub(super) fn findings(config: &Config) -> Vec<Finding> {
     if !config.public.listen.ip().is_loopback() && config.public.cert.is_none() {
         findings.push(Finding::warn(
             "tls",
-            "public.listen is reached without TLS: tokens can be read on the way",
+            "public.listen accepts connections without TLS: tokens can be read on the network",
             "put a proxy with TLS in front, or set public.cert and public.key",
         ));
     }
@@ -27,12 +27,12 @@ pub(super) fn findings(config: &Config) -> Vec<Finding> {
         (
             "net.core.somaxconn",
             u64::from(BACKLOG),
-            "clients that come at once wait for their second SYN",
+            "clients that connect at once wait for the retransmission of their SYN",
         ),
         (
             "net.ipv4.tcp_max_syn_backlog",
             1024,
-            "handshakes of clients that come at once are dropped",
+            "handshakes of clients that connect at once are dropped",
         ),
         (
             "net.netfilter.nf_conntrack_max",
@@ -42,7 +42,7 @@ pub(super) fn findings(config: &Config) -> Vec<Finding> {
         (
             "fs.nr_open",
             sockets,
-            "the limit of descriptors can't be raised above it",
+            "the descriptor limit can't be raised above it",
         ),
         ("fs.file-max", sockets, "sockets can't be opened"),
     ];
@@ -55,22 +55,22 @@ pub(super) fn findings(config: &Config) -> Vec<Finding> {
     if findings.len() == before {
         findings.push(Finding::ok(
             SYSCTL,
-            "the kernel's limits allow what is configured",
+            "the kernel's limits suffice for the configured limits",
         ));
     }
     findings
 }
 
-/// The kernel's setting; `None` where it has none of this name, as without a firewall.
+/// The kernel's setting; `None` if there is none of this name, as without a firewall.
 fn read(name: &str) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/sys/{}", name.replace('.', "/"))).ok()?;
-    // Values of `fs.file-max` may exceed 64 bits' signed range, but not the unsigned.
+    // Values of `fs.file-max` may exceed the range of `i64`, but not of `u64`.
     text.trim().parse().ok()
 }
 
 fn sysctl(name: &str, value: u64, least: u64, effect: &str) -> Option<Finding> {
     (value < least).then(|| {
-        let message = format!("{name} is {value}, at least {least} is wanted; else {effect}");
+        let message = format!("{name} is {value}, at least {least} is needed; otherwise {effect}");
         Finding::warn(SYSCTL, message, &format!("sysctl -w {name}={least}"))
     })
 }
@@ -82,7 +82,7 @@ fn listener(key: &str, address: SocketAddr) -> Finding {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => Finding::warn(
             CHECK,
             format!("{key}: {address} is in use"),
-            "that is right if Tidings runs already: `tidings healthcheck` asks it",
+            "this is expected if Tidings is already running: `tidings healthcheck` probes it",
         ),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Finding::fail(
             CHECK,
@@ -92,7 +92,7 @@ fn listener(key: &str, address: SocketAddr) -> Finding {
         Err(error) => Finding::fail(
             CHECK,
             format!("{key}: {address}: {error}"),
-            "name an address of this machine, or 0.0.0.0 for all",
+            "use an address of this machine, or 0.0.0.0 for all",
         ),
     }
 }

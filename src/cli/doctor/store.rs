@@ -1,4 +1,4 @@
-//! The directory of the store: rights, space and the time of a sync.
+//! The store's directory: permissions, free space and the time of an fsync.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -11,18 +11,24 @@ use super::finding::Finding;
 use crate::config::{Config, Durability, Storage};
 
 const CHECK: &str = "store";
-/// Syncs that are measured.
+/// The number of measured syncs.
 const SYNCS: usize = 5;
-/// A sync that takes longer bounds the rate of publishes of one connection noticeably.
+/// A slower sync noticeably bounds the publish rate of a connection.
 const SLOW: Duration = Duration::from_millis(20);
-/// Less free space than this ends soon.
+/// Less free space than this is soon used up.
 const LEAST_SPACE: u64 = 1 << 30;
 
 pub(super) fn findings(config: &Config) -> Vec<Finding> {
+    if !config.cluster.is_alone() {
+        return vec![Finding::ok(
+            CHECK,
+            "history is kept by the engine of the cluster",
+        )];
+    }
     if config.history.storage != Storage::Disk {
         return vec![Finding::ok(
             CHECK,
-            "history is in memory: a restart forgets it",
+            "history is in memory: a restart loses it",
         )];
     }
     let path = config.history.path.as_path();

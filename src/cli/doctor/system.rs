@@ -61,11 +61,11 @@ fn memory(most: u64, available: u64) -> Finding {
 fn io_uring(ring: Result<(), String>) -> Finding {
     const CHECK: &str = "io_uring";
     match ring {
-        Ok(()) => Finding::ok(CHECK, "many sends go out in one system call"),
+        Ok(()) => Finding::ok(CHECK, "available: one system call sends to many sockets"),
         Err(error) => Finding::warn(
             CHECK,
             format!(
-                "not available: {error}; sends go out one by one, which costs more processor time"
+                "not available: {error}; each send is a system call, which costs more CPU time"
             ),
             "set the sysctl kernel.io_uring_disabled=0, and allow io_uring_setup, io_uring_enter and \
              io_uring_register in the seccomp profile of the container; or set server.io_uring = false",

@@ -164,7 +164,7 @@ name = \"d{n}\"
 }
 
 #[test]
-fn the_default_dialect_must_be_one_of_the_web_socket() {
+fn default_dialect_must_use_websocket() {
     let says = problems("websocket.dialect = \"own\"");
     assert!(
         says.contains("websocket.dialect: no such dialect: expected one of tidings,"),

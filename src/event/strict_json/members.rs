@@ -33,7 +33,7 @@ pub fn members(text: &[u8]) -> Result<HashMap<Cow<'_, str>, &RawValue>> {
     match read.and_then(|object| parser.end().map(|()| object)) {
         Ok(Object {
             twice: Some(name), ..
-        }) => Err(Error::field(name, "expected once, and it stands twice")),
+        }) => Err(Error::field(name, "expected once, but it is duplicate")),
         Ok(object) => Ok(object.members),
         Err(error) => Err(Error::invalid(Flaw::of(&error, text).to_string())),
     }

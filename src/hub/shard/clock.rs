@@ -47,6 +47,11 @@ impl Clock {
         uptime_ms().saturating_sub(self.started)
     }
 
+    /// The machine's uptime at this time of [`Clock::elapsed`].
+    pub(super) fn uptime_at(&self, elapsed: u64) -> u64 {
+        self.started.saturating_add(elapsed)
+    }
+
     /// Milliseconds in which the shard could run.
     pub(super) fn now(&self) -> u64 {
         self.at(self.elapsed())

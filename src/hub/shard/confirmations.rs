@@ -25,7 +25,7 @@ const DRIFT: Duration = Duration::from_secs(1);
 pub(super) struct Asked {
     /// When the publish was accepted.
     pub(super) accepted: AcceptedAt,
-    /// What `receive` is a child of.
+    /// The parent of the `receive` span.
     pub(super) parent: Option<TraceContext>,
     /// The event's trace; `None` if there will be no `receive` span.
     pub(super) trace: Option<TraceContext>,

@@ -15,7 +15,7 @@ use crate::event::{ChannelPattern, ConnectionId};
 use crate::filter::EventFilter;
 use crate::hub::Hub;
 use crate::hub::command::ShardCommand;
-use crate::hub::delivery::DialectId;
+use crate::hub::dialect_ids::DialectId;
 use crate::hub::protocol::Protocol;
 use crate::hub::shard::connection::Client;
 use crate::maybe_ready::MaybeReady;
@@ -236,6 +236,9 @@ impl<'s> ConnCtx<'s> {
             self.shard.settings.messages_per_second,
             self.shard.settings.messages_burst,
         );
+        if let Some(connection) = self.shard.connections.get_mut(self.slot) {
+            connection.cold().messages_in += 1;
+        }
         if rate == 0 {
             return Ok(());
         }
@@ -255,6 +258,7 @@ impl<'s> ConnCtx<'s> {
             return Ok(());
         }
         connection.refused_messages = connection.refused_messages.saturating_add(1);
+        connection.cold().rate_limited += 1;
         let abuse = u32::from(connection.refused_messages) > burst.max(10);
         let wait = std::time::Duration::from_micros(next + cost - (now + allowance));
         self.shard.hub.metrics().rate_limited("messages");

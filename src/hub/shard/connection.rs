@@ -12,7 +12,7 @@ use super::outbox::Outbox;
 use crate::auth::Identity;
 use crate::error::CloseCode;
 use crate::event::{ConnectionId, Epoch, Event, Position, Timestamp};
-use crate::hub::delivery::DialectId;
+use crate::hub::dialect_ids::DialectId;
 use crate::hub::evaluator::Verdict;
 use crate::hub::filter_budget::{Meter, MeterSlot};
 use crate::hub::protocol::Protocol;
@@ -47,7 +47,7 @@ pub struct ConnectionInfo {
     /// When the last bytes were received.
     pub last_seen_at: Timestamp,
     /// Its subscriptions with their positions; only the first ones if there are very many.
-    pub subscriptions: Vec<(String, Option<Position>)>,
+    pub subscriptions: Vec<SubscriptionInfo>,
     /// The number of its subscriptions.
     pub subscription_count: usize,
     /// Events delivered to it.
@@ -62,6 +62,44 @@ pub struct ConnectionInfo {
     pub outbox_bytes: usize,
     /// Round trip of the last answered Ping, in microseconds; 0 before the first.
     pub round_trip_us: u32,
+    /// What its request said of the client.
+    pub request: Option<Arc<RequestFacts>>,
+    /// The codec.
+    pub dialect: Box<str>,
+    /// Whether what is sent to it is compressed.
+    pub is_compressed: bool,
+    /// When its token expires.
+    pub expires_at: Option<Timestamp>,
+    /// Messages that it sent, in all.
+    pub messages_in: u64,
+    /// How many of them a rate limit refused.
+    pub rate_limited: u64,
+    /// The names of its token's claims.
+    pub claims: Vec<String>,
+}
+
+/// A subscription of a connection, as operators see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubscriptionInfo {
+    /// The channel or pattern.
+    pub channel: String,
+    /// Where it stands.
+    pub position: Option<Position>,
+    /// Its filter, in CEL; empty where it has none.
+    pub filter: String,
+    /// The event types that it gets; empty for all.
+    pub event_types: Vec<String>,
+    /// False while it catches up from history.
+    pub is_live: bool,
+}
+
+/// What the request that opened a connection said of the client. Clients choose both texts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct RequestFacts {
+    /// `User-Agent`, at most 256 bytes; empty without one.
+    pub user_agent: Box<str>,
+    /// `Origin`, at most 256 bytes; empty without one.
+    pub origin: Box<str>,
 }
 
 /// A connection. Everything that only some connections need is behind a pointer that is otherwise
@@ -79,7 +117,7 @@ pub(super) struct Connection {
     /// subscriptions deliver an event only once.
     pub(super) last_batch: u64,
     pub(super) covered: u64,
-    #[expect(clippy::box_collection, reason = "eight bytes where there is nothing")]
+    #[expect(clippy::box_collection, reason = "eight bytes if it is empty")]
     pub(super) recoveries: Option<Box<Vec<RecoveryState>>>,
     pub(super) ending: Option<Box<Ending>>,
     pub(super) delivered: u64,
@@ -89,7 +127,7 @@ pub(super) struct Connection {
     pub(super) identity: Option<Arc<Identity>>,
     pub(super) nonce: u64,
     /// Received bytes of an incomplete message.
-    #[expect(clippy::box_collection, reason = "eight bytes where there is nothing")]
+    #[expect(clippy::box_collection, reason = "eight bytes if it is empty")]
     pub(super) partial: Option<Box<Vec<u8>>>,
     pub(super) cold: Option<Box<ColdState>>,
     pub(super) subscriptions: Subscriptions,
@@ -119,6 +157,22 @@ pub(super) struct ColdState {
     pub(super) state: Option<Box<dyn Any + Send>>,
     /// The meter of its filters, once it has one.
     pub(super) meter: MeterSlot,
+    /// What its request said; shared by all connections whose requests said the same.
+    pub(super) request: Option<Arc<RequestFacts>>,
+    /// Messages that it sent.
+    pub(super) messages_in: u64,
+    /// Messages that a rate limit refused.
+    pub(super) rate_limited: u64,
+}
+
+impl ColdState {
+    /// True if nothing is kept that has to outlive a read.
+    fn is_idle(&self) -> bool {
+        self.client.is_none()
+            && self.meter.get().is_none()
+            && self.request.is_none()
+            && self.messages_in == 0
+    }
 }
 
 /// A client's network address; an IPv6 address is boxed.
@@ -401,7 +455,7 @@ impl Connection {
     pub(super) fn take_state(&mut self) -> Option<Box<dyn Any + Send>> {
         let cold = self.cold.as_mut()?;
         let state = cold.state.take();
-        if cold.client.is_none() && cold.meter.get().is_none() {
+        if cold.is_idle() {
             self.cold = None;
         }
         state

@@ -66,6 +66,9 @@ impl Shard {
             ShardCommand::Drain(departure) => self.begin_drain(departure),
             ShardCommand::Stop => self.stop(),
             ShardCommand::ListConnections { query, reply } => reply.send(self.list(&query)),
+            ShardCommand::RankConnections { query, from, reply } => {
+                reply.send(self.rank(&query, from));
+            }
             ShardCommand::GetConnection { connection, reply } => {
                 reply.send(self.connection_info(connection));
             }

@@ -17,7 +17,7 @@ use crate::hub::shard::connection::Connection;
 use crate::hub::shard::filter_table::{FilterTable, NO_FILTER};
 use crate::telemetry::Transport;
 
-/// The channel whose `event_types` also narrow what is sent to roles.
+/// The channel whose `event_types` also narrow direct events to roles.
 const GLOBAL: &str = "global";
 
 impl Shard {
@@ -262,7 +262,7 @@ impl Shard {
     }
 
     /// The topic whose `event_types` narrow an event for this audience: that of `global` if the event
-    /// is for roles, because such an event is a broadcast to whoever holds one.
+    /// is for roles, because such an event is a broadcast to all holders of a role.
     pub(super) fn narrowing(&self, audience: &Audience) -> Option<u32> {
         if audience.roles.is_empty() {
             return None;

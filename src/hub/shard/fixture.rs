@@ -8,7 +8,7 @@ use super::ConnCtx;
 use crate::auth::Identity;
 use crate::error::CloseCode;
 use crate::event::{Event, Timestamp};
-use crate::hub::delivery::DialectId;
+use crate::hub::dialect_ids::DialectId;
 use crate::hub::pipe::Pipe;
 use crate::hub::protocol::{Notice, Protocol};
 use crate::hub::shard::connection::Connection;

@@ -111,8 +111,8 @@ impl Shard {
         }
     }
 
-    /// True if events that are delivered at once by another subscription precede some of the same
-    /// channel that this one holds back, or is about to.
+    /// True if another subscription of this connection now delivers events of the channel although
+    /// this subscription holds back earlier events of it, or is about to.
     fn is_overtaken(&self, slot: u32, topic: u32, batch: &Batch<'_>, rest: u64, now: u64) -> bool {
         if now == 0 {
             return false;

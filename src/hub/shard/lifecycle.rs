@@ -16,7 +16,7 @@ use crate::hub::ConnectionPermit;
 use crate::hub::observer::{End, Seen};
 use crate::hub::protocol::{Notice, Protocol};
 use crate::hub::shard::chunk::Chunk;
-use crate::hub::shard::connection::{Connection, Ending};
+use crate::hub::shard::connection::{Connection, Ending, RequestFacts};
 use crate::hub::shard::connection_io::Link;
 use crate::telemetry::DropReason;
 
@@ -33,6 +33,8 @@ pub struct Opening {
     pub identity: Option<Arc<Identity>>,
     /// Its network address.
     pub address: SocketAddr,
+    /// What its request said of the client.
+    pub request: Option<Arc<RequestFacts>>,
     /// Its permit among the server's connections.
     pub permit: ConnectionPermit,
     /// The response of the handshake, if it was not sent yet. It is written together with the
@@ -54,6 +56,7 @@ impl Shard {
             protocol,
             identity,
             address,
+            request,
             mut permit,
             answer,
             mut early,
@@ -68,6 +71,11 @@ impl Shard {
             ..Connection::new(nonce, link, protocol, address)
         };
         let slot = self.connections.insert(connection);
+        if request.is_some()
+            && let Some(connection) = self.connections.get_mut(slot)
+        {
+            connection.cold().request = request;
+        }
         permit.keep();
         self.hub.metrics().connection_opened(transport);
         if let Some(id) = self.connections.id(slot) {
@@ -148,7 +156,7 @@ impl Shard {
         if before.is_none()
             && let Some(user) = &user
         {
-            self.hub.acquire_user(user)?;
+            self.hub.permits().acquire_user(user)?;
             connection.flags.user_counted = true;
         }
         let renamed = before != user;
@@ -236,7 +244,7 @@ impl Shard {
         let over = connection.link.finish(ending.code, &ending.reason);
         let is_pipe = matches!(connection.link, Link::Pipe(_));
         if let (Err(error), Some(id)) = (over, self.connections.id(slot)) {
-            tracing::trace!(connection_id = %id, %error, "the client was gone before the last byte");
+            tracing::trace!(connection_id = %id, %error, "the client closed before the last byte");
         }
         if is_pipe {
             self.remove(slot);
@@ -297,14 +305,14 @@ impl Shard {
             && let Some(user) = connection.identity.as_ref().and_then(|i| i.user().cloned())
         {
             self.connections.remove_user(&user, slot);
-            self.hub.release_user(&user);
+            self.hub.permits().release_user(&user);
         }
         let kind = connection.client().map(|client| &*client.kind);
         self.hub
             .metrics()
             .connection_closed(connection.transport, code.number(), kind);
         let address = connection.address.get();
-        self.hub.release_permit(address.ip());
+        self.hub.permits().release(address.ip());
         let of_itself = if code == CloseCode::Normal {
             "client"
         } else {

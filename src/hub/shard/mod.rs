@@ -39,6 +39,7 @@ mod position_check;
 mod position_lookup;
 mod presence;
 mod query;
+mod ranking;
 mod recheck;
 mod recovery;
 mod replay_cache;
@@ -57,7 +58,7 @@ mod writer;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mio::{Registry, Token};
+use mio::Registry;
 
 use self::batch::Batches;
 use self::budget::Budget;
@@ -77,7 +78,7 @@ use crate::telemetry::{ShardMetrics, Stalled};
 
 pub use confirmations::Arrived;
 pub use conn_ctx::ConnCtx;
-pub use connection::{Client, ConnectionInfo};
+pub use connection::{Client, ConnectionInfo, RequestFacts, SubscriptionInfo};
 pub use connection_io::Link;
 pub(super) use deferred::FilterBatch;
 pub(super) use execute::SubscriptionRef;
@@ -85,14 +86,12 @@ pub use lifecycle::Opening;
 pub(super) use position_check::Tops;
 pub(super) use position_lookup::Lookup;
 pub use query::{ConnectionFilter, ConnectionPage, ConnectionQuery};
+pub use ranking::{ConnectionOrder, RankQuery, Ranked, Ranking};
 pub use replay_cache::REPLAY_BYTES;
 pub(super) use subscribe::PendingJoin;
 pub use subscribe::{Join, JoinRequest};
 pub use transport_upgrade::TransportUpgrade;
-pub(super) use worker::SMALL_ROUND_SUBSCRIBERS;
 
-/// The queue's token among those of the sockets.
-const WAKE: Token = Token(usize::MAX);
 /// The longest poll when idle.
 const IDLE_WAIT: Duration = Duration::from_secs(10);
 /// The longest poll after some activity: unused memory is freed once nothing more arrives.
@@ -166,12 +165,6 @@ impl Shard {
         }
     }
 
-    /// The queue's token among those of the sockets.
-    #[must_use]
-    pub(super) const fn wake_token() -> Token {
-        WAKE
-    }
-
     /// Records that the shard's thread did not run, if that was the case.
     fn note_stall(&self, stall: Option<Duration>) {
         if let Some(stall) = stall {
@@ -180,7 +173,7 @@ impl Shard {
             tracing::warn!(
                 shard,
                 ms,
-                "a shard stood still; its clients get that time back"
+                "a shard did not run for a while; its clients' deadlines are extended"
             );
         }
     }

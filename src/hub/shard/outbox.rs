@@ -57,7 +57,7 @@ pub(super) struct Queue {
 #[derive(Debug, Default)]
 #[expect(
     clippy::vec_box,
-    reason = "a queue goes to and fro without being moved"
+    reason = "a queue changes its owner without being moved"
 )]
 pub struct QueuePool(Vec<Box<Queue>>);
 
@@ -67,7 +67,7 @@ impl QueuePool {
     /// The largest capacity of a kept queue.
     const MAX_ROOM: usize = 256;
 
-    #[expect(clippy::unnecessary_box_returns, reason = "it is kept in its box")]
+    #[expect(clippy::unnecessary_box_returns, reason = "the box is kept for reuse")]
     fn take(&mut self) -> Box<Queue> {
         self.0.pop().unwrap_or_default()
     }

@@ -57,7 +57,7 @@ impl Matcher {
             places,
             metrics: ShardMetrics::default(),
             slice: Slice::new(),
-            limits: FilterLimits::default(),
+            limits: FilterLimits::sample(),
             run: 0,
         }
     }
@@ -152,7 +152,7 @@ pub fn count(broker: &Arc<dyn Broker>, channel: &ChannelName, since: Position) -
     let asking = EvalContext {
         slice: &Slice::new(),
         meter: None,
-        limits: &FilterLimits::default(),
+        limits: &FilterLimits::sample(),
         now_us: 0,
         metrics: &ShardMetrics::default(),
     };

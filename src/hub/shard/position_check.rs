@@ -1,9 +1,9 @@
 //! Position checks: whether the broker has events of a channel that this shard has not seen.
 //!
-//! A broker whose events cross a network may lose the last event of a channel, and no later offset
-//! shows it. It says so by [`Sink::lagged`](crate::broker::Sink::lagged). Then the shard compares
-//! its position in each such channel with the broker's, and its subscribers read the difference
-//! from history.
+//! A broker whose events cross a network may lose the last event of a channel, and no later
+//! offset shows it. The broker reports such a loss by
+//! [`Sink::lagged`](crate::broker::Sink::lagged). Then the shard compares its position in each such
+//! channel with the broker's, and its subscribers read the difference from history.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -22,7 +22,7 @@ const RETRY_MS: u64 = 1_000;
 #[derive(Default)]
 pub(super) struct PositionChecks {
     waiting: VecDeque<u32>,
-    /// The same, so that each waits once.
+    /// The same topics, so that each is queued once.
     queued: HashSet<u32>,
     /// Lookups are being made.
     busy: bool,

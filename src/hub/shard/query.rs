@@ -5,17 +5,18 @@ use std::sync::Arc;
 use super::Shard;
 use super::fanout::{is_named, type_filter};
 use crate::event::{Audience, ChannelName, ConnectionId, EventType, Timestamp};
-use crate::hub::shard::connection::ConnectionInfo;
+use crate::hub::network::Network;
+use crate::hub::shard::connection::{ConnectionInfo, Subscription, SubscriptionInfo};
 
 /// The most connections that one answer visits.
-const LOOKED_AT: u32 = 20_000;
+pub(super) const LOOKED_AT: u32 = 20_000;
 
 /// The most bytes of the listed subscriptions of a connection, including their overhead.
 const SHOWN_SUBSCRIPTIONS: usize = 1 << 20;
 /// The overhead of a subscription, and of the rest of a connection, in JSON, which is larger than
 /// protobuf.
-const AROUND_SUBSCRIPTION: usize = 72;
-const AROUND_CONNECTION: usize = 640;
+const AROUND_SUBSCRIPTION: usize = 128;
+const AROUND_CONNECTION: usize = 960;
 
 /// Selects connections; all conditions must hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -30,6 +31,8 @@ pub struct ConnectionFilter {
     pub transport: Option<Box<str>>,
     /// Only connections registered with this client type.
     pub client_type: Option<Box<str>>,
+    /// Only those from this network.
+    pub address: Option<Network>,
 }
 
 /// The requested page of a shard's connections.
@@ -58,6 +61,13 @@ pub struct ConnectionPage {
     pub full: bool,
 }
 
+impl SubscriptionInfo {
+    fn size(&self) -> usize {
+        let types: usize = self.event_types.iter().map(|kind| kind.len() + 3).sum();
+        AROUND_SUBSCRIPTION + self.channel.len() + types + 2 * self.filter.len()
+    }
+}
+
 impl ConnectionInfo {
     /// The most bytes of its encoded form. In JSON a quote or a backslash in a name takes two
     /// bytes.
@@ -68,10 +78,12 @@ impl ConnectionInfo {
         let client = self.client.as_ref();
         let client = client.map_or(0, |client| client.kind.len() + client.name.len());
         let subscriptions = self.subscriptions.iter();
-        let subscriptions: usize = subscriptions
-            .map(|(name, _)| name.len() + AROUND_SUBSCRIPTION)
-            .sum();
-        AROUND_CONNECTION + subscriptions + 2 * (user + roles + client)
+        let subscriptions: usize = subscriptions.map(SubscriptionInfo::size).sum();
+        let request = self.request.as_ref();
+        let request = request.map_or(0, |r| r.user_agent.len() + r.origin.len());
+        let claims: usize = self.claims.iter().map(|claim| claim.len() + 2).sum();
+        let more = self.dialect.len() + request + claims;
+        AROUND_CONNECTION + subscriptions + 2 * (user + roles + client + more)
     }
 }
 
@@ -136,7 +148,7 @@ impl Shard {
         self.describe(self.connections.find(id)?)
     }
 
-    fn is_wanted(&self, slot: u32, filter: &ConnectionFilter) -> bool {
+    pub(super) fn is_wanted(&self, slot: u32, filter: &ConnectionFilter) -> bool {
         let Some(connection) = self.connections.get(slot) else {
             return false;
         };
@@ -162,19 +174,21 @@ impl Shard {
                 .client_type
                 .as_deref()
                 .is_none_or(|kind| connection.client_kind() == kind)
+            && filter
+                .address
+                .is_none_or(|network| network.holds(connection.address.get().ip()))
     }
 
     fn describe(&self, slot: u32) -> Option<ConnectionInfo> {
         let connection = self.connections.get(slot)?;
-        let subscriptions = connection.subscriptions.iter().filter_map(|subscription| {
-            let topic = self.topics.get(subscription.topic)?;
-            Some((topic.pattern.to_string(), topic.position))
-        });
+        let subscriptions = connection.subscriptions.iter();
+        let subscriptions = subscriptions.filter_map(|own| self.describe_subscription(slot, own));
         let mut shown = 0_usize;
-        let subscriptions = subscriptions.take_while(|(name, _)| {
-            shown += name.len() + AROUND_SUBSCRIPTION;
+        let subscriptions = subscriptions.take_while(|subscription| {
+            shown += subscription.size();
             shown <= SHOWN_SUBSCRIPTIONS
         });
+        let (identity, cold) = (connection.identity.as_ref(), connection.cold.as_ref());
         Some(ConnectionInfo {
             id: self.connections.id(slot)?,
             user: connection.identity.as_ref().and_then(|i| i.user().cloned()),
@@ -192,6 +206,33 @@ impl Shard {
             bytes_out: connection.bytes_out,
             outbox_bytes: connection.outbox.bytes(),
             round_trip_us: connection.round_trip_us,
+            request: cold.and_then(|cold| cold.request.clone()),
+            dialect: connection.protocol.name().into(),
+            is_compressed: connection.protocol.is_compressed(),
+            expires_at: identity.and_then(|identity| identity.expires_at()),
+            messages_in: cold.map_or(0, |cold| cold.messages_in),
+            rate_limited: cold.map_or(0, |cold| cold.rate_limited),
+            claims: identity.map_or_else(Vec::new, |identity| identity.claim_names()),
+        })
+    }
+
+    fn describe_subscription(&self, slot: u32, own: &Subscription) -> Option<SubscriptionInfo> {
+        let topic = self.topics.get(own.topic)?;
+        let place = usize::try_from(own.at).ok()?;
+        let subscriber = topic.subscribers.get(place);
+        let subscriber = subscriber.filter(|subscriber| subscriber.connection == slot);
+        let filter = subscriber.and_then(|subscriber| self.filters.get(subscriber.filter));
+        let key = filter.map(|filter| filter.key());
+        let types = key.map_or(&[][..], |key| key.types());
+        Some(SubscriptionInfo {
+            channel: topic.pattern.to_string(),
+            position: topic.position,
+            filter: key
+                .and_then(|key| key.source())
+                .map(ToString::to_string)
+                .unwrap_or_default(),
+            event_types: types.iter().map(|kind| kind.as_str().to_owned()).collect(),
+            is_live: subscriber.is_some_and(|subscriber| subscriber.live),
         })
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::event::Event;
-use crate::hub::delivery::DialectId;
+use crate::hub::dialect_ids::DialectId;
 use crate::hub::protocol::Protocol;
 use crate::hub::shard::chunk::{Chunk, Frame};
 

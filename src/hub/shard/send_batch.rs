@@ -48,7 +48,7 @@ impl SendBatch {
         let ring = io_uring.then(|| Sends::new(MOST));
         let ring = ring.and_then(|ring| {
             ring.inspect_err(|error| {
-                tracing::info!(%error, "sends are system calls of their own: no io_uring here");
+                tracing::info!(%error, "io_uring is not available: each send is a system call");
             })
             .ok()
         });
@@ -145,7 +145,7 @@ impl SendBatch {
                 let given = ring.send(sends, |one| short.push(one));
                 short.sort_unstable_by_key(|short| short.index);
                 if ring.most() == 0 {
-                    tracing::warn!("io_uring has failed: sends are system calls of their own now");
+                    tracing::warn!("io_uring has failed: each send is a system call now");
                 }
                 given
             }

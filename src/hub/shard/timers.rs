@@ -188,7 +188,7 @@ impl Shard {
             return Error::unavailable("the token could not be judged before auth.deadline")
                 .retry_after(UNJUDGED_RETRY);
         }
-        Error::unauthenticated("no token came before auth.deadline")
+        Error::unauthenticated("no token was sent before auth.deadline")
     }
 
     /// True if the token has expired and the connection was closed for it.

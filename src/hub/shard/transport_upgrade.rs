@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::Shard;
 use crate::event::ConnectionId;
 use crate::hub::command::Continuation;
-use crate::hub::delivery::DialectId;
+use crate::hub::dialect_ids::DialectId;
 use crate::hub::protocol::Protocol;
 use crate::hub::shard::chunk::Chunk;
 use crate::hub::shard::connection::Connection;

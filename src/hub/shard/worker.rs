@@ -1,53 +1,19 @@
 //! A shard's rounds: those of its own thread, and small ones that publishers run while it sleeps.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use mio::{Events, Poll};
+use mio::Events;
 
-use super::{ACTIVE_WAIT, BATCH, IDLE_WAIT, Shard, WAKE};
-use crate::hub::Hub;
+use super::{ACTIVE_WAIT, BATCH, IDLE_WAIT, Shard};
 use crate::hub::queue::Inbound;
-use crate::hub::shard_cell::{Remaining, ShardCell};
+use crate::hub::round::{Round, SMALL_ROUND_SUBSCRIBERS, WAKE};
+use crate::hub::shard_cell::Remaining;
 
-/// The most subscribers of an event that a small round delivers.
-pub(in crate::hub) const SMALL_ROUND_SUBSCRIBERS: u32 = 8;
 /// Deliveries after which a small round ends.
 const SMALL_ROUND_DELIVERIES: u32 = 16;
 
-impl Shard {
-    /// The loop of the shard's thread, until [`Shard::stop`].
-    pub(in crate::hub) fn run(hub: &Hub, cell: &ShardCell, mut poll: Poll) {
-        let mut events = Events::with_capacity(1024);
-        let mut wait = Duration::ZERO;
-        loop {
-            match poll.poll(&mut events, Some(wait)) {
-                Err(error) if error.kind() != std::io::ErrorKind::Interrupted => {
-                    tracing::error!(%error, "the event queue of a shard failed");
-                    break;
-                }
-                // Interrupted: the poll reports its events again.
-                Err(_) => events.clear(),
-                Ok(()) => {}
-            }
-            let quiet = events.is_empty();
-            let turned = cell.enter(hub.clock_us(), |shard| shard.run_round(&events));
-            match turned.flatten() {
-                Some(next) => wait = next,
-                None => break,
-            }
-            // Outside the cell, so that publishers can run rounds meanwhile; and not before known
-            // work.
-            if quiet && !wait.is_zero() {
-                let start = Instant::now();
-                tidings_malloc::give_back();
-                wait = wait.saturating_sub(start.elapsed());
-            }
-        }
-        drop(cell.take());
-    }
-
-    /// One round of the thread. Returns how long it may sleep, or `None` after the last round.
-    pub(in crate::hub) fn run_round(&mut self, events: &Events) -> Option<Duration> {
+impl Round for Shard {
+    fn run_round(&mut self, events: &Events) -> Option<Duration> {
         let stall = self.time.wakes();
         self.note_stall(stall);
         self.time.now = self.time.now();
@@ -69,18 +35,7 @@ impl Shard {
         (!self.stopping).then(|| self.sleep(events.is_empty()))
     }
 
-    /// Ends a round of the thread; returns how long it may sleep.
-    fn sleep(&mut self, quiet: bool) -> Duration {
-        let wait = self.wait(quiet);
-        let stall = self.time.sleeps(super::timers::millis(wait));
-        self.note_stall(stall);
-        wait
-    }
-
-    /// One small round in place of the sleeping thread: delivers a few events that have few
-    /// subscribers, and writes them. Commands, recovery and timers are left to the thread: a
-    /// command may open connections and publish.
-    pub(in crate::hub) fn run_small_round(&mut self) -> Remaining {
+    fn run_small_round(&mut self) -> Remaining {
         if self.left_item.is_some() {
             return Remaining::Work;
         }
@@ -111,6 +66,16 @@ impl Shard {
         self.write();
         self.metrics.helped();
         self.left()
+    }
+}
+
+impl Shard {
+    /// Ends a round of the thread; returns how long it may sleep.
+    fn sleep(&mut self, quiet: bool) -> Duration {
+        let wait = self.wait(quiet);
+        let stall = self.time.sleeps(super::timers::millis(wait));
+        self.note_stall(stall);
+        wait
     }
 
     /// Records the samples of this round, now that everything is written.

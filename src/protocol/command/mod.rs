@@ -171,7 +171,7 @@ commands! {
 }
 
 impl Kind {
-    /// The kind with this name. A client that calls its sign of life `pong` answers a heartbeat.
+    /// The kind with this name. A client's message `pong` counts as the answer to a heartbeat.
     #[must_use]
     pub fn of(name: &str) -> Option<Self> {
         if name == "pong" {

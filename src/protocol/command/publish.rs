@@ -84,6 +84,6 @@ impl CommandSpec for Publish {
 
 /// The payload, byte for byte as in the message.
 fn payload(raw: Option<&RawValue>) -> Result<Payload> {
-    let raw = raw.ok_or_else(|| Error::field("data", "expected JSON, and it is missing"))?;
+    let raw = raw.ok_or_else(|| Error::field("data", "expected JSON, but it is missing"))?;
     Payload::from_json(raw)
 }

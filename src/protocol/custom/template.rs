@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use crate::error::{Error, Result};
 use crate::event::strict_json;
 
-/// The most channels of one message. A smaller bound for subscriptions is the session's.
+/// The most channels of one message. The session has a lower limit for subscriptions.
 const MAX_CHANNELS: usize = 10_000;
 /// The longest inserted value, in bytes: the longest channel name.
 const MAX_VALUE: usize = 255;
@@ -84,7 +84,7 @@ impl Template {
                 Piece::Member(name) => (name.as_str(), values(name, member(name))?),
             };
             if made.len().saturating_mul(values.len()) > MAX_CHANNELS {
-                let text = "expected what makes at most 10000 channels";
+                let text = "expected values that make at most 10000 channels";
                 return Err(Error::field(name.to_owned(), text));
             }
             let joined = made

@@ -275,8 +275,8 @@ impl<'a> Arguments<'a> {
     ///
     /// `invalid_argument` with the field if it has another type.
     pub(in crate::protocol) fn position(&self, name: &'static str) -> Result<Option<Position>> {
-        let place: Option<Place> = self.take(name, "expected {epoch, offset}")?;
-        place.map(Place::position).transpose()
+        let wire: Option<WirePosition> = self.take(name, "expected {epoch, offset}")?;
+        wire.map(WirePosition::position).transpose()
     }
 
     /// Positions by channel.
@@ -297,22 +297,22 @@ impl<'a> Arguments<'a> {
         let Some(raw) = self.given(name) else {
             return Ok(HashMap::new());
         };
-        let places = strict_json::members(raw.get().as_bytes()).map_err(|_| wrong())?;
-        let places = places.into_iter().map(|(channel, place)| {
-            let place: Place = serde_json::from_str(place.get()).map_err(|_| wrong())?;
-            Ok((channel.into_owned(), place.position()?))
+        let members = strict_json::members(raw.get().as_bytes()).map_err(|_| wrong())?;
+        let positions = members.into_iter().map(|(channel, wire)| {
+            let wire: WirePosition = serde_json::from_str(wire.get()).map_err(|_| wrong())?;
+            Ok((channel.into_owned(), wire.position()?))
         });
-        places.collect()
+        positions.collect()
     }
 }
 
 #[derive(Deserialize)]
-struct Place {
+struct WirePosition {
     epoch: String,
     offset: OffsetText,
 }
 
-impl Place {
+impl WirePosition {
     fn position(self) -> Result<Position> {
         let epoch = self
             .epoch

@@ -113,7 +113,7 @@ impl JsonCodec {
                 Refusals::Error,
             ) => {
                 let error = Value::Object(refusal(channel, error).members);
-                // Nothing is subscribed, so the acknowledgement must not say so.
+                // Nothing is subscribed, so the acknowledgement must not report a subscription.
                 name = "error";
                 answer.members.remove("channels");
                 answer.members.insert("error".into(), error);

@@ -63,7 +63,7 @@ impl CatalogService for EventTypes {
 }
 
 fn list(call: &Call<ListEventTypesRequest>) -> Result<ListEventTypesResponse> {
-    call.session.check_service()?;
+    call.session.check_reader()?;
     let size = page_size_of(call.message.page_size)?;
     let catalog = call.session.services().catalog.load();
     let mut types = catalog.after(&call.message.page_token).peekable();
@@ -91,7 +91,7 @@ fn list(call: &Call<ListEventTypesRequest>) -> Result<ListEventTypesResponse> {
 }
 
 fn get(call: &Call<GetEventTypeRequest>) -> Result<GetEventTypeResponse> {
-    call.session.check_service()?;
+    call.session.check_reader()?;
     let catalog = call.session.services().catalog.load();
     let known = catalog.known(&call.message.name)?;
     Ok(GetEventTypeResponse {
@@ -105,7 +105,7 @@ fn get(call: &Call<GetEventTypeRequest>) -> Result<GetEventTypeResponse> {
 
 /// Validates a payload as a publish with a strict catalog would.
 fn validate(call: &Call<ValidateEventRequest>) -> Result<ValidateEventResponse> {
-    call.session.check_service()?;
+    call.session.check_reader()?;
     let services = call.session.services();
     let ValidateEventRequest { r#type, data } = &call.message;
     let catalog = services.catalog.load();

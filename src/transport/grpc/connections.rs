@@ -10,20 +10,26 @@ use tokio_stream::Stream;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::{Request, Response, Status};
 
+use super::messages;
+use super::refusals::WatchRefusals;
 use super::reports;
 use super::rpc_context::{Call, Procedure, RpcContext};
 use super::service::connection_service_server::ConnectionService;
-use crate::admin::{Admin, Target};
+use crate::admin::{
+    Admin, ChannelOrder, ChannelsQuery, ConnectionsRequest, ExplainRequest as Question, Target,
+    Viewer, parse_order,
+};
 use crate::error::{Error, Result};
 use crate::event::{ChannelName, ConnectionId};
-use crate::hub::ConnectionFilter;
-use crate::proto::disconnect_request;
+use crate::hub::{ConnectionFilter, ConnectionOrder};
 use crate::proto::{
-    DisconnectRequest, DisconnectResponse, GetConnectionRequest, GetConnectionResponse,
-    GetPresenceRequest, GetPresenceResponse, GetStatsRequest, GetStatsResponse,
-    ListChannelsRequest, ListChannelsResponse, ListConnectionsRequest, ListConnectionsResponse,
-    WatchStatsRequest, WatchStatsResponse,
+    DisconnectRequest, DisconnectResponse, ExplainRequest, ExplainResponse, GetConnectionRequest,
+    GetConnectionResponse, GetPresenceRequest, GetPresenceResponse, GetServerInfoRequest,
+    GetServerInfoResponse, GetStatsHistoryRequest, GetStatsHistoryResponse, GetStatsRequest,
+    GetStatsResponse, ListChannelsRequest, ListChannelsResponse, ListConnectionsRequest,
+    ListConnectionsResponse, WatchRefusalsRequest, WatchStatsRequest, WatchStatsResponse,
 };
+use crate::proto::{disconnect_request, explain_request};
 use crate::session::Session;
 use crate::telemetry::{Span, Transport};
 
@@ -42,6 +48,10 @@ const fn procedure(method: &'static str) -> Procedure {
     Procedure("tidings.v1.ConnectionService", method)
 }
 
+fn viewer(session: &Session) -> Result<Viewer> {
+    Viewer::new(session.services(), session.identity())
+}
+
 fn admin(session: &Session) -> Result<Admin> {
     Admin::new(session.services(), session.identity())
 }
@@ -49,6 +59,7 @@ fn admin(session: &Session) -> Result<Admin> {
 #[tonic::async_trait]
 impl ConnectionService for Connections {
     type WatchStatsStream = WatchStats;
+    type WatchRefusalsStream = WatchRefusals;
 
     async fn get_stats(
         &self,
@@ -56,7 +67,7 @@ impl ConnectionService for Connections {
     ) -> Result<Response<GetStatsResponse>, Status> {
         let stats = |call: Call<GetStatsRequest>| async move {
             Ok(GetStatsResponse {
-                stats: Some(reports::stats(admin(&call.session)?.stats().await?)),
+                stats: Some(reports::stats(viewer(&call.session)?.stats().await?)),
             })
         };
         self.context
@@ -92,8 +103,8 @@ impl ConnectionService for Connections {
         request: Request<GetConnectionRequest>,
     ) -> Result<Response<GetConnectionResponse>, Status> {
         let get = |call: Call<GetConnectionRequest>| async move {
-            let admin = admin(&call.session)?;
-            let found = admin
+            let viewer = viewer(&call.session)?;
+            let found = viewer
                 .connection(connection_id(&call.message.connection_id)?)
                 .await?;
             Ok(GetConnectionResponse {
@@ -119,10 +130,14 @@ impl ConnectionService for Connections {
         request: Request<ListChannelsRequest>,
     ) -> Result<Response<ListChannelsResponse>, Status> {
         let list = |call: Call<ListChannelsRequest>| async move {
-            let (admin, asked) = (admin(&call.session)?, call.message);
-            let (channels, next_page_token) = admin
-                .channels(&asked.prefix, asked.page_size, &asked.page_token)
-                .await?;
+            let (viewer, asked) = (viewer(&call.session)?, call.message);
+            let query = ChannelsQuery {
+                prefix: asked.prefix,
+                order: parse_order(&asked.order_by, asked.desc, ChannelOrder::ALL)?,
+                page_size: asked.page_size,
+                page_token: asked.page_token,
+            };
+            let (channels, next_page_token) = viewer.channels(&query).await?;
             let channels = channels.iter().map(reports::channel).collect();
             Ok(ListChannelsResponse {
                 channels,
@@ -140,7 +155,7 @@ impl ConnectionService for Connections {
     ) -> Result<Response<GetPresenceResponse>, Status> {
         let presence = |call: Call<GetPresenceRequest>| async move {
             // A caller that may read a channel's events may know its subscribers, as over HTTP.
-            call.session.check_service()?;
+            call.session.check_reader()?;
             let channel = ChannelName::new(&call.message.channel)?;
             let present = call.session.presence(&channel).await?;
             Ok(reports::presence(&channel, present))
@@ -149,10 +164,85 @@ impl ConnectionService for Connections {
             .answer(procedure("GetPresence"), request, presence)
             .await
     }
+
+    async fn get_server_info(
+        &self,
+        request: Request<GetServerInfoRequest>,
+    ) -> Result<Response<GetServerInfoResponse>, Status> {
+        let info = |call: Call<GetServerInfoRequest>| async move {
+            let server = viewer(&call.session)?.server_info().await;
+            Ok(GetServerInfoResponse {
+                server: Some(reports::server_info(server)),
+            })
+        };
+        self.context
+            .answer(procedure("GetServerInfo"), request, info)
+            .await
+    }
+
+    async fn get_stats_history(
+        &self,
+        request: Request<GetStatsHistoryRequest>,
+    ) -> Result<Response<GetStatsHistoryResponse>, Status> {
+        let history = |call: Call<GetStatsHistoryRequest>| async move {
+            let viewer = viewer(&call.session)?;
+            let after = call.message.after.map(|after| {
+                messages::moment(after).ok_or_else(|| {
+                    Error::field(
+                        "after",
+                        "expected years 1 to 9999 and nanos below 1000000000",
+                    )
+                })
+            });
+            Ok(reports::stats_history(
+                &viewer.stats_history(after.transpose()?),
+            ))
+        };
+        self.context
+            .answer(procedure("GetStatsHistory"), request, history)
+            .await
+    }
+
+    async fn explain(
+        &self,
+        request: Request<ExplainRequest>,
+    ) -> Result<Response<ExplainResponse>, Status> {
+        let explain = |call: Call<ExplainRequest>| async move {
+            let (viewer, asked) = (viewer(&call.session)?, call.message);
+            let (user, claims) = match asked.subject {
+                None => (String::new(), String::new()),
+                Some(explain_request::Subject::User(user)) => (user, String::new()),
+                Some(explain_request::Subject::Claims(claims)) => (String::new(), claims),
+            };
+            let explained = viewer.explain(&Question {
+                user,
+                claims,
+                roles: asked.roles,
+                action: asked.action,
+                channel: asked.channel,
+                event_type: asked.event_type,
+            })?;
+            Ok(reports::explanation(explained))
+        };
+        self.context
+            .answer(procedure("Explain"), request, explain)
+            .await
+    }
+
+    async fn watch_refusals(
+        &self,
+        request: Request<WatchRefusalsRequest>,
+    ) -> Result<Response<WatchRefusals>, Status> {
+        let (call, span) = self.context.enter(procedure("WatchRefusals"), request)?;
+        match WatchRefusals::begin(call, self.context.clone()) {
+            Ok(watch) => Ok(Response::new(watch.within(span))),
+            Err(error) => Err(self.context.refuse(span, &error)),
+        }
+    }
 }
 
 async fn list(call: Call<ListConnectionsRequest>) -> Result<ListConnectionsResponse> {
-    let (admin, asked) = (admin(&call.session)?, call.message);
+    let (viewer, asked) = (viewer(&call.session)?, call.message);
     let text = |text: &str| (!text.is_empty()).then(|| Arc::<str>::from(text));
     let some = |text: &str| (!text.is_empty()).then(|| Box::<str>::from(text));
     let known = Transport::ALL
@@ -169,10 +259,18 @@ async fn list(call: Call<ListConnectionsRequest>) -> Result<ListConnectionsRespo
             .transpose()?,
         transport: some(&asked.transport),
         client_type: some(&asked.client_type),
+        address: (!asked.address.is_empty())
+            .then(|| asked.address.parse())
+            .transpose()?,
     };
-    let (connections, next_page_token) = admin
-        .connections(filter, asked.page_size, &asked.page_token)
-        .await?;
+    let orders = ConnectionOrder::ALL.map(|order| (order.as_str(), order));
+    let request = ConnectionsRequest {
+        filter,
+        order: parse_order(&asked.order_by, asked.desc, orders)?,
+        page_size: asked.page_size,
+        page_token: asked.page_token,
+    };
+    let (connections, next_page_token) = viewer.connections(&request).await?;
     let connections = connections.into_iter().map(reports::connection).collect();
     Ok(ListConnectionsResponse {
         connections,
@@ -212,12 +310,12 @@ fn connection_id(text: &str) -> Result<ConnectionId> {
 }
 
 fn watch(call: Call<WatchStatsRequest>, context: RpcContext) -> Result<WatchStats> {
-    let admin = admin(&call.session)?;
+    let viewer = viewer(&call.session)?;
     let mut every = tokio::time::interval(interval(call.message.interval)?);
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let stopping = Box::pin(context.stopping().clone().cancelled_owned());
     Ok(WatchStats {
-        admin,
+        viewer,
         session: call.session,
         every,
         stopping,
@@ -240,7 +338,7 @@ fn interval(asked: Option<prost_types::Duration>) -> Result<Duration> {
 
 /// Streams the counters at an interval.
 pub(super) struct WatchStats {
-    admin: Admin,
+    viewer: Viewer,
     session: Session,
     every: Interval,
     stopping: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -269,7 +367,7 @@ impl Stream for WatchStats {
             return Poll::Ready(Some(Err(status)));
         }
         Poll::Ready(Some(Ok(WatchStatsResponse {
-            stats: Some(reports::stats(this.admin.stats_here())),
+            stats: Some(reports::stats(this.viewer.stats_here())),
         })))
     }
 }

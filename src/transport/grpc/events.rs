@@ -127,7 +127,7 @@ fn page_token(token: &str) -> Result<Position> {
     let wrong = |_| {
         Error::field(
             "page_token",
-            "expected the next_page_token of the page before",
+            "expected the next_page_token of the previous page",
         )
     };
     token.parse().map_err(wrong)

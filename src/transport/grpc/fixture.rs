@@ -52,7 +52,7 @@ impl Drop for Fixture {
 impl Fixture {
     /// Services that require no token.
     pub(super) async fn trusting() -> Self {
-        Self::start(GrpcAuth::Trusted, Settings::default()).await
+        Self::start(GrpcAuth::Trusted, Settings::sample()).await
     }
 
     /// Services on a free port. `room` keeps 5,000 events; `plain` keeps none.

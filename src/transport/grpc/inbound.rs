@@ -136,8 +136,8 @@ impl Inbound {
         };
         let first = looked.at;
         let rest = data.get(first..).unwrap_or_default();
-        for (place, byte) in bytes.iter_mut().skip(*count).zip(rest) {
-            *place = *byte;
+        for (target, byte) in bytes.iter_mut().skip(*count).zip(rest) {
+            *target = *byte;
             looked.at += 1;
         }
         *count += looked.at - first;
@@ -271,7 +271,9 @@ impl Inbound {
             .deadline
             .get_or_insert_with(|| Box::pin(tokio::time::sleep(SENDING)));
         std::task::ready!(deadline.as_mut().poll(cx));
-        Poll::Ready(Error::invalid("the message did not come within 30 seconds"))
+        Poll::Ready(Error::invalid(
+            "the message did not arrive within 30 seconds",
+        ))
     }
 }
 
@@ -298,7 +300,7 @@ impl hyper::body::Body for Inbound {
                 Poll::Ready(None) => {
                     this.deadline = None;
                     if this.shape.gzip && !this.is_between() {
-                        this.failed = Some(Error::invalid("the message broke off"));
+                        this.failed = Some(Error::invalid("the message is incomplete"));
                         continue;
                     }
                     return Poll::Ready(None);

@@ -15,6 +15,7 @@ mod inbound;
 mod inflate;
 mod messages;
 mod publish;
+mod refusals;
 mod reports;
 mod rpc_context;
 mod shared;
@@ -38,13 +39,13 @@ pub mod service {
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::middleware::from_fn_with_state;
 use tonic::service::Routes;
 use tonic_web::GrpcWebLayer;
 
 use crate::auth::Identity;
+use crate::net::timeout_io::Activity;
 use crate::proto;
 use crate::session::{ConnectionBodies, Services};
 
@@ -91,10 +92,19 @@ pub struct PeerIdentity(pub Arc<Identity>);
 #[derive(Debug, Clone, Default)]
 pub struct PeerConnection {
     bodies: ConnectionBodies,
-    proven: Arc<AtomicBool>,
+    activity: Arc<Activity>,
 }
 
 impl PeerConnection {
+    /// A connection with these requests in progress.
+    #[must_use]
+    pub fn new(activity: Arc<Activity>) -> Self {
+        PeerConnection {
+            bodies: ConnectionBodies::default(),
+            activity,
+        }
+    }
+
     /// The bytes of its calls' bodies.
     fn bodies(&self) -> &ConnectionBodies {
         &self.bodies
@@ -102,13 +112,7 @@ impl PeerConnection {
 
     /// Records that a call on it was authenticated.
     pub fn prove(&self) {
-        self.proven.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether a call on it was ever authenticated.
-    #[must_use]
-    pub fn is_proven(&self) -> bool {
-        self.proven.load(Ordering::Relaxed)
+        self.activity.prove();
     }
 }
 

@@ -67,7 +67,7 @@ pub(super) async fn batch(call: Call<PublishBatchRequest>) -> Result<PublishBatc
     if sizes.iter().sum::<usize>() > MAX_ANSWER_BYTES {
         session.services().metrics.limit_reached("answer_bytes");
         let text = format!(
-            "the answer could be more than {MAX_ANSWER_BYTES} bytes: send fewer requests at once, \
+            "the response could be more than {MAX_ANSWER_BYTES} bytes: send fewer requests at once, \
              or name fewer channels"
         );
         return Err(Error::field("requests", text));

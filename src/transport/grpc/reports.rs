@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use super::messages::{position, timestamp};
-use crate::admin::ChannelInfo;
+use crate::admin::{ChannelInfo, ServerInfo};
+use crate::audit::Recent;
+use crate::auth::Explanation;
 use crate::event::ChannelName;
 use crate::hub::{ConnectionInfo, Present};
 use crate::proto;
-use crate::telemetry::StatsSnapshot;
+use crate::session::{NamespaceFacts, Setting};
+use crate::telemetry::{STATS_STEP, StatsSample, StatsSnapshot};
 
 /// The counters.
 pub(super) fn stats(snapshot: StatsSnapshot) -> proto::Stats {
@@ -69,10 +72,14 @@ pub(super) fn connection(info: ConnectionInfo) -> proto::Connection {
     let subscriptions =
         info.subscriptions
             .into_iter()
-            .map(|(channel, at)| proto::ConnectionSubscription {
-                channel,
-                position: at.map(position),
+            .map(|subscription| proto::ConnectionSubscription {
+                channel: subscription.channel,
+                position: subscription.position.map(position),
+                filter: subscription.filter,
+                event_types: subscription.event_types,
+                live: subscription.is_live,
             });
+    let request = info.request.as_deref().cloned().unwrap_or_default();
     proto::Connection {
         id: info.id.to_string(),
         user: info.user.map(|user| user.to_string()).unwrap_or_default(),
@@ -90,6 +97,15 @@ pub(super) fn connection(info: ConnectionInfo) -> proto::Connection {
         bytes_out: info.bytes_out,
         outbox_bytes: u64::try_from(info.outbox_bytes).unwrap_or(u64::MAX),
         round_trip: (!round_trip.is_zero()).then(|| round_trip.try_into().unwrap_or_default()),
+        user_agent: request.user_agent.into(),
+        origin: request.origin.into(),
+        dialect: info.dialect.into(),
+        compression: info.is_compressed,
+        token_expires_at: info.expires_at.map(timestamp),
+        messages_in: info.messages_in,
+        rate_limited: info.rate_limited,
+        claims: info.claims,
+        subscription_count: u64::try_from(info.subscription_count).unwrap_or(u64::MAX),
     }
 }
 
@@ -99,6 +115,155 @@ pub(super) fn channel(info: &ChannelInfo) -> proto::Channel {
         channel: info.channel.to_string(),
         subscribers: info.subscribers,
         position: info.position.map(position),
+        last_event_at: info.last_event_at.map(timestamp),
+        history_events: info.history_events,
+        history_bytes: info.history_bytes,
+        rate: info.rate,
+        users: info.users,
+    }
+}
+
+/// The server.
+pub(super) fn server_info(info: ServerInfo) -> proto::ServerInfo {
+    let facts = info.facts;
+    let address = |address: Option<std::net::SocketAddr>| {
+        address
+            .map(|address| address.to_string())
+            .unwrap_or_default()
+    };
+    let nodes = info.nodes.iter().map(|node| proto::ServerNode {
+        id: node.id.to_string(),
+        self_: node.is_self,
+    });
+    let limits = info.limits.iter().map(|limit| proto::LimitUse {
+        key: limit.key.to_owned(),
+        limit: limit.limit,
+        used: limit.used,
+        reached: limit.reached,
+    });
+    let closes = info.closes.iter();
+    proto::ServerInfo {
+        node: info.node,
+        version: info.version.to_owned(),
+        started_at: Some(timestamp(info.started_at)),
+        dev: facts.dev,
+        public_address: address(facts.public),
+        internal_address: address(facts.internal),
+        nodes: nodes.collect(),
+        store: Some(proto::StoreInfo {
+            kind: facts.storage,
+            durability: facts.durability,
+            available: info.store_available,
+            bytes: info.store_bytes,
+            limit_bytes: facts.storage_limit,
+        }),
+        process: Some(proto::ProcessInfo {
+            cpu: info.process.cpu.and_then(|cpu| cpu.try_into().ok()),
+            resident_bytes: info.process.resident_bytes,
+            open_files: info.open_files,
+            open_files_limit: info.process.open_files_limit,
+            threads: info.process.threads,
+            processors: info.processors,
+            shards: info.shards,
+        }),
+        limits: limits.collect(),
+        closes: closes
+            .map(|(code, count)| (u32::from(*code), *count))
+            .collect(),
+        namespaces: facts.namespaces.into_iter().map(namespace).collect(),
+        configuration: facts.settings.into_iter().map(setting).collect(),
+    }
+}
+
+fn namespace(facts: NamespaceFacts) -> proto::NamespaceInfo {
+    let millis = |ms| Duration::from_millis(ms).try_into().ok();
+    proto::NamespaceInfo {
+        name: facts.name,
+        history_size: facts.history_size,
+        history_ttl: millis(facts.history_ttl_ms),
+        history_bytes: facts.history_bytes,
+        presence: facts.presence,
+        slow_consumer: facts.slow_consumer,
+        max_idle: millis(facts.max_idle_ms),
+        subscribe: facts.subscribe,
+        publish: facts.publish,
+    }
+}
+
+fn setting(setting: Setting) -> proto::Setting {
+    proto::Setting {
+        key: setting.key,
+        value: setting.value,
+        source: setting.source,
+        secret: setting.secret,
+        reloads: setting.reloads,
+    }
+}
+
+/// The statistics of the last hour.
+pub(super) fn stats_history(samples: &[StatsSample]) -> proto::GetStatsHistoryResponse {
+    let samples = samples.iter().map(|sample| proto::StatsSample {
+        time: Some(timestamp(sample.time)),
+        length: duration(sample.seconds),
+        connections: sample.connections,
+        subscriptions: sample.subscriptions,
+        channels: sample.channels,
+        outbox_bytes: sample.outbox_bytes,
+        resident_bytes: sample.resident_bytes,
+        cpu: duration(sample.cpu_seconds),
+        opened: sample.opened,
+        published: sample.published,
+        delivered: sample.delivered,
+        replayed: sample.replayed,
+        dropped: sample.dropped,
+        conflated: sample.conflated,
+        refused: sample.refused,
+        slow_consumers: sample.slow_consumers,
+        bytes_in: sample.bytes_in,
+        bytes_out: sample.bytes_out,
+        latency_p50: duration(sample.latency_p50_ms / 1e3),
+        latency_p99: duration(sample.latency_p99_ms / 1e3),
+    });
+    proto::GetStatsHistoryResponse {
+        step: STATS_STEP.try_into().ok(),
+        samples: samples.collect(),
+    }
+}
+
+/// The answer of the rules.
+pub(super) fn explanation(explained: Explanation) -> proto::ExplainResponse {
+    let inputs = explained.inputs.into_iter();
+    proto::ExplainResponse {
+        allowed: explained.allowed,
+        rule: explained.rule,
+        source: explained.source,
+        inputs: inputs
+            .map(|(name, value)| (name.to_owned(), value.to_string()))
+            .collect(),
+        reason: explained.reason,
+    }
+}
+
+/// Some refusals.
+pub(super) fn refusals(recent: &Recent) -> proto::WatchRefusalsResponse {
+    let refusals = recent.refusals.iter().map(|refusal| proto::Refusal {
+        sequence: refusal.sequence,
+        time: Some(timestamp(refusal.time)),
+        kind: refusal.kind.to_owned(),
+        code: refusal.code.to_owned(),
+        close_code: u32::from(refusal.close_code),
+        reason: refusal.reason.clone(),
+        user: refusal.user.clone(),
+        address: refusal.address.clone(),
+        transport: refusal.transport.to_owned(),
+        channel: refusal.channel.clone(),
+        event_type: refusal.event_type.clone(),
+        connection_id: refusal.connection.clone(),
+        by: refusal.by.clone(),
+    });
+    proto::WatchRefusalsResponse {
+        refusals: refusals.collect(),
+        missed: recent.missed,
     }
 }
 

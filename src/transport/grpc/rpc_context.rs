@@ -47,6 +47,8 @@ pub(super) struct Call<Q> {
     pub(super) message: Q,
     /// The caller's address; unspecified if it is unknown.
     pub(super) address: SocketAddr,
+    /// Its metadata.
+    pub(super) headers: HeaderMap,
     /// The context of the call's span, or else of its caller's.
     pub(super) trace: Option<TraceContext>,
 }
@@ -139,10 +141,10 @@ impl RpcContext {
         procedure: Procedure,
         request: Request<Q>,
     ) -> Result<(Call<Q>, Span), Status> {
-        let (_, extensions, message) = request.into_parts();
+        let (metadata, extensions, message) = request.into_parts();
         let admitted = extensions.get().and_then(Admission::take);
         let Some(admitted) = admitted.filter(|admitted| admitted.procedure == procedure) else {
-            return Err(status(&Error::internal("nobody looked who calls")));
+            return Err(status(&Error::internal("the caller was not authenticated")));
         };
         let Admitted { identity, span, .. } = admitted;
         let session = Session::new(Arc::clone(&self.services), identity, None);
@@ -150,6 +152,7 @@ impl RpcContext {
             session,
             message,
             address: address_in(&extensions),
+            headers: metadata.into_headers(),
             trace: span.context(),
         };
         Ok((call, span))

@@ -101,6 +101,7 @@ pub(super) async fn open(
         session,
         message,
         address,
+        headers,
         trace,
     } = call;
     let services = session.services();
@@ -114,6 +115,7 @@ pub(super) async fn open(
         origin: None,
         credentials: Credentials::Verified(Arc::clone(session.identity())),
         authentication: Authentication::Now,
+        headers: Some(&headers),
         trace: trace.as_ref(),
     };
     let admitted = services.admit(admission).await;

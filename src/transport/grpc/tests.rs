@@ -101,7 +101,7 @@ async fn publish_stream_keeps_order_and_ends_cleanly() {
 
 #[tokio::test]
 async fn single_refused_subscription_fails_the_call() {
-    let fixture = Fixture::start(GrpcAuth::Jwt, Settings::default()).await;
+    let fixture = Fixture::start(GrpcAuth::Jwt, Settings::sample()).await;
     let mut client = fixture.events().await;
     let request = fixture.signed("alice", &[], subscribe_request("room:1"));
     let status = client.subscribe(request).await.unwrap_err();
@@ -124,7 +124,7 @@ async fn single_refused_subscription_fails_the_call() {
 
 #[tokio::test]
 async fn refused_subscriptions_are_listed() {
-    let fixture = Fixture::start(GrpcAuth::Jwt, Settings::default()).await;
+    let fixture = Fixture::start(GrpcAuth::Jwt, Settings::sample()).await;
     let mut both = subscribe_request("room:open");
     both.subscriptions
         .extend(subscribe_request("room:1").subscriptions);
@@ -144,7 +144,7 @@ async fn refused_subscriptions_are_listed() {
 
 #[tokio::test]
 async fn only_health_and_reflection_need_no_token() {
-    let fixture = Fixture::start(GrpcAuth::Jwt, Settings::default()).await;
+    let fixture = Fixture::start(GrpcAuth::Jwt, Settings::sample()).await;
     let denied = fixture.events().await.publish(numbered("room:1", 1)).await;
     assert_eq!(denied.unwrap_err().code(), Code::Unauthenticated);
     let mut health = tonic_health::pb::health_client::HealthClient::new(fixture.connect().await);
@@ -198,7 +198,7 @@ async fn reflected(fixture: &Fixture) -> Vec<String> {
 async fn slow_reader_is_closed_alone() {
     let settings = Settings {
         outbox_bytes: 64 * 1024,
-        ..Settings::default()
+        ..Settings::sample()
     };
     let fixture = Fixture::start(GrpcAuth::Trusted, settings).await;
     let (mut slow, _) = fixture.subscribe("room:1").await;
@@ -331,6 +331,7 @@ async fn event_is_encoded_once_for_all_subscribers() {
             message: subscribe_request("room:1"),
             address: "127.0.0.1:1".parse().unwrap(),
             trace: None,
+            headers: http::HeaderMap::new(),
         };
         let mut stream = subscribe::open(call, Arc::clone(&protocol)).await.unwrap();
         assert!(
@@ -347,11 +348,11 @@ async fn event_is_encoded_once_for_all_subscribers() {
         .publish(numbered("room:1", 1))
         .await
         .unwrap();
-    let mut places = Vec::new();
+    let mut addresses = Vec::new();
     for stream in &mut streams {
-        places.push(stream.next().await.unwrap().unwrap().as_bytes().as_ptr());
+        addresses.push(stream.next().await.unwrap().unwrap().as_bytes().as_ptr());
     }
-    assert!(places.iter().all(|place| *place == places[0]));
+    assert!(addresses.iter().all(|address| *address == addresses[0]));
 }
 
 #[tokio::test]
@@ -406,7 +407,7 @@ async fn drain_ends_streams_with_unavailable() {
 async fn excess_stream_of_user_is_refused() {
     let settings = Settings {
         connections_per_user: 1,
-        ..Settings::default()
+        ..Settings::sample()
     };
     let fixture = Fixture::start(GrpcAuth::Trusted, settings).await;
     let (_first, _) = fixture.subscribe("room:1").await;

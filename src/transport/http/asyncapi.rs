@@ -132,8 +132,7 @@ fn servers(server: &AsyncApiServer) -> Value {
         "Every connection needs a token, in a header, in the query, as the subprotocol \
          `bearer.TOKEN`, or by the message `authenticate`."
     } else {
-        "Without a token a connection is anonymous: it sees what is open to everyone, and nothing \
-         that is meant for a user or a role."
+        "Without a token a connection is anonymous: it receives events for everyone, and none for a user or a role."
     };
     let schemes = ["bearer", "token"]
         .map(|name| json!({ "$ref": format!("#/components/securitySchemes/{name}") }));
@@ -144,8 +143,7 @@ fn servers(server: &AsyncApiServer) -> Value {
         })
     };
     let text = format!(
-        "JSON text frames in the dialect `{dialect}`, which is spoken where no subprotocol is \
-         asked for."
+        "JSON text frames in the dialect `{dialect}`, which is used if the client offers no subprotocol."
     );
     let mut servers = Map::new();
     servers.insert("websocket".to_owned(), entry(path, "ws", text));
@@ -174,7 +172,7 @@ fn published_in(known: &KnownType, namespace: &str) -> bool {
 /// The channels of one namespace.
 fn channel(namespace: &str, types: &[&str]) -> Value {
     let messages = messages(types);
-    let id = json!({ "description": "What the channel is about." });
+    let id = json!({ "description": "The id of the channel." });
     match namespace {
         GLOBAL => json!({
             "address": GLOBAL,
@@ -200,7 +198,7 @@ fn channel(namespace: &str, types: &[&str]) -> Value {
 fn own_channel(types: &[&str]) -> Value {
     json!({
         "address": null,
-        "description": "The server's own messages, which are no events and stand in no channel.",
+        "description": "The server's own messages, which are not events and belong to no channel.",
         "messages": messages(types),
     })
 }

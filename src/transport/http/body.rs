@@ -55,7 +55,7 @@ pub(super) async fn read(body: Body, limit: usize, session: &Session) -> Result<
     let held = services.bodies.reserve(sender, None);
     let whole = collect(body, limit, held, services.hub.tasks());
     let Ok(whole) = timeout(SENDING, whole).await else {
-        let error = Error::invalid("the body did not come within 30 seconds");
+        let error = Error::invalid("the body did not arrive within 30 seconds");
         return Err(Refusal::with_status(error, StatusCode::REQUEST_TIMEOUT));
     };
     whole
@@ -81,7 +81,7 @@ async fn collect(
     let mut whole = Vec::with_capacity(first);
     let mut seen = 0_usize;
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| Error::invalid("the body broke off"))?;
+        let frame = frame.map_err(|_| Error::invalid("the body is incomplete"))?;
         let Ok(data) = frame.into_data() else {
             continue;
         };
@@ -126,7 +126,7 @@ async fn throw_away(mut body: Body, limit: usize) {
         }
     };
     if timeout(LINGER, all).await.is_err() {
-        tracing::debug!("a client went on with a body that was refused");
+        tracing::debug!("a client continued to send a refused body");
     }
 }
 

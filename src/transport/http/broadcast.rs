@@ -48,8 +48,8 @@ const CONNECTIONS: [&str; 8] = [
 ];
 /// Members that name connections which do not receive the event.
 const EXCEPT: [&str; 2] = ["except_connections", "exclude_connections"];
-/// Members that name channels, each a name or a list of names. Beside the payload's own members,
-/// only the first one is not the payload's.
+/// Members that name channels, each a name or a list of names. In a flat broadcast only the first
+/// one names a channel; the others are part of the payload.
 const CHANNELS: [&str; 4] = ["channel", "channels", "room", "rooms"];
 /// The members that name receivers.
 static RECEIVERS: LazyLock<Vec<&str>> = LazyLock::new(|| {
@@ -124,7 +124,7 @@ pub(super) fn event(body: &[u8], trace: Option<&TraceContext>) -> Result<Publish
     })
 }
 
-/// A value next to a message or in it, which must not differ if it is in both.
+/// A value next to a message or in it. If it is in both, the two must be equal.
 fn either<T: PartialEq>(
     name: &'static str,
     beside: Option<T>,
@@ -150,7 +150,8 @@ fn kind<'a>(members: &Members<'a>) -> Result<Cow<'a, str>> {
     Ok(Cow::Borrowed(""))
 }
 
-/// The channels; without any, it is for everybody. Of `flat` members only `channel` names one.
+/// The channels; without any, the event is for everyone. Of `flat` members only `channel` names
+/// one.
 fn channels(members: &Members<'_>, flat: bool) -> Result<Option<Vec<ChannelName>>> {
     let named = if flat { &CHANNELS[..1] } else { &CHANNELS };
     let mut channels = Vec::new();
@@ -180,7 +181,7 @@ fn time(members: &Members<'_>) -> Result<Option<Timestamp>> {
     Ok(None)
 }
 
-/// The audience; `None` is everybody.
+/// The audience; `None` means everyone.
 fn audience(members: &Members<'_>) -> Result<Option<Audience>> {
     let users = names(members, &USERS)?;
     let mut roles = names(members, &ROLES)?;
@@ -259,7 +260,7 @@ fn names(members: &Members<'_>, of: &[&'static str]) -> Result<Vec<Arc<str>>> {
                 format!("expected at most {most} names"),
             ));
         }
-        // An empty list names nobody: it must not become everybody.
+        // An empty list names no one. It must not be treated as everyone.
         if listed.is_empty() {
             return Err(wrong());
         }
@@ -281,8 +282,7 @@ fn own_members(members: &Members<'_>) -> Result<Bytes> {
         .filter(|(name, _)| !FLAT.contains(name))
         .collect();
     if let Some(name) = own.keys().find(|name| names_receivers(name)) {
-        let text = "it says for whom an event is, and is not known here; \
-                    put a payload that has such a member under data";
+        let text = "it seems to name receivers, but is not supported; put a payload with such a member under data";
         return Err(Error::field((*name).to_owned(), text));
     }
     let members: Vec<String> = own
@@ -410,7 +410,7 @@ mod tests {
         assert_eq!(rooms.channels, expected);
         let beside = taken(r#"{"message":{"type":"a","n":1},"room":"a"}"#);
         assert_eq!(beside.channels, expected[..1]);
-        // Without `data` a room is a part of the payload.
+        // Without `data`, `room` is part of the payload.
         let flat = taken(r#"{"type":"a","room":"kitchen"}"#);
         assert_eq!(flat.payload.data(), r#"{"room":"kitchen"}"#);
         assert!(flat.channels.is_empty());
@@ -424,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn a_member_that_is_none_is_refused_beside_data() {
+    fn unknown_member_beside_data_is_refused() {
         assert_eq!(
             refused(r#"{"type":"a","data":1,"chanel":"jobs"}"#),
             "chanel"

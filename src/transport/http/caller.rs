@@ -10,7 +10,7 @@ use super::observe::Trace;
 use super::parameters::Parameters;
 use super::query::Query;
 use super::reply::Refusal;
-use crate::admin::Admin;
+use crate::admin::{Admin, Viewer};
 use crate::auth::{AuthFailure, Identity, bearer};
 use crate::error::Result;
 use crate::session::{Services, Session};
@@ -31,10 +31,16 @@ impl FromRequestParts<Shared> for Caller {
         let mut span = services
             .tracing
             .authenticate(parent.and_then(Trace::context));
-        let token = bearer(&parts.headers).and_then(|token| token.ok_or(AuthFailure::Missing));
-        let identity = match token {
-            Ok(token) => services.verifier.verify(token).await,
-            Err(failure) => Err(services.verifier.refused(failure)),
+        let token = bearer(&parts.headers);
+        let without =
+            matches!(token, Ok(None)).then(|| shared.access.without_token(&parts.extensions));
+        let identity = match (
+            token.and_then(|token| token.ok_or(AuthFailure::Missing)),
+            without,
+        ) {
+            (_, Some(Some(identity))) => Ok(identity),
+            (Ok(token), _) => services.verifier.verify(token).await,
+            (Err(failure), _) => Err(services.verifier.refused(failure)),
         };
         let identity = identity.inspect_err(|error| {
             span.set_error(error);
@@ -73,7 +79,15 @@ fn check_parameters(parts: &Parts) -> Result<()> {
 }
 
 impl Caller {
-    /// The operators' use cases.
+    /// What operators may look at.
+    ///
+    /// # Errors
+    /// `permission_denied` without role `admin` or `viewer`.
+    pub(super) fn viewer(&self) -> Result<Viewer> {
+        Viewer::new(&self.services, &self.identity)
+    }
+
+    /// What operators may do.
     ///
     /// # Errors
     ///
@@ -85,6 +99,31 @@ impl Caller {
     /// The session, for operations that the rules of each namespace authorize.
     pub(super) fn session(&self) -> Session {
         Session::new(Arc::clone(&self.services), Arc::clone(&self.identity), None)
+    }
+
+    /// The session, for whoever may see every channel.
+    ///
+    /// # Errors
+    /// `permission_denied` without role `service`, `admin` or `viewer`.
+    pub(super) fn reader(&self) -> Result<Session> {
+        let session = self.session();
+        session.check_reader()?;
+        Ok(session)
+    }
+
+    /// Fails if the token of the request would not be taken any more.
+    ///
+    /// # Errors
+    /// `unauthenticated`.
+    pub(super) fn still_good(&self) -> Result<()> {
+        let verifier = &self.services.verifier;
+        let refused = |failure| verifier.refused(failure);
+        verifier.recheck(&self.identity).map_err(refused)
+    }
+
+    /// Who calls.
+    pub(super) fn identity(&self) -> &Arc<Identity> {
+        &self.identity
     }
 
     /// The session, for operations of services only.

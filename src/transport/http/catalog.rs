@@ -35,7 +35,7 @@ const PAGE_BYTES: usize = 1 << 20;
     responses((status = 200, description = "Done.", body = EventTypePage), BadRequest, Guarded),
 )]
 pub(super) async fn list(State(shared): State<Shared>, caller: Caller, query: Query) -> Answer {
-    caller.service()?;
+    caller.reader()?;
     let size = page_size_of(query.number("page_size")?.unwrap_or_default())?;
     let catalog = shared.services.catalog.load();
     let mut types = catalog.after(query.text("page_token")).peekable();
@@ -67,7 +67,7 @@ pub(super) async fn list(State(shared): State<Shared>, caller: Caller, query: Qu
     responses((status = 200, description = "Done.", body = EventType), NotFound, Guarded),
 )]
 pub(super) async fn show(State(shared): State<Shared>, caller: Caller, uri: Uri) -> Answer {
-    caller.service()?;
+    caller.reader()?;
     let name = name_in_path(&uri, ONE, "")?;
     let catalog = shared.services.catalog.load();
     reply::json(&EventType::from(catalog.known(&name)?))
@@ -92,7 +92,7 @@ pub(super) async fn validate(
     uri: Uri,
     body: Body,
 ) -> Answer {
-    let session = caller.service()?;
+    let session = caller.reader()?;
     let name = name_in_path(&uri, ONE, "/validate")?;
     let limit = shared.services.limits.load().event_bytes;
     let data = body::read(body, limit, &session).await?;

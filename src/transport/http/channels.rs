@@ -9,7 +9,7 @@ use super::reply::{self, Answer};
 use crate::api;
 use crate::api::refusals::{BadRequest, Guarded};
 use crate::error::{Error, Result};
-use crate::event::{ChannelName, Position, json as event_json};
+use crate::event::{ChannelName, Position, Timestamp, json as event_json};
 use crate::session::{HistoryPage, HistoryQuery};
 
 /// The path of one channel, before its name.
@@ -76,7 +76,7 @@ fn channel_in(uri: &Uri, after: &str) -> Result<ChannelName> {
     responses((status = 200, description = "Done.", body = api::History), BadRequest, Guarded),
 )]
 async fn history(caller: &Caller, uri: &Uri, query: &Query) -> Answer {
-    let session = caller.service()?;
+    let session = caller.reader()?;
     let channel = channel_in(uri, "/history")?;
     let limit = query.number("limit")?.unwrap_or(DEFAULT_LIMIT);
     let since = query.all("since").next();
@@ -125,7 +125,7 @@ fn page_json(channel: &ChannelName, page: &HistoryPage) -> Bytes {
     responses((status = 200, description = "Done.", body = api::Presence), BadRequest, Guarded),
 )]
 async fn presence(caller: &Caller, uri: &Uri) -> Answer {
-    let session = caller.service()?;
+    let session = caller.reader()?;
     let channel = channel_in(uri, "/presence")?;
     let present = session.presence(&channel).await?;
     reply::json(&api::Presence::new(&channel, &present))

@@ -53,8 +53,18 @@ pub(super) async fn list(caller: Caller, query: Query) -> Answer {
     })
 }
 
-/// The filter of a query.
-pub(super) fn filter(query: &Query) -> Result<ConnectionFilter> {
+/// Which page of which connections a query asks for.
+pub(super) fn request(query: &Query) -> Result<ConnectionsRequest> {
+    let orders = ConnectionOrder::ALL.map(|order| (order.as_str(), order));
+    Ok(ConnectionsRequest {
+        filter: filter(query)?,
+        order: parse_order(query.text("order_by"), query.flag("desc")?, orders)?,
+        page_size: query.number("page_size")?.unwrap_or_default(),
+        page_token: query.text("page_token").to_owned(),
+    })
+}
+
+fn filter(query: &Query) -> Result<ConnectionFilter> {
     let text = |name| query.all(name).next();
     let transport = text("transport");
     if transport.is_some_and(|asked| Transport::ALL.iter().all(|known| known.as_str() != asked)) {
@@ -66,6 +76,7 @@ pub(super) fn filter(query: &Query) -> Result<ConnectionFilter> {
         channel: text("channel").map(ChannelName::new).transpose()?,
         transport: transport.map(Into::into),
         client_type: text("client_type").map(Into::into),
+        address: text("address").map(str::parse).transpose()?,
     })
 }
 

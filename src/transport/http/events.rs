@@ -292,7 +292,7 @@ fn payload(request: &PublishRequest<'_>) -> Result<Payload> {
             Err(Error::field("content_type", expected))
         }
         (None, Some(encoded)) => Payload::new(from_base64(encoded)?, content_type),
-        (None, None) => Err(Error::field("data", "expected JSON, and it is missing")),
+        (None, None) => Err(Error::field("data", "expected JSON, but it is missing")),
     }
 }
 

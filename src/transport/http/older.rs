@@ -11,13 +11,13 @@ use http::Uri;
 
 use super::Shared;
 use super::caller::Caller;
-use super::connections::{filter, id_in};
+use super::connections::{id_in, request};
 use super::events;
 use super::observe::Trace;
 use super::query::Query;
 use super::reply::{self, Answer};
 use super::{body, broadcast};
-use crate::admin::Target;
+use crate::admin::{ChannelsQuery, Target};
 use crate::api::ConnectionsParams;
 use crate::api::older::{
     Broadcast, Broadcasted, ClientReport, ClientStats, ConnectionReport, DisconnectedClient,
@@ -33,7 +33,7 @@ const ENVELOPE: usize = 64 * 1024;
 const PAGE: u32 = 1000;
 /// The most connections of a list without pages; `next_page_token` leads to the rest.
 const MOST: usize = 10_000;
-/// The most channels that statistics name.
+/// The most channels in the statistics.
 const CHANNELS: u32 = 1000;
 
 /// Lists connections
@@ -85,17 +85,17 @@ async fn find(
 ) -> Result<(Vec<ConnectionInfo>, StatsSnapshot, String)> {
     let admin = caller.admin()?;
     let size = query.number("page_size")?;
-    let mut token = query.text("page_token").to_owned();
+    let mut asked = request(query)?;
+    asked.page_size = size.unwrap_or(PAGE);
     let mut found = Vec::new();
     // The old systems had no pages: who does not ask for one gets as many as fit into an answer.
     let next = loop {
-        let asked = size.unwrap_or(PAGE);
-        let (page, next) = admin.connections(filter(query)?, asked, &token).await?;
+        let (page, next) = admin.connections(&asked).await?;
         found.extend(page);
         if size.is_some() || next.is_empty() || found.len() >= MOST {
             break next;
         }
-        token = next;
+        asked.page_token = next;
     };
     Ok((found, admin.stats().await?, next))
 }
@@ -113,7 +113,11 @@ async fn find(
 )]
 pub(super) async fn stats(caller: Caller) -> Answer {
     let admin = caller.admin()?;
-    let (channels, _) = admin.channels("", CHANNELS, "").await?;
+    let first = ChannelsQuery {
+        page_size: CHANNELS,
+        ..ChannelsQuery::default()
+    };
+    let (channels, _) = admin.channels(&first).await?;
     reply::json(&ClientStats::new(&channels, admin.stats().await?))
 }
 
@@ -164,7 +168,7 @@ pub(super) async fn broadcast(
     let audience = event.audience.as_ref();
     let for_roles = audience.filter(|to| event.channels.is_empty() && !to.roles.is_empty());
     let included = match for_roles.cloned().map(Arc::new) {
-        // Before it is published: what fails here has reached nobody.
+        // Before the publish, so that a failure here means that no one received the event.
         Some(audience) => Some(
             shared
                 .services

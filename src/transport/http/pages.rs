@@ -1,20 +1,24 @@
 //! Routes that need no token: health, the demo page, and the 404.
 
+use std::fmt;
+use std::net::SocketAddr;
 use std::sync::LazyLock;
 
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{ConnectInfo, Request, State};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use http::HeaderValue;
-use http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, ORIGIN, X_CONTENT_TYPE_OPTIONS};
 use ring::digest::{SHA256, digest};
+use serde::Serialize;
 
 use super::Shared;
 use super::reply::Refusal;
 use crate::api::refusals::Unavailable;
 use crate::error::Error;
+use crate::net::host;
 
 /// The demo page.
 const DEMO: &str = include_str!("demo.html");
@@ -99,6 +103,53 @@ pub(super) async fn nothing_here(State(shared): State<Shared>) -> Refusal {
     let error = Error::not_found("nothing is here");
     shared.services.metrics.error(error.code());
     error.into()
+}
+
+/// What the page for newcomers says: an event to try, and lines to paste.
+#[derive(Clone, Serialize)]
+pub struct DevGuide {
+    /// The path of the running program.
+    pub binary: String,
+    /// The address of the internal listener.
+    pub internal: String,
+    /// The channel of the event to try.
+    pub channel: String,
+    /// Its type.
+    pub event_type: String,
+    /// Its data, as JSON.
+    pub data: String,
+    /// Where WebSockets connect.
+    pub path: String,
+    /// Whether connections without a token are admitted.
+    pub anonymous: bool,
+    /// Whether `/console/` is on the internal listener.
+    pub console: bool,
+    /// A token with the roles `service` and `admin`; only for pages on this machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+}
+
+/// Without the token.
+impl fmt::Debug for DevGuide {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DevGuide")
+            .field("channel", &self.channel)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Answers with the guide. The token is only for a page on this machine, called by an address or a
+/// name that nobody else can own: a page of another site must not get it by DNS rebinding.
+pub(super) fn guide(guide: &DevGuide, request: &Request) -> Response {
+    let address = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    let is_here = address.is_some_and(|ConnectInfo(at)| at.ip().to_canonical().is_loopback());
+    let is_own_page = request.headers().get(ORIGIN).is_none();
+    let may_know = is_here && is_own_page && host::is_for_own(request, &[]);
+    let guide = DevGuide {
+        token: guide.token.clone().filter(|_| may_know),
+        ..guide.clone()
+    };
+    reply::json(&guide).into_response()
 }
 
 #[cfg(test)]

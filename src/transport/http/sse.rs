@@ -10,6 +10,7 @@
 mod protocol;
 mod resume;
 mod retry;
+mod sampled;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -42,6 +43,7 @@ use crate::session::{
 use crate::telemetry::Transport;
 use protocol::EventStream;
 use resume::Ids;
+use sampled::{Sampled, Sampler};
 
 /// The protocol of event streams, for `benches/parts.rs`.
 #[cfg(feature = "parts")]
@@ -82,6 +84,7 @@ pub(super) async fn open(
     Extension(trace): Extension<Trace>,
     Extension(ConnectInfo(address)): Extension<ConnectInfo<SocketAddr>>,
     Extension(parameters): Extension<Parameters>,
+    extensions: http::Extensions,
     method: Method,
     headers: HeaderMap,
     query: Query,
@@ -91,32 +94,55 @@ pub(super) async fn open(
     answer.or_else(|refusal| retry::instead_of(refusal, &headers, &shared.lifecycle))
 }
 
-async fn follow(
-    shared: &Shared,
-    trace: &Trace,
+/// A request for a stream.
+#[derive(Clone, Copy)]
+struct Request<'r> {
+    shared: &'r Shared,
+    trace: &'r Trace,
     address: SocketAddr,
-    method: &Method,
-    headers: &HeaderMap,
-    query: &Query,
-    unknown: Result<()>,
-) -> Answer {
+    extensions: &'r http::Extensions,
+    method: &'r Method,
+    headers: &'r HeaderMap,
+    query: &'r Query,
+}
+
+async fn follow(request: Request<'_>, unknown: Result<()>) -> Answer {
+    let Request {
+        shared,
+        trace,
+        address,
+        headers,
+        query,
+        ..
+    } = request;
     let services = &shared.services;
     let allowed = shared.allowed_origins.load_full();
+    let token = token(headers, query);
+    let without =
+        matches!(token, Ok(None)).then(|| shared.access.without_token(request.extensions));
+    let credentials = match without.flatten() {
+        Some(identity) => Credentials::Verified(identity),
+        None => Credentials::Token(token),
+    };
+    // The internal listener checks origins itself.
+    let origin = (!shared.is_internal).then_some(OriginRule {
+        headers,
+        allowed: &allowed,
+    });
     let admission = AdmissionRequest {
         transport: Transport::Sse,
         address,
-        origin: Some(OriginRule {
-            headers,
-            allowed: &allowed,
-        }),
-        credentials: Credentials::Token(token(headers, query)),
+        origin,
+        credentials,
         authentication: Authentication::Now,
+        headers: Some(headers),
         trace: trace.context(),
     };
     let admitted = services.admit(admission).await.map_err(encode)?;
     let (wanted, ids) = wanted(headers, query)?;
+    let sampler = Sampler::parse(query)?;
     unknown?;
-    if *method == Method::HEAD {
+    if *request.method == Method::HEAD {
         return Ok(stream(Body::empty()));
     }
     let opened = open_subscribed(
@@ -128,7 +154,11 @@ async fn follow(
         move |_, joined, refused| first(ids, joined, refused),
     );
     let (reader, ids) = opened.await?;
-    Ok(stream(Body::from_stream(Frames { reader, ids })))
+    let frames = Frames { reader, ids };
+    Ok(stream(match sampler {
+        None => Body::from_stream(frames),
+        Some(sampler) => Body::from_stream(Sampled::new(frames, sampler)),
+    }))
 }
 
 /// A rejection as a problem.
@@ -190,7 +220,7 @@ fn wanted(headers: &HeaderMap, query: &Query) -> Result<(Subscribe, Ids)> {
 }
 
 /// The response head of every stream. Proxies must not buffer events.
-fn stream(body: Body) -> Response {
+pub(super) fn stream(body: Body) -> Response {
     let mut response = Response::new(body);
     let headers = response.headers_mut();
     let kind = HeaderValue::from_static("text/event-stream");

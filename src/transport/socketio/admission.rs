@@ -55,6 +55,7 @@ impl Endpoint {
             }),
             credentials: Credentials::Token(bearer(headers).map(|of_header| of_header.or(token))),
             authentication: Authentication::InBand,
+            headers: Some(headers),
             trace: connecting.as_ref(),
         };
         match services.admit(admission).await {

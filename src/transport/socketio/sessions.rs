@@ -16,7 +16,7 @@ use crate::event::ConnectionId;
 use crate::hub::{Hub, PipeReader};
 use crate::telemetry::Metrics;
 
-/// How long an ended session waits for the client to poll its end.
+/// How long an ended session is kept, so that the next poll of the client can report its end.
 const LINGER: Duration = Duration::from_secs(5);
 /// The longest time between two sweeps that counts: they are normally a second apart.
 const MOST: Duration = Duration::from_secs(2);

@@ -138,7 +138,7 @@ impl WsDialect {
                     writer: None,
                 };
             };
-            let protocol = WsProtocol::new(services, codec, compression, id, bytes);
+            let protocol = WsProtocol::new(services, name, codec, compression, id, bytes);
             WsCodec {
                 writer: Some(protocol.writer().clone()),
                 protocol: Arc::new(protocol),

@@ -166,6 +166,7 @@ impl Endpoint {
             }),
             credentials: Credentials::Token(token(request, &offer)),
             authentication,
+            headers: Some(headers),
             trace: connecting.as_ref(),
         };
         let admitted = self.services.admit(admission).await.map_err(|rejection| {

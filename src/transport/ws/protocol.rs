@@ -23,6 +23,8 @@ pub(super) struct WsProtocol {
     framer: WsFramer,
     writer: MessageWriter,
     id: DialectId,
+    /// The codec's name.
+    name: Box<str>,
     params: Params,
 }
 
@@ -31,6 +33,7 @@ impl WsProtocol {
     #[must_use]
     pub(super) fn new(
         services: Arc<Services>,
+        name: &str,
         codec: Codec,
         compression: Compression,
         id: DialectId,
@@ -43,6 +46,7 @@ impl WsProtocol {
             writer: framer.writer(),
             framer,
             id,
+            name: name.into(),
             params: Params {
                 message_bytes,
                 deflate: compression.params(),
@@ -63,6 +67,14 @@ impl WsProtocol {
 impl Protocol for WsProtocol {
     fn transport(&self) -> Transport {
         Transport::WebSocket
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn is_compressed(&self) -> bool {
+        self.params.deflate.is_some()
     }
 
     fn dialect(&self) -> DialectId {

@@ -1,5 +1,6 @@
-//! A delivery that shards share: a frame is made once, a filter is asked once and never answers
-//! for another, and the last shard ends the span with what all of them counted.
+//! A delivery that shards share: a frame is encoded once, a filter is evaluated once per event
+//! and never returns another filter's result, and the last shard ends the span with the counts of
+//! all shards.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,13 +8,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use loom::thread;
 
-use crate::delivery::{Delivery, DialectId};
+use crate::delivery::Delivery;
+use crate::dialect_ids::DialectId;
 use crate::event::Event;
 use crate::model;
 use crate::protocol::Protocol;
 use crate::telemetry::FanoutSpan;
 
-/// Counts the frames that it makes. The count is no part of the model.
+/// Counts the frames that it encodes. The counter is not part of the model.
 #[derive(Default)]
 struct Counting(AtomicU64);
 
@@ -79,7 +81,7 @@ fn filters_in_one_slot_never_share_a_verdict() {
     model(|| {
         let delivery = Arc::new(Delivery::new(event(), 2, None));
         let other = Arc::clone(&delivery);
-        // 5 and 69 share a place of 64.
+        // 5 and 69 share one of the 64 slots.
         let no = thread::spawn(move || {
             assert_eq!(other.passes(69, || Some(false)), Some(false));
             assert_eq!(other.passes(69, || Some(false)), Some(false));
@@ -91,7 +93,7 @@ fn filters_in_one_slot_never_share_a_verdict() {
     });
 }
 
-/// A dialect whose number stands in its frames.
+/// A dialect whose frames contain its number.
 struct Numbered(u32);
 
 impl Protocol for Numbered {
@@ -109,7 +111,7 @@ fn dialects_in_one_slot_never_share_a_frame() {
     model(|| {
         let delivery = Arc::new(Delivery::new(event(), 2, None));
         let other = Arc::clone(&delivery);
-        // 40 and 72 share a place of 32.
+        // 40 and 72 share one of the 32 slots.
         let shard = thread::spawn(move || {
             assert_eq!(&*other.frame(&Numbered(72)), [72]);
             assert_eq!(&*other.frame(&Numbered(72)), [72]);
@@ -129,7 +131,7 @@ fn last_shard_ends_the_span_with_all_counts() {
             let before = reporting.lock().unwrap().replace(counts);
             assert!(before.is_none(), "it ends once");
         }));
-        // Loom's own, so that the model knows who let go before whom.
+        // Loom's own `Arc`, so that the model sees the order in which references are dropped.
         let delivery = loom::sync::Arc::new(Delivery::new(event(), 3, Some(span)));
         let other = delivery.clone();
         let shard = thread::spawn(move || other.count(2, 1, 0));

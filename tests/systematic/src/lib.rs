@@ -1,18 +1,20 @@
-//! The parts of the hub that threads share, under loom: the server's own files, compiled with loom's
-//! threads, locks and atomics, which try every interleaving.
+//! The hub's shared data structures under loom: the server's own files, compiled with loom's
+//! threads, locks and atomics. Loom runs every interleaving.
 //!
-//! Stubs take the place of what the files import from other modules. `cargo test --manifest-path tests/systematic/Cargo.toml`
+//! Stubs replace the imports of these files from other modules. `cargo test --manifest-path
+//! tests/systematic/Cargo.toml`
 #![cfg(test)]
 #![allow(dead_code, reason = "the files hold more than the models use")]
 
 mod stand_ins;
 mod sync;
 
-use stand_ins::hub::{self, Hub};
-use stand_ins::{command, error, event, protocol, shard, telemetry};
+use stand_ins::{command, error, event, hub, protocol, shard, telemetry};
 
 #[path = "../../../src/hub/delivery.rs"]
 mod delivery;
+#[path = "../../../src/hub/dialect_ids.rs"]
+mod dialect_ids;
 #[path = "../../../src/hub/interest.rs"]
 mod interest;
 #[path = "../../../src/hub/pipe.rs"]
@@ -32,7 +34,7 @@ mod subscribing;
 /// bound a model would run for hours.
 const PREEMPTION_BOUND: usize = 2;
 
-/// Runs a scene in every interleaving.
+/// Runs a model in every interleaving.
 fn model(scene: impl Fn() + Send + Sync + 'static) {
     let mut model = loom::model::Builder::new();
     model.preemption_bound = Some(PREEMPTION_BOUND);

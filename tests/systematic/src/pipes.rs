@@ -1,5 +1,5 @@
-//! The pipe between a shard and a stream's task: every frame comes, in order, then the end; and
-//! neither side waits for the other for ever.
+//! The pipe between a shard and a stream's task: every frame arrives, in order, then the end;
+//! and neither side waits for the other forever.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ fn frame(number: u8, bytes: usize) -> Bytes {
     vec![number; bytes].into()
 }
 
-/// What a shard does: writes what there is, and again when it hears of room, until all is in.
+/// The shard's side: writes all frames, and retries when the pipe reports free space.
 fn write_all(pipe: &Pipe, hub: &Hub, frames: Vec<Bytes>) {
     let mut frames = frames.into_iter().peekable();
     let mut refills = 0;
@@ -40,7 +40,7 @@ fn write_all(pipe: &Pipe, hub: &Hub, frames: Vec<Bytes>) {
         if frames.peek().is_none() {
             return;
         }
-        // Not all found room, so the reader tells when there is some.
+        // Not all frames fitted, so the reader reports when there is space.
         loop {
             let notified = hub.notified.lock().unwrap();
             if notified.gone > 0 {
@@ -120,6 +120,10 @@ fn read_and_detached_frames_are_all_frames_in_order() {
         read.extend(shard.join().unwrap());
         let numbers: Vec<u8> = read.iter().map(|bytes| bytes[0]).collect();
         assert_eq!(numbers, [0, 1, 2]);
-        assert_eq!(hub.notified.lock().unwrap().gone, 0, "the connection goes on");
+        assert_eq!(
+            hub.notified.lock().unwrap().gone,
+            0,
+            "the connection goes on"
+        );
     });
 }

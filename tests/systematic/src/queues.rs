@@ -1,5 +1,5 @@
-//! The inbox: whatever is pushed is done without another push, and publishers that wait for room
-//! get to know of it.
+//! The inbox: each pushed item is processed without another push, and publishers that wait for
+//! space are woken.
 
 use std::sync::Arc;
 
@@ -36,7 +36,7 @@ fn command() -> Inbound {
     Inbound::Command(Box::default())
 }
 
-/// What a shard's thread does, until it has done so much.
+/// The loop of a shard's thread, until it has processed `wanted` items.
 fn turn_until(inbox: &ShardQueue, waker: &Waker, wanted: usize) {
     let mut done = 0;
     while done < wanted {
@@ -108,7 +108,8 @@ fn two_waiting_publishers_are_both_notified() {
 #[test]
 fn publisher_waiting_for_bytes_is_notified() {
     model(|| {
-        // Full with one event, whatever a delivery itself takes; half is passed with each.
+        // One event fills it, whatever the delivery itself weighs; each event crosses the half
+        // mark.
         let (inbox, waker) = bounded(HighWater {
             len: 100,
             bytes: 1000,

@@ -1,5 +1,5 @@
-//! Publishers that do the work of a shard whose thread sleeps: whatever is pushed is done, by them
-//! or by the thread, without another push.
+//! Publishers that process the inbox of a shard whose thread sleeps: each pushed item is
+//! processed, by a publisher or by the thread, without another push.
 
 use std::sync::Arc;
 
@@ -12,14 +12,14 @@ use crate::shard_cell::{Remaining, ShardCell};
 use crate::sync::Waker;
 
 struct World {
-    cell: ShardCell,
+    cell: ShardCell<Shard>,
     inbox: ShardQueue,
     waker: Waker,
-    /// What is done when all is done.
+    /// The number of items to process.
     wanted: usize,
 }
 
-/// An hour, so that no round is called recent that need not be, in microseconds.
+/// An hour in microseconds, so that no round counts as recent unless the model wants it.
 const LATER: u64 = 3_600_000_000;
 
 impl World {
@@ -46,7 +46,7 @@ impl World {
         Inbound::Command(Box::default())
     }
 
-    /// What a shard's thread does, until all is done.
+    /// The loop of a shard's thread, until all items are processed.
     fn turn(&self) {
         let round = |shard: &mut Shard| {
             self.inbox.begin_round();
@@ -66,7 +66,7 @@ impl World {
         }
     }
 
-    /// Pushes, and does up to `most` in the place of the thread if that sleeps.
+    /// Pushes, and processes up to `most` items in place of the thread if it sleeps.
     fn publish(&self, now: u64, most: usize) {
         if self.inbox.push_deferred(Self::command()) {
             self.cell
@@ -82,7 +82,7 @@ impl World {
         }
         shard.done += taken;
         if shard.done == self.wanted {
-            // That the scene is over is all that the thread is told beyond what a server tells it.
+            // Ends the thread. Only a model needs this wake-up; a server does without it.
             self.waker.wake().unwrap();
         }
         if self.inbox.is_empty() {
@@ -93,7 +93,7 @@ impl World {
     }
 }
 
-/// Two publishers and whatever else is done, until the shard has done `wanted`.
+/// Runs both publishers until the shard has processed `wanted` items.
 fn scene(
     wanted: usize,
     one: impl Fn(&World) + Copy + Send + Sync + 'static,
@@ -125,7 +125,7 @@ fn every_entry_is_processed_by_thread_or_publisher() {
 
 #[test]
 fn publisher_that_comes_too_soon_wakes_the_thread() {
-    // The second to come is too early after the first.
+    // The second publisher is too early after the first one's round.
     scene(
         2,
         |world| world.publish(LATER, 2),

@@ -1,4 +1,4 @@
-//! Stubs of what the hub's files import from the rest of the program.
+//! Stubs of the hub files' imports from the rest of the program.
 
 pub(crate) mod command {
     /// Anything but an event.
@@ -19,7 +19,7 @@ pub(crate) mod event {
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub struct ConnectionId;
 
-    /// An event, as far as its delivery looks.
+    /// The part of an event that a delivery uses.
     pub struct Event {
         pub trace: Option<TraceContext>,
         pub weight: usize,
@@ -62,7 +62,7 @@ pub(crate) mod event {
 }
 
 pub(crate) mod telemetry {
-    /// Ends when the last shard is done, with what they counted.
+    /// Ends when the last shard has finished, with the counts of all shards.
     pub struct FanoutSpan(pub Box<dyn FnOnce([u64; 4]) + Send + Sync>);
 
     impl FanoutSpan {
@@ -79,7 +79,7 @@ pub(crate) mod telemetry {
 pub(crate) mod protocol {
     use bytes::Bytes;
 
-    use crate::delivery::DialectId;
+    use crate::dialect_ids::DialectId;
     use crate::event::Event;
 
     /// Makes frames.
@@ -95,7 +95,7 @@ pub(crate) mod protocol {
 }
 
 pub(crate) mod shard {
-    /// The state of a shard: how much it has done.
+    /// The state of a shard: the number of processed items.
     #[derive(Default)]
     pub struct Shard {
         pub done: usize,
@@ -104,9 +104,10 @@ pub(crate) mod shard {
 
 pub(crate) mod hub {
     use crate::event::ConnectionId;
+    use crate::pipe::PipeOwner;
     use crate::sync::{Mutex, Waker};
 
-    /// The way to the one shard of a model: what it was told.
+    /// The hub of a model with one shard: records the notifications of the shard.
     pub struct Hub {
         pub notified: Mutex<Notified>,
         pub waker: Waker,
@@ -125,14 +126,16 @@ pub(crate) mod hub {
                 waker: Waker::new(),
             }
         }
+    }
 
-        pub fn pipe_drained(&self, _: ConnectionId) {
-            self.notified.lock().unwrap().refills += 1;
+    impl PipeOwner for Hub {
+        fn pipe_drained(&self, _: ConnectionId) {
+            self.told.lock().unwrap().refills += 1;
             self.waker.wake().unwrap();
         }
 
-        pub fn pipe_closed(&self, _: ConnectionId) {
-            self.notified.lock().unwrap().gone += 1;
+        fn pipe_closed(&self, _: ConnectionId) {
+            self.told.lock().unwrap().gone += 1;
             self.waker.wake().unwrap();
         }
     }

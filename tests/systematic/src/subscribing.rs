@@ -1,8 +1,8 @@
-//! Joining while events are published: what a shard does not find when it looks up where the
-//! channel stands, comes to it; and a channel's route outlives whoever leaves beside it.
+//! Subscribing while events are published: an event after the position that a shard looked up
+//! is delivered to the shard; and a channel's route stays when another shard removes its own.
 //!
-//! The broker is stood in for by what both of its kinds do: an event gets its offset and is handed
-//! to the routes in one step under the channel's lock.
+//! The broker is replaced by the step that both of its kinds share: an event gets its offset
+//! and is passed to the routes atomically, under the channel's lock.
 
 use std::sync::Arc;
 
@@ -15,9 +15,9 @@ use crate::model;
 
 struct World {
     routes: InterestTable,
-    /// How far the channel is, under its lock.
+    /// The channel's last offset, under its lock.
     last: Mutex<u64>,
-    /// What has come to shard 0.
+    /// The offsets delivered to shard 0.
     inbox: Mutex<Vec<u64>>,
 }
 
@@ -43,19 +43,24 @@ impl World {
         }
     }
 
-    /// Joins as a shard does: the route first, then the look-up. Where the channel stands.
+    /// Subscribes as a shard does: adds the route first, then looks the position up. Returns the
+    /// channel's position.
     fn join(&self, pattern: &ChannelPattern) -> u64 {
         self.routes.add(pattern, 0);
         *self.last.lock().unwrap()
     }
 }
 
-/// Nothing after what was looked up may be missing.
-fn check(world: &World, stands: u64, published: u64) {
-    let came = world.inbox.lock().unwrap();
-    let new: Vec<u64> = came.iter().copied().filter(|at| *at > stands).collect();
-    let expected: Vec<u64> = (stands + 1..=published).collect();
-    assert_eq!(new, expected, "looked up at {stands}");
+/// No event after the looked-up position may be missing.
+fn check(world: &World, position: u64, published: u64) {
+    let received = world.inbox.lock().unwrap();
+    let new: Vec<u64> = received
+        .iter()
+        .copied()
+        .filter(|at| *at > position)
+        .collect();
+    let expected: Vec<u64> = (position + 1..=published).collect();
+    assert_eq!(new, expected, "looked up at {position}");
 }
 
 fn joins_under_publish(pattern: ChannelPattern) {
@@ -66,9 +71,9 @@ fn joins_under_publish(pattern: ChannelPattern) {
             publishing.publish();
             publishing.publish();
         });
-        let stands = world.join(&pattern);
+        let position = world.join(&pattern);
         publisher.join().unwrap();
-        check(&world, stands, 2);
+        check(&world, position, 2);
     });
 }
 
@@ -102,11 +107,11 @@ fn leaving_shard_keeps_the_interest_of_a_joining_one() {
                 leaving.routes.remove(&left, 1);
             });
             let publisher = thread::spawn(move || publishing.publish());
-            let stands = world.join(&pattern);
+            let position = world.join(&pattern);
             leaver.join().unwrap();
             publisher.join().unwrap();
             world.publish();
-            check(&world, stands, 2);
+            check(&world, position, 2);
             assert_eq!(world.routes.find(&channel()).0, 1);
         });
     }

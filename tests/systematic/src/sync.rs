@@ -1,7 +1,7 @@
-//! What `src/hub/sync.rs` names, over loom.
+//! The types of `src/hub/sync.rs`, over loom.
 //!
-//! Loom has no queue, no waker of a poll, no `Notify` and no `OnceLock`. Theirs are stood in for by
-//! what their documentation promises.
+//! Loom has no queue, no waker of a poll, no `Notify` and no `OnceLock`. These replacements
+//! keep the promises of their documentation.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -37,7 +37,7 @@ impl<T> SegQueue<T> {
     }
 }
 
-/// Ends the wait of a poll: the one that is going on, or else the next.
+/// Ends the wait of a poll: the current one, or else the next.
 #[derive(Clone)]
 pub(super) struct Waker(Arc<(Mutex<bool>, Condvar)>);
 
@@ -62,18 +62,18 @@ impl Waker {
     }
 }
 
-/// Whoever asked before the call is told, whether or not it waits already.
-pub(super) struct Notify(Mutex<Notified>);
+/// Notifies every future that was created before the call, whether or not it is polled already.
+pub(super) struct Notify(Mutex<NotifyState>);
 
 #[derive(Default)]
-struct Notified {
+struct NotifyState {
     calls: usize,
     waiting: Vec<std::task::Waker>,
 }
 
 impl Notify {
     pub(super) fn new() -> Self {
-        Notify(Mutex::new(Notified::default()))
+        Notify(Mutex::new(NotifyState::default()))
     }
 
     pub(super) fn notified(&self) -> impl Future<Output = ()> + '_ {
@@ -110,7 +110,7 @@ impl Future for Notified<'_> {
     }
 }
 
-/// Is set once; whoever comes meanwhile waits. What it holds is leaked.
+/// Is set once; concurrent callers wait for it. The value is leaked.
 pub(super) struct OnceLock<T: 'static>(Mutex<Option<&'static T>>);
 
 impl<T> OnceLock<T> {

@@ -1,4 +1,4 @@
-// In the page: a client whose doings are written down, for the test to read.
+// In the page: a client whose events are recorded for the test.
 import { connect } from "/dist/index.js";
 import { connectShared } from "/dist/shared.js";
 
@@ -19,7 +19,7 @@ globalThis.start = ({ url, channel, shared = false, options = {}, subscribe = {}
   return subscription.ready;
 };
 
-/** Keeps the page from doing anything until the test lets it go on. */
+/** Blocks the page until the test releases it. */
 globalThis.block = () => {
   const request = new XMLHttpRequest();
   request.open("GET", "/block", false);

@@ -17,7 +17,7 @@ const PLACES = {
   firefox: [process.env.FIREFOX_BIN, "/usr/bin/firefox-esr", "/usr/bin/firefox"],
 };
 
-/** Where a browser is, if it is. */
+/** The path of a browser, if it is installed. */
 export function find(name) {
   return PLACES[name].find((path) => path && existsSync(path));
 }
@@ -55,7 +55,7 @@ export async function startSite() {
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
   site.origin = `http://127.0.0.1:${server.address().port}`;
-  /** Lets pages go on that are blocked. */
+  /** Releases blocked pages. */
   site.release = () => site.blocked.splice(0).forEach((response) => response.end());
   site.close = () => (server.closeAllConnections(), server.close());
   return site;

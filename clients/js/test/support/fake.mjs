@@ -1,6 +1,6 @@
-// A server's side of a socket, to say what a real one says only now and then.
+// The server's side of a socket, for messages that a real server sends only rarely.
 
-/** A class to give as `WebSocket`; every socket that was made stands in `sockets`. */
+/** A class to pass as `WebSocket`; `sockets` has every created socket. */
 export function fakeSockets() {
   const sockets = [];
   class Fake {
@@ -22,7 +22,7 @@ export function fakeSockets() {
       this.closed = code ?? true;
     }
 
-    /** The server says something. */
+    /** The server sends a message. */
     say(message) {
       this.onmessage?.({ data: JSON.stringify(message) });
     }
@@ -41,7 +41,7 @@ export function fakeSockets() {
       return this.sent.filter((message) => message.type === type);
     }
 
-    /** Answers the newest `subscribe`: each channel stands at its offset. */
+    /** Answers the newest `subscribe` with the offset of each channel. */
     subscribed(offsets, more = {}) {
       const { id } = this.of("subscribe").at(-1);
       const channels = Object.entries(offsets).map(([channel, offset]) => ({
@@ -58,7 +58,7 @@ export function fakeSockets() {
   return { Fake, sockets };
 }
 
-/** Lets everything run that waits for promises only. */
+/** Runs all pending promise callbacks. */
 export async function settle() {
   for (let turn = 0; turn < 20; turn++) await Promise.resolve();
 }

@@ -1,4 +1,4 @@
-// The real server, a proxy in front of it that can fail in every way, and tokens.
+// The real server, a proxy in front of it that simulates network failures, and tokens.
 import { spawn } from "node:child_process";
 import { createHmac } from "node:crypto";
 import { once } from "node:events";
@@ -11,7 +11,7 @@ import { until } from "./until.mjs";
 
 export const BIN = process.env.TIDINGS_BIN ?? fileURLToPath(new URL("../../../../target/debug/tidings", import.meta.url));
 
-/** The environment without what would be taken for settings of a server. */
+/** The environment without the variables that a server would read as settings. */
 export function plainEnvironment() {
   return Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("TIDINGS_")));
 }
@@ -64,7 +64,7 @@ export function token({ user = "ann", roles = [], ttl = 3600 } = {}) {
   return `${body}.${createHmac("sha256", SECRET).update(body).digest("base64url")}`;
 }
 
-/** A server behind a proxy: `url` is the proxy's, and stays over restarts. */
+/** A server behind a proxy: `url` is the proxy's, and stays the same after restarts. */
 export async function startServer(options = {}) {
   const server = new Server(options);
   await server.start();
@@ -150,7 +150,7 @@ class Server {
   }
 }
 
-/** Passes bytes on, or not. */
+/** Forwards bytes, or not. */
 class Proxy {
   #sockets = new Set();
   #server = net.createServer((socket) => this.#accept(socket));
@@ -165,18 +165,18 @@ class Proxy {
     this.port = this.#server.address().port;
   }
 
-  /** Cuts every connection, as a network does that goes away. */
+  /** Cuts every connection, as if the network failed. */
   cut() {
     for (const socket of this.#sockets) socket.resetAndDestroy();
   }
 
-  /** Cuts, and takes no more for now. */
+  /** Cuts every connection, and accepts no new ones for now. */
   refuse() {
     this.refusing = true;
     this.cut();
   }
 
-  /** Lets nothing through any more, but keeps the connections open. */
+  /** Forwards nothing any more, but keeps the connections open. */
   stall() {
     this.stalled = true;
     for (const socket of this.#sockets) socket.pause();
@@ -208,7 +208,7 @@ class Proxy {
       one.on("error", () => {});
       one.on("close", (failed) => {
         this.#sockets.delete(one);
-        // What is still on its way arrives, unless the connection broke.
+        // Bytes in flight still arrive, unless the connection broke.
         if (failed) other.destroy();
         else other.end();
       });

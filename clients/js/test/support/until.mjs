@@ -1,4 +1,4 @@
-/** Waits until a condition holds, and answers it; `what` says in the error what did not come. */
+/** Waits until a condition holds, and returns its value; `what` names it in the error. */
 export async function until(condition, what, millis = 20_000) {
   const end = performance.now() + millis;
   for (;;) {

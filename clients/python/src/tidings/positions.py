@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from . import wire
 from .errors import TidingsError
-from .types import Event, Position, Subscribed
+from .types import Event, Gap, Position, Subscribed
 from .v1 import event_service_pb2
 
 
@@ -103,6 +103,18 @@ class Positions:
             begins = Position(event.position.epoch, event.position.offset - 1)
             return [Subscribed(event.channel, begins, False), event]
         return [event]
+
+    def gap(self, gap: Gap) -> list[Gap]:
+        """The step for a gap. Empty if all of it was delivered before.
+
+        Its offsets will not come, so they are not requested again after a reconnect.
+        """
+        before = self._at.get(gap.channel) or self._tracked.get(gap.channel)
+        if before and gap.last:
+            if gap.last <= before.offset:
+                return []
+            self._move(gap.channel, Position(before.epoch, gap.last))
+        return [gap]
 
     def _began(self, entry: event_service_pb2.SubscribedChannel) -> Subscribed:
         channel = entry.channel

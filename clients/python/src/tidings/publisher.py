@@ -220,7 +220,9 @@ class Publisher:
                 self._finish(item, failure)
             else:
                 self._waiting.appendleft(item)
-        if not self._waiting:
+        if self._waiting:
+            self._work.set()
+        else:
             self._work.clear()
 
     def _fail_all(self, failure: TidingsError) -> None:

@@ -160,7 +160,7 @@ class Subscription:
         if which == "event":
             return [*self._places.event(wire.event(message.event))]
         if which == "gap":
-            return [wire.gap(message.gap)]
+            return [*self._places.gap(wire.gap(message.gap))]
         if which != "subscribed":
             # A heartbeat, or a message of a newer server, which this client does not know.
             return []

@@ -117,7 +117,7 @@ fn signatures_of_the_rfcs_are_good() {
 }
 
 #[test]
-fn a_key_that_is_none_signs_nothing() {
+fn invalid_key_signs_nothing() {
     for (key, algorithm) in [
         (EncodingKey::from_ec_der(b"x"), Algorithm::ES256),
         (EncodingKey::from_rsa_der(b"x"), Algorithm::RS256),

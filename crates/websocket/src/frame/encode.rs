@@ -28,18 +28,23 @@ pub const fn header_len(payload: usize) -> usize {
 /// If `out` has no capacity for the header, as any [`BufMut`].
 pub fn write_header(out: &mut impl BufMut, opcode: Opcode, compressed: bool, payload: usize) {
     out.put_u8(FIN | if compressed { RSV1 } else { 0 } | opcode.bits());
+    write_length(out, 0, payload);
+}
+
+/// Writes a payload's length in its shortest form, and the bit that says whether it is masked.
+pub(crate) fn write_length(out: &mut impl BufMut, masked: u8, payload: usize) {
     match (
         u8::try_from(payload),
         u16::try_from(payload),
         u64::try_from(payload),
     ) {
-        (Ok(short @ 0..=125), ..) => out.put_u8(short),
+        (Ok(short @ 0..=125), ..) => out.put_u8(masked | short),
         (_, Ok(medium), _) => {
-            out.put_u8(126);
+            out.put_u8(masked | 126);
             out.put_u16(medium);
         }
         (_, _, long) => {
-            out.put_u8(127);
+            out.put_u8(masked | 127);
             // A slice's length always fits into 63 bits.
             out.put_u64(long.unwrap_or(u64::MAX));
         }

@@ -74,7 +74,7 @@ fn check_control(fin: bool, rsv1: bool, short: u8) -> Result<(), Violation> {
 
 /// The payload's length and the bytes after it. The length must use the shortest encoding, and the
 /// top bit of eight bytes must be 0 (RFC 6455 §5.2).
-fn parse_length(short: u8, rest: &[u8]) -> Result<Option<(u64, &[u8])>, Violation> {
+pub(crate) fn parse_length(short: u8, rest: &[u8]) -> Result<Option<(u64, &[u8])>, Violation> {
     let (length, after, smallest) = match short {
         126 => {
             let Some((bytes, after)) = rest.split_first_chunk::<2>() else {

@@ -252,7 +252,7 @@ proptest! {
 }
 
 #[test]
-fn a_close_goes_through_with_its_code_and_reason() {
+fn close_keeps_its_code_and_reason() {
     let close = Owned::Close(Some(4000), "bye – now".to_owned());
     let sent = Sent {
         message: close.clone(),

@@ -98,7 +98,7 @@ fn the_compressed_examples_of_rfc_7692_are_inflated() {
 }
 
 #[test]
-fn a_whole_message_is_borrowed_and_leaves_no_state() {
+fn complete_message_is_borrowed_without_state() {
     let (mut assembly, mut inflater) = (None, Inflater::new());
     let mut stream = client(FIN | 0x1, b"Hello");
     let step = decode(&mut assembly, &mut stream, &PLAIN, &mut inflater).expect("valid");
@@ -112,7 +112,7 @@ fn a_whole_message_is_borrowed_and_leaves_no_state() {
 }
 
 #[test]
-fn an_announced_frame_costs_no_memory_before_it_comes() {
+fn announced_frame_uses_no_memory_until_received() {
     let params = Params {
         message_bytes: 1 << 30,
         deflate: None,
@@ -162,7 +162,7 @@ fn fragments_come_in_order() {
 }
 
 #[test]
-fn the_size_limit_holds_for_frames_and_for_the_sum_of_fragments() {
+fn size_limit_applies_to_frames_and_fragment_sums() {
     let too_big = (CloseCode::TooBig, "message too big");
     assert!(read(client(FIN | 0x2, &[0; 1000]), &PLAIN).is_ok());
     assert_eq!(refused(&[client(FIN | 0x2, &[0; 1001])], &PLAIN), too_big);
@@ -189,7 +189,7 @@ fn the_size_limit_holds_for_frames_and_for_the_sum_of_fragments() {
 }
 
 #[test]
-fn a_compressed_message_is_held_to_the_limit_after_inflating() {
+fn size_limit_applies_after_inflating() {
     let mut deflater = crate::deflate::Deflater::new();
     let mut compressed = |length| {
         let frame = deflater

@@ -74,6 +74,10 @@ spec:
       env:
         - name: TIDINGS_SERVER__NODE
           valueFrom: { fieldRef: { fieldPath: metadata.name } }
+        {{- if include "tidings.engine" . }}
+        - name: TIDINGS_CLUSTER__NODE
+          valueFrom: { fieldRef: { fieldPath: metadata.name } }
+        {{- end }}
         {{- with .Values.env }}
         {{- toYaml . | nindent 8 }}
         {{- end }}

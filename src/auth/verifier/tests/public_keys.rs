@@ -167,7 +167,7 @@ fn each_family_of_public_keys_verifies_its_own_tokens_only() {
 }
 
 #[test]
-fn a_public_key_is_never_a_shared_secret() {
+fn public_key_is_never_used_as_shared_secret() {
     let [rsa, ..] = Signer::all();
     let file = write(&rsa.pem());
     let algorithms = vec![String::from("RS256"), String::from("HS256")];
@@ -193,7 +193,7 @@ fn a_public_key_is_never_a_shared_secret() {
 }
 
 #[test]
-fn a_key_set_picks_by_name_and_passes_over_what_it_does_not_know() {
+fn key_set_selects_by_kid_and_skips_unknown_keys() {
     let [rsa, ec, ed] = Signer::all();
     let mut encrypting = rsa.jwk("enc");
     encrypting["use"] = json!("enc");
@@ -248,7 +248,7 @@ fn algorithms_follow_the_kind_of_key_where_none_are_listed() {
 }
 
 #[test]
-fn a_token_without_a_key_id_is_tried_with_every_key_of_the_set() {
+fn token_without_kid_tries_every_key() {
     let signers: Vec<Signer> = (0..20).map(|_| Signer::Ec(ec_pair())).collect();
     for named in [true, false] {
         let keys = signers.iter().enumerate().map(|(n, signer)| {
@@ -302,7 +302,7 @@ fn padded_and_zero_led_numbers_are_the_same_key() {
 }
 
 #[test]
-fn a_coordinate_without_its_leading_zeros_is_the_same_key() {
+fn coordinate_without_leading_zeros_is_same_key() {
     let short = (0..20_000).find_map(|_| {
         let pair = ec_pair();
         (pair.public_key().as_ref()[1] == 0).then_some(pair)

@@ -12,7 +12,7 @@ use super::FRAME;
 use crate::broker::{Broker, Kept, Memory, Page, Range, Receipt, Sink};
 use crate::error::CloseCode;
 use crate::event::{ChannelName, ChannelPattern, Draft, Event, Position, Timestamp};
-use crate::hub::delivery::DialectId;
+use crate::hub::dialect_ids::DialectId;
 use crate::hub::protocol::{Notice, Protocol};
 use crate::hub::shard::ConnCtx;
 use crate::maybe_ready::MaybeReady;
@@ -37,7 +37,7 @@ impl Broker for SlowBroker {
             return;
         }
         let at = interest.iter().position(|followed| followed == pattern);
-        interest.swap_remove(at.expect("a shard stops following what it has followed"));
+        interest.swap_remove(at.expect("a shard removes only interest that it has added"));
     }
 
     fn publish(&self, draft: Draft) -> MaybeReady<Receipt> {
@@ -80,7 +80,7 @@ impl Broker for SlowBroker {
 /// The network between the broker and the hub.
 pub(super) struct LossySink {
     pub(super) hub: Weak<dyn Sink>,
-    /// Events are lost now.
+    /// Whether events are lost at present.
     pub(super) loses: AtomicBool,
 }
 
@@ -101,8 +101,8 @@ impl Sink for LossySink {
     }
 }
 
-/// A dialect of lines: what happened, the channel and the numbers, and the dialect's own number,
-/// padded to the frame's length.
+/// A dialect of lines: the kind, the channel and the numbers, and the dialect's own number, padded
+/// to the frame's length.
 pub(super) struct Lines(pub(super) u32);
 
 /// The numbers of the clients' dialects: frames of the first have their own slot in each event,

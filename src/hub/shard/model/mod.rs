@@ -39,14 +39,14 @@ const OUTBOX: usize = 5 * FRAME;
 enum Op {
     /// Publishes this many events into a channel, with keys from a few.
     Publish { channel: usize, count: u8, keys: u8 },
-    /// The same, but the events are lost between the broker and the hub, which is told so: of the
-    /// channel, or of any.
+    /// Publishes as many events, which are lost between the broker and the hub. The hub is notified
+    /// of the loss: of this channel, or of any channel.
     Lose {
         channel: usize,
         count: u8,
         named: bool,
     },
-    /// A client joins a channel, connecting first if need be: from where it stands, with the
+    /// A client subscribes to a channel, connecting first if necessary: from its position, with the
     /// newest few, or from now on.
     Join {
         client: usize,
@@ -172,7 +172,7 @@ fn run(ops: Vec<Op>) {
     check_books(&mut world, &mut clients, &lost);
 }
 
-/// Every client stands where the channels stand that it follows.
+/// Every client's position is the position of each channel to which it is subscribed.
 fn check_books(world: &mut World, clients: &mut [Client], last: &[Position]) {
     for client in clients {
         world.drain(client);

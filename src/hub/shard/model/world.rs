@@ -20,6 +20,7 @@ use crate::event::{
 };
 use crate::hub::pipe::Pipe;
 use crate::hub::protocol::{Joined, Refused};
+use crate::hub::round::Round;
 use crate::hub::shard::connection_io::Link;
 use crate::hub::shard::{ConnCtx, Join, JoinRequest, Opening, Shard, TransportUpgrade};
 use crate::hub::shard_cell::Remaining;
@@ -57,7 +58,7 @@ impl World {
         let metrics = Metrics::new("model");
         let settings = Settings {
             outbox_bytes: OUTBOX,
-            ..Settings::default()
+            ..Settings::sample()
         };
         let guard = runtime.enter();
         let builder = Hub::builder(
@@ -139,7 +140,7 @@ impl World {
         position
     }
 
-    /// Publishes events that the hub never gets, and tells it so.
+    /// Publishes events that the hub never receives, and notifies the hub of the loss.
     pub(super) fn lose(&mut self, channel: usize, count: u8, named: bool) -> Option<Position> {
         self.network.loses.store(true, Ordering::Relaxed);
         let lost = (0..count).map(|key| self.publish(channel, key)).last();
@@ -149,7 +150,7 @@ impl World {
         lost
     }
 
-    /// Lets the shard and the runtime do what there is to do.
+    /// Runs the shard and the runtime until they are idle.
     pub(super) fn run_round(&mut self) {
         for _ in 0..2 {
             self.runtime.block_on(async {
@@ -191,7 +192,8 @@ impl World {
         let address = "127.0.0.1:9".parse().unwrap();
         let permit = self
             .hub
-            .permit(std::net::IpAddr::from([127, 0, 0, 1]))
+            .permits()
+            .take(std::net::IpAddr::from([127, 0, 0, 1]))
             .unwrap();
         let (sender, receiver) = std::sync::mpsc::sync_channel(1);
         self.shard.open(Opening {
@@ -199,6 +201,7 @@ impl World {
             protocol: Arc::new(Lines(client.dialect)),
             identity: Some(Arc::new(Identity::anonymous())),
             address,
+            request: None,
             permit,
             answer: Bytes::new(),
             early: Vec::new(),

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class ConnectionServiceStub(object):
-    """Lists and disconnects connections. Needs role `admin`. `GetPresence` also accepts `service`.
+    """Observes the server, and lists and disconnects connections. Needs role `admin`. Every call but
+    `Disconnect` also accepts role `viewer`. `GetPresence` also accepts `service`.
     """
 
     def __init__(self, channel):
@@ -70,10 +71,31 @@ class ConnectionServiceStub(object):
                 request_serializer=tidings_dot_v1_dot_connection__service__pb2.GetPresenceRequest.SerializeToString,
                 response_deserializer=tidings_dot_v1_dot_connection__service__pb2.GetPresenceResponse.FromString,
                 _registered_method=True)
+        self.GetServerInfo = channel.unary_unary(
+                '/tidings.v1.ConnectionService/GetServerInfo',
+                request_serializer=tidings_dot_v1_dot_connection__service__pb2.GetServerInfoRequest.SerializeToString,
+                response_deserializer=tidings_dot_v1_dot_connection__service__pb2.GetServerInfoResponse.FromString,
+                _registered_method=True)
+        self.GetStatsHistory = channel.unary_unary(
+                '/tidings.v1.ConnectionService/GetStatsHistory',
+                request_serializer=tidings_dot_v1_dot_connection__service__pb2.GetStatsHistoryRequest.SerializeToString,
+                response_deserializer=tidings_dot_v1_dot_connection__service__pb2.GetStatsHistoryResponse.FromString,
+                _registered_method=True)
+        self.Explain = channel.unary_unary(
+                '/tidings.v1.ConnectionService/Explain',
+                request_serializer=tidings_dot_v1_dot_connection__service__pb2.ExplainRequest.SerializeToString,
+                response_deserializer=tidings_dot_v1_dot_connection__service__pb2.ExplainResponse.FromString,
+                _registered_method=True)
+        self.WatchRefusals = channel.unary_stream(
+                '/tidings.v1.ConnectionService/WatchRefusals',
+                request_serializer=tidings_dot_v1_dot_connection__service__pb2.WatchRefusalsRequest.SerializeToString,
+                response_deserializer=tidings_dot_v1_dot_connection__service__pb2.WatchRefusalsResponse.FromString,
+                _registered_method=True)
 
 
 class ConnectionServiceServicer(object):
-    """Lists and disconnects connections. Needs role `admin`. `GetPresence` also accepts `service`.
+    """Observes the server, and lists and disconnects connections. Needs role `admin`. Every call but
+    `Disconnect` also accepts role `viewer`. `GetPresence` also accepts `service`.
     """
 
     def GetStats(self, request, context):
@@ -112,7 +134,7 @@ class ConnectionServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListChannels(self, request, context):
-        """Lists channels that have subscribers or history in pages, ordered by name.
+        """Lists channels that have subscribers or history in pages, ordered by name unless `order_by` is set.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -120,6 +142,34 @@ class ConnectionServiceServicer(object):
 
     def GetPresence(self, request, context):
         """Returns the presence of a channel. FAILED_PRECONDITION if its namespace has no presence.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetServerInfo(self, request, context):
+        """Describes the server: version, nodes, store, limits and their use, process figures, configuration.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetStatsHistory(self, request, context):
+        """Returns the node's statistics of up to one hour, in steps of 5 s.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Explain(self, request, context):
+        """Explains whether a user may do something, and by which rule. Nothing is done.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchRefusals(self, request, context):
+        """Streams refusals, and closes that have a reason: recent ones, then new ones.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -163,6 +213,26 @@ def add_ConnectionServiceServicer_to_server(servicer, server):
                     request_deserializer=tidings_dot_v1_dot_connection__service__pb2.GetPresenceRequest.FromString,
                     response_serializer=tidings_dot_v1_dot_connection__service__pb2.GetPresenceResponse.SerializeToString,
             ),
+            'GetServerInfo': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetServerInfo,
+                    request_deserializer=tidings_dot_v1_dot_connection__service__pb2.GetServerInfoRequest.FromString,
+                    response_serializer=tidings_dot_v1_dot_connection__service__pb2.GetServerInfoResponse.SerializeToString,
+            ),
+            'GetStatsHistory': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetStatsHistory,
+                    request_deserializer=tidings_dot_v1_dot_connection__service__pb2.GetStatsHistoryRequest.FromString,
+                    response_serializer=tidings_dot_v1_dot_connection__service__pb2.GetStatsHistoryResponse.SerializeToString,
+            ),
+            'Explain': grpc.unary_unary_rpc_method_handler(
+                    servicer.Explain,
+                    request_deserializer=tidings_dot_v1_dot_connection__service__pb2.ExplainRequest.FromString,
+                    response_serializer=tidings_dot_v1_dot_connection__service__pb2.ExplainResponse.SerializeToString,
+            ),
+            'WatchRefusals': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchRefusals,
+                    request_deserializer=tidings_dot_v1_dot_connection__service__pb2.WatchRefusalsRequest.FromString,
+                    response_serializer=tidings_dot_v1_dot_connection__service__pb2.WatchRefusalsResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'tidings.v1.ConnectionService', rpc_method_handlers)
@@ -172,7 +242,8 @@ def add_ConnectionServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ConnectionService(object):
-    """Lists and disconnects connections. Needs role `admin`. `GetPresence` also accepts `service`.
+    """Observes the server, and lists and disconnects connections. Needs role `admin`. Every call but
+    `Disconnect` also accepts role `viewer`. `GetPresence` also accepts `service`.
     """
 
     @staticmethod
@@ -354,6 +425,114 @@ class ConnectionService(object):
             '/tidings.v1.ConnectionService/GetPresence',
             tidings_dot_v1_dot_connection__service__pb2.GetPresenceRequest.SerializeToString,
             tidings_dot_v1_dot_connection__service__pb2.GetPresenceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetServerInfo(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tidings.v1.ConnectionService/GetServerInfo',
+            tidings_dot_v1_dot_connection__service__pb2.GetServerInfoRequest.SerializeToString,
+            tidings_dot_v1_dot_connection__service__pb2.GetServerInfoResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetStatsHistory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tidings.v1.ConnectionService/GetStatsHistory',
+            tidings_dot_v1_dot_connection__service__pb2.GetStatsHistoryRequest.SerializeToString,
+            tidings_dot_v1_dot_connection__service__pb2.GetStatsHistoryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Explain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tidings.v1.ConnectionService/Explain',
+            tidings_dot_v1_dot_connection__service__pb2.ExplainRequest.SerializeToString,
+            tidings_dot_v1_dot_connection__service__pb2.ExplainResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchRefusals(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/tidings.v1.ConnectionService/WatchRefusals',
+            tidings_dot_v1_dot_connection__service__pb2.WatchRefusalsRequest.SerializeToString,
+            tidings_dot_v1_dot_connection__service__pb2.WatchRefusalsResponse.FromString,
             options,
             channel_credentials,
             insecure,

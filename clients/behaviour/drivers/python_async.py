@@ -1,0 +1,56 @@
+"""Driver of the asynchronous client for Python."""
+
+import asyncio
+import json
+import sys
+
+from tidings import Backoff, Event, NewEvent, Position, Tidings, TidingsError
+
+case = json.loads(sys.argv[1])
+tokens = list(case.get("tokens", []))
+
+
+def say(*words: object) -> None:
+    """Prints one line."""
+    print(*words, flush=True)
+
+
+async def publish(tidings: Tidings, count: int) -> None:
+    """Publishes events one after the other, or as a stream."""
+    events = [NewEvent(channel="project:1", type="n", data=n) for n in range(count)]
+    if case.get("stream"):
+        publisher = tidings.publisher()
+        answers = [await publisher.publish(event) for event in events]
+    for n, event in enumerate(events):
+        try:
+            published = await (answers[n] if case.get("stream") else tidings.publish_event(event))
+            assert published.position
+            say("published", n, published.position.offset)
+        except TidingsError as error:
+            say("failed", error.code)
+
+
+async def subscribe(tidings: Tidings, wanted: dict) -> None:
+    """Subscribes until the subscription fails."""
+    since = {channel: Position.parse(text) for channel, text in wanted.get("since", {}).items()}
+    try:
+        async for step in tidings.subscribe(*wanted["channels"], since=since, rewind=wanted.get("rewind", 0)):
+            if isinstance(step, Event):
+                say("event", step.channel, step.position.offset if step.position else "-")
+            elif step.stale:
+                say("stale", step.channel)
+    except TidingsError as error:
+        say("failed", error.code)
+
+
+async def main() -> None:
+    """Does what the case says."""
+    token = (lambda: tokens.pop(0)) if tokens else case.get("token")
+    async with Tidings(case["server"], token=token, backoff=Backoff(0.02, 0.1)) as tidings:
+        if "publish" in case:
+            await publish(tidings, case["publish"])
+        else:
+            await subscribe(tidings, case["subscribe"])
+
+
+asyncio.run(main())

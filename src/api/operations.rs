@@ -1,0 +1,431 @@
+//! The server, its statistics over time, its refusals, and the answers of its rules.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::admin::ServerInfo;
+use crate::audit::{self, Recent};
+use crate::auth::{self, Identity};
+use crate::event::Timestamp;
+use crate::session::{NamespaceFacts, Setting as Configured};
+use crate::telemetry::{STATS_STEP, StatsSample};
+
+/// A server: what it is, what it was started with, what it uses.
+#[derive(Debug, Clone, Serialize)]
+pub struct Server {
+    /// The node's name.
+    pub node: String,
+    /// The version of the program.
+    pub version: &'static str,
+    /// When it started.
+    pub started_at: String,
+    /// The time of this answer.
+    pub now: String,
+    /// Whether it runs with `--dev`.
+    pub dev: bool,
+    /// Who asks.
+    pub caller: CallerInfo,
+    /// The address of the public listener.
+    pub public_address: Option<String>,
+    /// The address of the internal listener.
+    pub internal_address: Option<String>,
+    /// The nodes that serve together.
+    pub nodes: Vec<Node>,
+    /// Where history is kept.
+    pub store: Store,
+    /// What the process uses.
+    pub process: Process,
+    /// The configured limits with their use.
+    pub limits: Vec<Limit>,
+    /// Closed connections since the start by close code; 0 stands for all other codes.
+    pub closes: BTreeMap<u16, u64>,
+    /// The settings of each namespace.
+    pub namespaces: Vec<Namespace>,
+    /// Every configured value with its source.
+    pub configuration: Vec<Setting>,
+}
+
+/// Who asks.
+#[derive(Debug, Clone, Serialize)]
+pub struct CallerInfo {
+    /// The user.
+    pub user: Option<String>,
+    /// Whether it may also change something.
+    pub admin: bool,
+    /// When the token expires; `null` without a token.
+    pub expires_at: Option<String>,
+}
+
+/// A node of the cluster.
+#[derive(Debug, Clone, Serialize)]
+pub struct Node {
+    /// Its number.
+    pub id: String,
+    /// Whether it is the one that answers.
+    #[serde(rename = "self")]
+    pub is_self: bool,
+}
+
+/// A store of history.
+#[derive(Debug, Clone, Serialize)]
+pub struct Store {
+    /// Its kind: `memory` or `disk`.
+    pub kind: String,
+    /// `fsync` or `async`; empty for memory.
+    pub durability: String,
+    /// Whether it can write.
+    pub available: bool,
+    /// Bytes of history in memory.
+    pub bytes: u64,
+    /// The most bytes; 0 without a bound.
+    pub limit_bytes: u64,
+}
+
+/// What a process uses; `null` where the system does not report it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Process {
+    /// Processor time since the start.
+    pub cpu_seconds: Option<f64>,
+    /// Resident memory.
+    pub resident_bytes: Option<u64>,
+    /// Open descriptors.
+    pub open_files: Option<u64>,
+    /// The most open descriptors.
+    pub open_files_limit: Option<u64>,
+    /// Threads.
+    pub threads: Option<u64>,
+    /// Processors that it may use.
+    pub processors: u64,
+    /// Shards.
+    pub shards: u64,
+}
+
+/// A limit with its use.
+#[derive(Debug, Clone, Serialize)]
+pub struct Limit {
+    /// Its key in the configuration.
+    pub key: &'static str,
+    /// The limit; 0 for none.
+    pub limit: u64,
+    /// How much is used; `null` for a limit of one connection or user.
+    pub used: Option<u64>,
+    /// How often it refused something.
+    pub reached: u64,
+}
+
+/// The settings that apply to the channels of a namespace.
+#[derive(Debug, Clone, Serialize)]
+pub struct Namespace {
+    /// Its name; `*` for all undeclared ones.
+    pub name: String,
+    /// The most events of a channel's history; 0 if it keeps none.
+    pub history_size: u64,
+    /// Their longest age.
+    pub history_ttl_ms: u64,
+    /// The most bytes of them.
+    pub history_bytes: u64,
+    /// Whether presence is tracked.
+    pub presence: bool,
+    /// The policy for slow connections.
+    pub slow_consumer: String,
+    /// How long an unused channel is kept.
+    pub max_idle_ms: u64,
+    /// Who may subscribe, in CEL; empty without a rule.
+    pub subscribe: String,
+    /// Who may publish, in CEL; empty without a rule.
+    pub publish: String,
+}
+
+/// A configured value.
+#[derive(Debug, Clone, Serialize)]
+pub struct Setting {
+    /// The key, as a dotted path.
+    pub key: String,
+    /// The value, as TOML; empty for a secret.
+    pub value: String,
+    /// Where it stands: a file and line, a variable, a flag, a preset, or `default`.
+    pub source: String,
+    /// Whether the value is withheld.
+    pub secret: bool,
+    /// Whether SIGHUP changes it.
+    pub reloads: bool,
+}
+
+impl Server {
+    /// What an operator sees of the server.
+    #[must_use]
+    pub fn new(info: ServerInfo, caller: &Identity) -> Self {
+        let facts = info.facts;
+        let nodes = info.nodes.iter().map(|node| Node {
+            id: node.id.to_string(),
+            is_self: node.is_self,
+        });
+        let limits = info.limits.iter().map(|limit| Limit {
+            key: limit.key,
+            limit: limit.limit,
+            used: limit.used,
+            reached: limit.reached,
+        });
+        Server {
+            node: info.node,
+            version: info.version,
+            started_at: info.started_at.to_rfc3339(),
+            now: Timestamp::now().to_rfc3339(),
+            dev: facts.dev,
+            caller: CallerInfo {
+                user: caller.user().map(ToString::to_string),
+                admin: caller.is_admin(),
+                expires_at: caller.expires_at().map(Timestamp::to_rfc3339),
+            },
+            public_address: facts.public.map(|address| address.to_string()),
+            internal_address: facts.internal.map(|address| address.to_string()),
+            nodes: nodes.collect(),
+            store: Store {
+                kind: facts.storage,
+                durability: facts.durability,
+                available: info.store_available,
+                bytes: info.store_bytes,
+                limit_bytes: facts.storage_limit,
+            },
+            process: Process {
+                cpu_seconds: info.process.cpu.map(|cpu| cpu.as_secs_f64()),
+                resident_bytes: info.process.resident_bytes,
+                open_files: info.open_files,
+                open_files_limit: info.process.open_files_limit,
+                threads: info.process.threads,
+                processors: info.processors,
+                shards: info.shards,
+            },
+            limits: limits.collect(),
+            closes: info.closes.into_iter().collect(),
+            namespaces: facts.namespaces.into_iter().map(Namespace::from).collect(),
+            configuration: facts.settings.into_iter().map(Setting::from).collect(),
+        }
+    }
+}
+
+impl From<NamespaceFacts> for Namespace {
+    fn from(facts: NamespaceFacts) -> Self {
+        Namespace {
+            name: facts.name,
+            history_size: facts.history_size,
+            history_ttl_ms: facts.history_ttl_ms,
+            history_bytes: facts.history_bytes,
+            presence: facts.presence,
+            slow_consumer: facts.slow_consumer,
+            max_idle_ms: facts.max_idle_ms,
+            subscribe: facts.subscribe,
+            publish: facts.publish,
+        }
+    }
+}
+
+impl From<Configured> for Setting {
+    fn from(setting: Configured) -> Self {
+        Setting {
+            key: setting.key,
+            value: setting.value,
+            source: setting.source,
+            secret: setting.secret,
+            reloads: setting.reloads,
+        }
+    }
+}
+
+/// The statistics of the last hour.
+#[derive(Debug, Clone, Serialize)]
+pub struct StatsHistory {
+    /// The time between two samples.
+    pub step_seconds: f64,
+    /// The samples, oldest first.
+    pub samples: Vec<Sample>,
+}
+
+/// The statistics of one step. Counts are of the step; levels are those at its end.
+#[derive(Debug, Clone, Serialize)]
+pub struct Sample {
+    /// The end of the step.
+    pub time: String,
+    /// The rest.
+    #[serde(flatten)]
+    pub values: StatsSample,
+}
+
+impl From<&[StatsSample]> for StatsHistory {
+    fn from(samples: &[StatsSample]) -> Self {
+        let samples = samples.iter().map(|sample| Sample {
+            time: sample.time.to_rfc3339(),
+            values: *sample,
+        });
+        StatsHistory {
+            step_seconds: STATS_STEP.as_secs_f64(),
+            samples: samples.collect(),
+        }
+    }
+}
+
+/// A question to the rules.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Explain {
+    /// A user, whose token says no more than this.
+    #[serde(default)]
+    pub user: String,
+    /// The claims of a token: an object, or its JSON as a text.
+    #[serde(default)]
+    pub claims: Option<Value>,
+    /// Roles, besides those of the claims.
+    #[serde(default)]
+    pub roles: Vec<String>,
+    /// `subscribe`, `publish`, `presence` or `history`.
+    pub action: String,
+    /// The channel.
+    pub channel: String,
+    /// The event type; any if absent.
+    #[serde(default)]
+    pub event_type: String,
+}
+
+/// About whom a question is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subject {
+    /// The user; empty if the claims name it, or nobody does.
+    pub user: String,
+    /// The claims as JSON; empty if there are none.
+    pub claims: String,
+}
+
+impl Explain {
+    /// About whom it is.
+    #[must_use]
+    pub fn subject(&self) -> Subject {
+        let claims = match &self.claims {
+            None | Some(Value::Null) => String::new(),
+            Some(Value::String(text)) => text.clone(),
+            Some(claims) => claims.to_string(),
+        };
+        Subject {
+            user: self.user.clone(),
+            claims,
+        }
+    }
+}
+
+/// Whether a client may do something, and why.
+#[derive(Debug, Clone, Serialize)]
+pub struct Explanation {
+    /// Whether it is allowed.
+    pub allowed: bool,
+    /// The rule that decided, in CEL; empty if none was evaluated.
+    pub rule: String,
+    /// Where the decision comes from.
+    pub source: String,
+    /// What the rule read.
+    pub inputs: BTreeMap<&'static str, Value>,
+    /// The answer as a sentence.
+    pub reason: String,
+}
+
+impl From<auth::Explanation> for Explanation {
+    fn from(explained: auth::Explanation) -> Self {
+        Explanation {
+            allowed: explained.allowed,
+            rule: explained.rule,
+            source: explained.source,
+            inputs: explained.inputs.into_iter().collect(),
+            reason: explained.reason,
+        }
+    }
+}
+
+/// The newest refusals, and closes with a reason.
+#[derive(Debug, Clone, Serialize)]
+pub struct Refusals {
+    /// Newest first.
+    pub refusals: Vec<Refusal>,
+    /// How many more there were that are not in this answer.
+    pub missed: u64,
+}
+
+/// Some refusals of a stream.
+#[derive(Debug, Clone, Serialize)]
+pub struct RefusalStream {
+    /// Oldest first.
+    pub refusals: Vec<Refusal>,
+    /// How many in between were left out.
+    pub missed: u64,
+}
+
+/// A refusal, or a close that has a reason. Texts are cut off at 256 bytes.
+#[derive(Debug, Clone, Serialize)]
+pub struct Refusal {
+    /// Its number since the start of the node.
+    pub sequence: u64,
+    /// When it happened.
+    pub time: String,
+    /// `refused`, `authentication_failed`, `subscribe_refused`, `publish_refused` or `disconnect`.
+    pub kind: &'static str,
+    /// The error's code; empty for a close.
+    pub code: &'static str,
+    /// The close code; 0 unless a connection was closed.
+    pub close_code: u16,
+    /// The reason.
+    pub reason: String,
+    /// The user; empty if unknown.
+    pub user: String,
+    /// The client's address; empty if unknown.
+    pub address: String,
+    /// The transport; empty if unknown.
+    pub transport: &'static str,
+    /// The channel, as requested.
+    pub channel: String,
+    /// The event type.
+    pub event_type: String,
+    /// The connection.
+    pub connection_id: String,
+    /// Who closed the connection: `client`, `server`, or an operator's name.
+    pub by: String,
+}
+
+impl From<&Arc<audit::Refusal>> for Refusal {
+    fn from(refusal: &Arc<audit::Refusal>) -> Self {
+        Refusal {
+            sequence: refusal.sequence,
+            time: refusal.time.to_rfc3339(),
+            kind: refusal.kind,
+            code: refusal.code,
+            close_code: refusal.close_code,
+            reason: refusal.reason.clone(),
+            user: refusal.user.clone(),
+            address: refusal.address.clone(),
+            transport: refusal.transport,
+            channel: refusal.channel.clone(),
+            event_type: refusal.event_type.clone(),
+            connection_id: refusal.connection.clone(),
+            by: refusal.by.clone(),
+        }
+    }
+}
+
+impl Refusals {
+    /// The same, newest first.
+    #[must_use]
+    pub fn newest_first(recent: &Recent) -> Self {
+        Refusals {
+            refusals: recent.refusals.iter().rev().map(Refusal::from).collect(),
+            missed: recent.missed,
+        }
+    }
+}
+
+impl From<&Recent> for RefusalStream {
+    fn from(recent: &Recent) -> Self {
+        RefusalStream {
+            refusals: recent.refusals.iter().map(Refusal::from).collect(),
+            missed: recent.missed,
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! Two nodes joined by Redis are one server to their clients.
+
+use std::process::{Child, Command, Stdio};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tidings::proto::disconnect_request::Target;
+use tidings::proto::{DisconnectRequest, PublishRequest};
+
+use crate::harness::{Config, Server, Token, event, eventually};
+
+/// Ends the server when the test process ends, however that ends: then its input closes.
+const GUARD: &str = r#"redis-server "$@" & server=$!
+cat >/dev/null
+kill -9 "$server" 2>/dev/null"#;
+
+/// A `redis-server` of its own.
+struct Redis {
+    guard: Child,
+    port: u16,
+    directory: TempDir,
+}
+
+impl Redis {
+    async fn start() -> Self {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        Self::start_in(tempfile::tempdir().unwrap(), port).await
+    }
+
+    async fn start_in(directory: TempDir, port: u16) -> Self {
+        let guard = Command::new("sh")
+            .args(["-c", GUARD, "guard", "--save", "", "--appendonly", "yes"])
+            .args(["--appendfsync", "always", "--port", &port.to_string()])
+            .arg("--dir")
+            .arg(directory.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let redis = Redis {
+            guard,
+            port,
+            directory,
+        };
+        eventually(
+            "redis-server (Debian: apt-get install redis-server)",
+            async || (redis.asks(&["PING"]).trim() == "PONG").then_some(()),
+        )
+        .await;
+        redis
+    }
+
+    fn asks(&self, command: &[&str]) -> String {
+        let port = self.port.to_string();
+        let asked = Command::new("redis-cli")
+            .args(["-p", &port])
+            .args(command)
+            .output();
+        asked.map_or_else(
+            |error| error.to_string(),
+            |output| String::from_utf8_lossy(&output.stdout).into_owned(),
+        )
+    }
+
+    fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    fn config(&self) -> Config {
+        Config::rooms()
+            .set("cluster.engine", r#""redis""#)
+            .set("cluster.redis.urls", &format!("[{:?}]", self.url()))
+            .set("cluster.redis.sweep", r#""1s""#)
+            .set("server.drain", r#""1s""#)
+    }
+
+    /// As `kill -9`. Returns its directory and its port.
+    fn kill(mut self) -> (TempDir, u16) {
+        self.end();
+        let directory = std::mem::replace(&mut self.directory, tempfile::tempdir().unwrap());
+        (directory, self.port)
+    }
+
+    fn end(&mut self) {
+        drop(self.guard.stdin.take());
+        self.guard.wait().unwrap();
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn since(channel: &str, reply: &Value, offset: u64) -> Value {
+    json!({"since": {channel: {"epoch": reply["epoch"], "offset": offset}}})
+}
+
+#[tokio::test]
+async fn events_reach_subscribers_of_another_node_and_resume_there() {
+    let redis = Redis::start().await;
+    let (a, b) = (
+        Server::start(redis.config()).await,
+        Server::start(redis.config()).await,
+    );
+    let mut on_b = b.ws().token("alice", &[]).connect().await;
+    let begun = on_b.subscribe("room:1").await;
+    let mut pattern = b.publisher("service").await.follow(&["room:*"]).await;
+    let mut service = a.publisher("service").await;
+    service.count("room:1", "count.up", 1..=10).await;
+    assert_eq!(
+        on_b.numbers("count.up", 10).await,
+        (1..=10).collect::<Vec<_>>()
+    );
+    assert_eq!(pattern.numbers(10).await, (1..=10).collect::<Vec<_>>());
+    drop(on_b);
+    let mut on_a = a.ws().token("alice", &[]).connect().await;
+    let reply = on_a
+        .subscribe_with("room:1", since("room:1", &begun, 4))
+        .await;
+    assert_eq!(
+        (&reply["recovered"], &reply["replayed"]),
+        (&json!(true), &json!(6))
+    );
+    let mut service = b.publisher("service").await;
+    service.count("room:1", "count.up", 11..=12).await;
+    let seen = on_a.numbers("count.up", 8).await;
+    assert_eq!(seen, [5, 6, 7, 8, 9, 10, 11, 12]);
+}
+
+#[tokio::test]
+async fn idempotency_key_is_known_to_every_node() {
+    let redis = Redis::start().await;
+    let (a, b) = (
+        Server::start(redis.config()).await,
+        Server::start(redis.config()).await,
+    );
+    for channel in ["room:1", "plain:1"] {
+        let request = || PublishRequest {
+            idempotency_key: "order-7".into(),
+            ..event(channel, "order.placed", json!({}))
+        };
+        let first = a.publisher("service").await.send(request()).await;
+        let again = b.publisher("service").await.send(request()).await;
+        assert_eq!(first.id, again.id, "{channel}");
+        assert!(
+            again.results.iter().all(|result| result.duplicate),
+            "{channel}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn audience_is_reached_on_every_node() {
+    let redis = Redis::start().await;
+    let (a, b) = (
+        Server::start(redis.config()).await,
+        Server::start(redis.config()).await,
+    );
+    let mut alice = b.ws().token("alice", &[]).connect().await;
+    let mut request = event("", "note", json!({"n": 1}));
+    request.channels.clear();
+    request.audience = Some(tidings::proto::Audience {
+        users: vec!["alice".into()],
+        ..Default::default()
+    });
+    a.publisher("service").await.send(request).await;
+    assert_eq!(alice.numbers("note", 1).await, [1]);
+}
+
+#[tokio::test]
+async fn revoked_token_is_refused_on_every_node_also_after_restart() {
+    let redis = Redis::start().await;
+    let (a, b) = (
+        Server::start(redis.config()).await,
+        Server::start(redis.config()).await,
+    );
+    let issued = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let issued = issued.unwrap().as_secs() - 10;
+    let token = Token::new("alice").claim("iat", json!(issued)).sign();
+    let mut on_b = b.ws().bearer(&token).connect().await;
+    let request = DisconnectRequest {
+        target: Some(Target::User("alice".into())),
+        reason: "out".to_owned(),
+        revoke: true,
+    };
+    a.admin().await.disconnect(request).await.unwrap();
+    on_b.expect_close(4401).await;
+    let b = Server::start_in(b.stop().await, redis.config()).await;
+    for server in [&a, &b] {
+        assert_eq!(server.ws().bearer(&token).upgrade().await.err(), Some(401));
+    }
+}
+
+#[tokio::test]
+async fn redis_killed_and_back_each_event_arrives_once() {
+    let redis = Redis::start().await;
+    let (a, b) = (
+        Server::start(redis.config()).await,
+        Server::start(redis.config()).await,
+    );
+    let mut alice = b.ws().token("alice", &[]).connect().await;
+    let begun = alice.subscribe("room:1").await;
+    let mut service = a.publisher("service").await;
+    service.count("room:1", "count.up", 1..=5).await;
+    assert_eq!(alice.numbers("count.up", 5).await, [1, 2, 3, 4, 5]);
+    let config = redis.config();
+    let (directory, port) = redis.kill();
+    let refused = eventually("a refused publish", async || {
+        let request = event("room:1", "count.lost", json!({}));
+        service.try_send(request).await.err()
+    })
+    .await;
+    assert_eq!(refused.code(), tonic::Code::Unavailable, "{refused}");
+    let redis = Redis::start_in(directory, port).await;
+    eventually("an accepted publish", async || {
+        let request = event("room:1", "count.up", json!({"n": 6}));
+        service.try_send(request).await.ok()
+    })
+    .await;
+    service.count("room:1", "count.up", 7..=8).await;
+    assert_eq!(alice.numbers("count.up", 3).await, [6, 7, 8]);
+    // The process is another one: what it has lost can't be known.
+    let late = Server::start(config).await;
+    let mut again = late.ws().token("alice", &[]).connect().await;
+    let reply = again
+        .subscribe_with("room:1", since("room:1", &begun, 3))
+        .await;
+    assert_eq!(reply["recovered"], false, "{reply}");
+    drop(redis);
+}
+
+#[tokio::test]
+async fn unusable_redis_is_named_at_start() {
+    let redis = Redis::start().await;
+    redis.asks(&["CONFIG", "SET", "requirepass", "secret"]);
+    let (status, said) = Server::refuses(redis.config()).await;
+    assert!(!status.success());
+    assert!(said.contains("cluster.redis.urls"), "{said}");
+    redis.asks(&["-a", "secret", "CONFIG", "SET", "requirepass", ""]);
+    redis.asks(&["CONFIG", "SET", "maxmemory", "100mb"]);
+    redis.asks(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
+    let (_, said) = Server::refuses(redis.config()).await;
+    assert!(said.contains("noeviction"), "{said}");
+}
