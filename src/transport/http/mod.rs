@@ -184,6 +184,11 @@ fn api() -> Vec<(&'static str, MethodRouter<Shared>)> {
         ("/sse", get(sse::open)),
         ("/stream", get(stream::open)),
         ("/api/v1/events", post(events::publish)),
+        ("/api/v1/cloudevents", post(events::publish_cloud_event)),
+        (
+            "/api/v1/cloudevents/batch",
+            post(events::publish_cloud_event_batch),
+        ),
         ("/api/v1/stats", get(operations::stats)),
         ("/api/v1/stats/history", get(operations::stats_history)),
         ("/api/v1/server", get(operations::server)),
