@@ -1,4 +1,4 @@
-//! The known event types, and the judgement on a payload.
+//! The declared event types, and the validation of payloads.
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -8,22 +8,22 @@ use utoipa::openapi::{Ref, RefOr, Schema};
 
 use crate::catalog::{self, KnownType, MAX_VIOLATIONS};
 
-/// An event type. Schema and example stay as they were written.
+/// An event type. Schema and example are as they were written.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct EventType<'a> {
     /// Its name.
     pub name: &'a str,
-    /// Its namespace; empty is any.
+    /// Its namespace; empty for any.
     pub namespace: &'a str,
-    /// What it is.
+    /// Its description.
     pub description: &'a str,
     /// If not empty, only holders of one of these receive it.
     pub roles: Vec<&'a str>,
-    /// JSON Schema (2020-12) of the payload, an object or a truth value; absent if it has none.
+    /// JSON Schema (2020-12) of the payload, an object or a boolean; absent if it has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = serde_json::Value, required = false)]
     pub schema: Option<&'a RawValue>,
-    /// A payload that is valid; absent if there is none.
+    /// A valid payload; absent if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = serde_json::Value, required = false)]
     pub example: Option<&'a RawValue>,
@@ -31,7 +31,7 @@ pub struct EventType<'a> {
 
 impl<'a> From<&'a KnownType> for EventType<'a> {
     fn from(known: &'a KnownType) -> Self {
-        // Both were held to be JSON when they were loaded.
+        // Both were checked to be JSON when they were loaded.
         let raw = |text: &'a str| serde_json::from_str(text).ok();
         EventType {
             name: known.name.as_str(),
@@ -49,7 +49,7 @@ impl<'a> From<&'a KnownType> for EventType<'a> {
 }
 
 impl EventType<'_> {
-    /// About how many bytes it takes.
+    /// About its size in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
         let raw = [self.schema, self.example].into_iter().flatten();
@@ -72,15 +72,15 @@ pub struct EventTypePage<'a> {
 /// Whether a payload is valid.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Judgement {
-    /// Whether it is.
+    /// Whether it is valid.
     pub valid: bool,
-    /// What is wrong with it.
+    /// The violations.
     #[schema(schema_with = violations)]
     pub errors: Vec<Violation>,
 }
 
 impl Judgement {
-    /// The judgement of these violations.
+    /// The result with these violations.
     #[must_use]
     pub fn new(violations: Vec<catalog::Violation>) -> Self {
         Judgement {
@@ -100,10 +100,10 @@ fn violations() -> RefOr<Schema> {
     violations.build().into()
 }
 
-/// A place in a payload that is wrong.
+/// An invalid place in a payload.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Violation {
-    /// A JSON Pointer (RFC 6901) into the payload; empty is all of it.
+    /// A JSON Pointer (RFC 6901) into the payload; empty for all of it.
     #[schema(format = "json-pointer")]
     pub path: String,
     /// What was expected.

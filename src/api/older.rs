@@ -1,4 +1,4 @@
-//! What the paths of the systems that came before take and answer.
+//! The requests and responses of the older systems' paths.
 
 use std::collections::BTreeMap;
 
@@ -11,10 +11,10 @@ use crate::admin::ChannelInfo;
 use crate::hub::ConnectionInfo;
 use crate::telemetry::StatsSnapshot;
 
-/// An event with its audience: its payload stands under `data`, or is all other members.
+/// An event with its audience: the payload is the member `data`, or else all other members.
 #[derive(Debug, ToSchema)]
 pub struct Broadcast {
-    /// The event type; no name of a message of the protocol.
+    /// The event type; not the name of a protocol message.
     #[schema(pattern = "^[A-Za-z][A-Za-z0-9_.-]{0,127}$")]
     pub r#type: String,
     /// The channel.
@@ -23,43 +23,43 @@ pub struct Broadcast {
     /// The payload.
     #[schema(value_type = Value, required = false)]
     pub data: Option<Value>,
-    /// Beside `data`, when it happened.
+    /// When it happened; only next to `data`.
     #[schema(value_type = Value, required = false)]
     pub timestamp: Option<Value>,
-    /// Users that it is for.
+    /// Users that receive it.
     #[schema(schema_with = names::receiving_users)]
     pub user: Option<Value>,
-    /// Users that it is for.
+    /// Users that receive it.
     #[schema(schema_with = names::receiving_users)]
     pub users: Option<Value>,
-    /// Users that it is for.
+    /// Users that receive it.
     #[schema(schema_with = names::receiving_users)]
     pub user_id: Option<Value>,
-    /// Users that it is for.
+    /// Users that receive it.
     #[schema(schema_with = names::receiving_users)]
     pub user_ids: Option<Value>,
-    /// Users that it is for.
+    /// Users that receive it.
     #[schema(schema_with = names::receiving_users)]
     pub target_user: Option<Value>,
-    /// Users that it is for.
+    /// Users that receive it.
     #[schema(schema_with = names::receiving_users)]
     pub target_users: Option<Value>,
-    /// Roles that it is for.
+    /// Roles that receive it.
     #[schema(schema_with = names::receiving_roles)]
     pub role: Option<Value>,
-    /// Roles that it is for.
+    /// Roles that receive it.
     #[schema(schema_with = names::receiving_roles)]
     pub roles: Option<Value>,
-    /// Roles that it is for.
+    /// Roles that receive it.
     #[schema(schema_with = names::receiving_roles)]
     pub target_role: Option<Value>,
-    /// Roles that it is for.
+    /// Roles that receive it.
     #[schema(schema_with = names::receiving_roles)]
     pub target_roles: Option<Value>,
 }
 
 impl Broadcast {
-    /// Beside `data` there is nothing but the envelope, and the time is one.
+    /// Next to `data` only members of the envelope are allowed, and `timestamp` must be a time.
     pub(super) fn conditions() -> Vec<(&'static str, Value)> {
         const ENVELOPE: [&str; 14] = [
             "type",
@@ -85,7 +85,7 @@ impl Broadcast {
     }
 }
 
-/// What became of a broadcast.
+/// The result of a broadcast.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Broadcasted {
     /// The event's id.
@@ -95,12 +95,12 @@ pub struct Broadcasted {
     pub results: Vec<PublishResult>,
     /// True.
     pub success: bool,
-    /// The connections that were meant, or the subscriptions of the channel.
+    /// The number of connections in the audience, or of the channel's subscriptions.
     pub recipients: u64,
 }
 
 impl Broadcasted {
-    /// The answer to a broadcast for so many.
+    /// The response to a broadcast for this many recipients.
     #[must_use]
     pub fn new(published: Published, recipients: u64) -> Self {
         Broadcasted {
@@ -112,7 +112,7 @@ impl Broadcasted {
     }
 }
 
-/// Connections, deliveries and errors, in few words.
+/// A summary of connections, deliveries and errors.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Statistics {
     /// Connections now.
@@ -144,9 +144,9 @@ impl From<&StatsSnapshot> for Statistics {
 pub struct ConnectionReport {
     /// The connections.
     pub connections: Vec<Connection>,
-    /// How many there are.
+    /// The number of all connections.
     pub total: u64,
-    /// What went to them.
+    /// A summary of connections, deliveries and errors.
     pub statistics: Statistics,
     /// `page_token` of the next page; empty on the last.
     pub next_page_token: String,
@@ -157,9 +157,9 @@ pub struct ConnectionReport {
 pub struct ClientReport {
     /// The clients.
     pub clients: Vec<Client>,
-    /// How many there are.
+    /// The number of all connections.
     pub total: u64,
-    /// What went to them.
+    /// A summary of connections, deliveries and errors.
     pub statistics: Statistics,
     /// `page_token` of the next page; empty on the last.
     pub next_page_token: String,
@@ -179,12 +179,12 @@ pub struct Client {
     /// The token's user; `null` for anonymous ones.
     #[schema(required = true)]
     pub user: Option<String>,
-    /// The channels that it follows; of very many the first.
+    /// The channels and patterns that it is subscribed to; if there are very many, the first ones.
     pub subscriptions: Vec<String>,
-    /// When it came.
+    /// When it was opened.
     #[schema(format = DateTime)]
     pub connected_at: String,
-    /// When it was last heard of.
+    /// When it last sent anything.
     #[schema(format = DateTime)]
     pub last_seen_at: String,
 }
@@ -220,7 +220,7 @@ pub struct ClientStats {
     pub active_channels: Vec<String>,
     /// Subscriptions of each.
     pub subscriptions_per_channel: BTreeMap<String, u64>,
-    /// The same by the name that rooms had.
+    /// The same under the older name.
     pub rooms: BTreeMap<String, u64>,
     /// Events delivered since the start.
     pub messages_delivered: u64,

@@ -16,23 +16,23 @@ const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+
 /// A failure (RFC 9457).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Problem {
-    /// `about:blank`: the status and the code say what it is.
+    /// `about:blank`: the status and the code identify the problem.
     pub r#type: String,
-    /// The status in words.
+    /// The name of the status.
     pub title: String,
     /// The status.
     pub status: u16,
-    /// The code, as gRPC names it.
+    /// The code, with gRPC's name.
     #[schema(schema_with = code)]
     pub code: String,
     /// What is wrong.
     pub detail: String,
-    /// Which field of the request is wrong, where it is one.
+    /// The invalid fields of the request.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<FieldError>,
 }
 
-/// A field that is wrong, or a place in it.
+/// An invalid field, or an invalid place in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FieldError {
     /// Its name.

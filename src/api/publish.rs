@@ -1,4 +1,4 @@
-//! Publishing: the requests, and what became of them.
+//! Publishing: requests and results.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -14,13 +14,13 @@ use crate::error::{Error, Result};
 use crate::event::{self, ConnectionId};
 use crate::session::Published as Outcome;
 
-/// An event to publish: its payload is JSON in `data`, or bytes of another media type in `data_base64`.
+/// An event to publish. The payload is JSON in `data`, or bytes of another media type in `data_base64`.
 #[derive(Debug, ToSchema)]
 pub struct PublishRequest<'a> {
     /// The channels.
     #[schema(schema_with = names::channels, required = false)]
     pub channels: Vec<String>,
-    /// The event type; no name of a message of the protocol.
+    /// The event type; not the name of a protocol message.
     #[schema(pattern = "^[A-Za-z][A-Za-z0-9_.-]{0,127}$")]
     pub r#type: Cow<'a, str>,
     /// Any JSON; passed on byte for byte.
@@ -34,24 +34,24 @@ pub struct PublishRequest<'a> {
     pub data_base64: Option<Cow<'a, str>>,
     /// The payload's media type; `application/json` if absent.
     pub content_type: Option<Cow<'a, str>>,
-    /// Pairs that travel with the event.
+    /// Application headers of the event.
     #[schema(schema_with = names::headers, required = false)]
     pub headers: HashMap<String, String>,
-    /// Of two events with one key, the newer may stand for both.
+    /// Of several events with the same key, only the newest may be delivered.
     #[schema(schema_with = names::key, required = false)]
     pub key: Cow<'a, str>,
-    /// A repeat within five minutes answers the first one's id and position.
+    /// A repeat within five minutes returns the id and position of the first one.
     #[schema(schema_with = names::idempotency_key, required = false)]
     pub idempotency_key: Cow<'a, str>,
-    /// Who gets it; everybody in the channels if absent.
+    /// Who receives it; everybody in the channels if absent.
     pub audience: Option<Audience>,
-    /// Where the event comes from.
+    /// The origin of the event.
     #[schema(schema_with = names::source, required = false)]
     pub source: Cow<'a, str>,
     /// When it happened.
     #[schema(schema_with = names::time, required = false)]
     pub time: Cow<'a, str>,
-    /// The trace that it belongs to (W3C Trace Context).
+    /// The trace context (W3C Trace Context).
     pub traceparent: Option<Cow<'a, str>>,
     /// The vendors' part of the trace context.
     pub tracestate: Option<Cow<'a, str>>,
@@ -98,7 +98,7 @@ impl PublishRequest<'_> {
                 "content_type": names::other_media(), "data_base64": { "type": "string" },
             },
         });
-        // A key counts for a channel: `global` where neither channel nor audience is named.
+        // A key is scoped to a channel: `global` if neither channel nor audience is named.
         let key_needs_channel = json!({
             "if": {
                 "required": ["idempotency_key"],
@@ -112,7 +112,7 @@ impl PublishRequest<'_> {
                 "properties": { "channels": { "type": "array", "minItems": 1 } },
             },
         });
-        // An offset counts in one channel: `global` if neither channel nor audience is named.
+        // An offset belongs to one channel: `global` if neither channel nor audience is named.
         let offset_needs_channel = json!({
             "if": { "properties": { "expected_offset": { "type": "integer" } } },
             "then": {
@@ -140,33 +140,33 @@ impl PublishRequest<'_> {
     }
 }
 
-/// Who an event is for: whoever names an audience names somebody.
+/// Who receives an event. At least one list must have an entry.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Audience {
-    /// These users.
+    /// Users.
     #[schema(schema_with = names::users)]
     pub users: Vec<Arc<str>>,
     /// Holders of one of these roles.
     #[schema(schema_with = names::roles)]
     pub roles: Vec<Arc<str>>,
-    /// These connections.
+    /// Ids of connections.
     #[schema(schema_with = names::connections)]
     pub connections: Vec<String>,
-    /// All but these connections.
+    /// Ids of connections that do not receive it.
     #[schema(schema_with = names::connections)]
     pub except_connections: Vec<String>,
 }
 
 impl Audience {
-    /// What is expected where it is something else.
+    /// The expected value, for error messages.
     pub const EXPECTED: &'static str =
         "expected {users, roles, connections, except_connections}, each a list of strings";
 
-    /// The audience, with its ids read.
+    /// The audience.
     ///
     /// # Errors
-    /// `invalid_argument` where a connection's id is none, or nobody is named.
+    /// `invalid_argument` if a connection's id is malformed, or nobody is named.
     pub fn checked(self) -> Result<event::Audience> {
         let ids = |names: &[String]| -> Result<Vec<ConnectionId>> {
             let ids = names.iter().map(|name| name.parse());
@@ -179,7 +179,7 @@ impl Audience {
             users: self.users,
             roles: self.roles,
         };
-        // A list that has turned out empty must not become everybody.
+        // An empty list must not become everybody.
         if audience.is_everyone() && audience.except_connections.is_empty() {
             let expected = "expected users, roles or connections: it names nobody; \
                             leave it out for everybody";
@@ -188,7 +188,7 @@ impl Audience {
         Ok(audience)
     }
 
-    /// At least one list has an entry.
+    /// At least one list must have an entry.
     pub(super) fn conditions() -> Vec<(&'static str, Value)> {
         let none = json!({ "maxItems": 0 });
         let nobody = json!({ "properties": {
@@ -198,7 +198,7 @@ impl Audience {
     }
 }
 
-/// A CloudEvent 1.0 in the structured mode; other attributes are headers of the event.
+/// A CloudEvent 1.0 in the structured mode. Other attributes become headers of the event.
 #[derive(Debug, ToSchema)]
 pub struct CloudEvent {
     /// The version of the specification.
@@ -207,10 +207,10 @@ pub struct CloudEvent {
     /// With `source`, the event's idempotency key.
     #[schema(min_length = 1)]
     pub id: String,
-    /// Where it comes from: 1 to 255 bytes in UTF-8.
+    /// Its origin: 1 to 255 bytes in UTF-8.
     #[schema(pattern = "^([\\x00-\\x7f]{1,255}|[\\s\\S]{1,63})$")]
     pub source: String,
-    /// The event type; no name of a message of the protocol.
+    /// The event type; not the name of a protocol message.
     #[schema(pattern = "^[A-Za-z][A-Za-z0-9_.-]{0,127}$")]
     pub r#type: String,
     /// When it happened.
@@ -219,7 +219,7 @@ pub struct CloudEvent {
     /// The channel.
     #[schema(pattern = "^[A-Za-z0-9_.:@/~-]{0,255}$")]
     pub channel: Option<String>,
-    /// The channel, where `channel` names none; `global` with neither.
+    /// The channel if `channel` is absent; `global` without either.
     pub subject: Option<String>,
     /// The payload's media type; `application/json` if absent.
     pub datacontenttype: Option<String>,
@@ -235,7 +235,7 @@ pub struct CloudEvent {
 }
 
 impl CloudEvent {
-    /// What JSON Schema says of several attributes together, and of extensions.
+    /// The conditions on several attributes together, and on extensions.
     pub(super) fn conditions() -> Vec<(&'static str, Value)> {
         let has_other_media = json!({
             "required": ["datacontenttype"],
@@ -278,38 +278,38 @@ impl CloudEvent {
     }
 }
 
-/// CloudEvents, each judged by itself.
+/// A batch of CloudEvents.
 #[derive(Debug, ToSchema)]
 #[schema(max_items = 1000)]
 pub struct CloudEventBatch(pub Vec<Value>);
 
-/// What became of a publish.
+/// The result of a publish.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Published {
     /// The event's id.
     #[schema(format = "uuid")]
     pub id: String,
-    /// One for each channel.
+    /// The result in each channel.
     pub results: Vec<PublishResult>,
 }
 
-/// What became of an event in one channel.
+/// The result of a publish in one channel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct PublishResult {
-    /// The channel; `null` where the event went straight to its audience.
+    /// The channel; `null` for an event that was sent directly to its audience.
     #[schema(required = true)]
     pub channel: Option<String>,
     /// With `offset`, the event's position; absent without history.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub epoch: Option<String>,
-    /// Its place in the channel.
+    /// Its offset in the channel.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub offset: Option<u64>,
-    /// Subscriptions that it went to.
+    /// The number of subscriptions that it was passed to.
     pub subscribers: u64,
-    /// Whether it repeats an idempotency key.
+    /// Whether its idempotency key was known already.
     pub duplicate: bool,
 }
 
@@ -329,14 +329,14 @@ impl From<&Outcome> for Published {
     }
 }
 
-/// What became of one event of a batch: `id` and `results`, or `error`.
+/// The result of one event of a batch: `id` and `results`, or `error`.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct BatchEntry {
     /// The event's id.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, format = "uuid")]
     pub id: Option<String>,
-    /// One for each channel.
+    /// The result in each channel.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub results: Option<Vec<PublishResult>>,
@@ -366,31 +366,31 @@ impl From<&Error> for BatchEntry {
     }
 }
 
-/// An error, as the message `error` of the protocol has it.
+/// An error, like the protocol's message `error`.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct ErrorBody {
-    /// Its code, as gRPC names it.
+    /// Its code, with gRPC's name.
     pub code: String,
     /// What is wrong.
     pub message: String,
-    /// Which field, where it is one.
+    /// The invalid field, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub details: Option<ErrorDetails>,
-    /// When to try again.
+    /// How long to wait before a retry, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub retry_after_ms: Option<u64>,
 }
 
-/// The field of an error.
+/// An invalid field.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct ErrorDetails {
     /// Its name.
     pub field: String,
     /// What was expected.
     pub expected: String,
-    /// Places in the field, each with `path` and `message`.
+    /// Invalid places in the field.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<super::Violation>,
 }
@@ -425,7 +425,7 @@ impl From<&Error> for ErrorBody {
 pub struct Event {
     /// The event type.
     pub r#type: String,
-    /// The channel; absent where it went straight to its audience.
+    /// The channel; absent for an event that was sent directly to its audience.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub channel: Option<String>,
@@ -435,15 +435,15 @@ pub struct Event {
     /// When it happened.
     #[schema(format = DateTime)]
     pub timestamp: String,
-    /// Its place in the channel; absent without history.
+    /// Its offset in the channel; absent without history.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub offset: Option<u64>,
-    /// The epoch of the offset, from `tidings tail`; a history has one for all its events.
+    /// The epoch of the offset; only from `tidings tail` and `tidings history`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub epoch: Option<String>,
-    /// Pairs that travel with it.
+    /// Its application headers.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,
     /// The payload as published, if it is JSON.
@@ -458,11 +458,11 @@ pub struct Event {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub content_type: Option<String>,
-    /// The trace that it belongs to (W3C Trace Context).
+    /// The trace context (W3C Trace Context).
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub traceparent: Option<String>,
-    /// What vendors add to the trace.
+    /// The vendors' part of the trace context.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub tracestate: Option<String>,

@@ -13,7 +13,7 @@ const CAPACITY: usize = 16 * 1024;
 /// Verified tokens with their identities, so that a token that comes with every call is verified
 /// once: at most 16384, each until it expires or the keys change.
 pub(super) struct Cache {
-    /// By the print of the whole token, with the generation of the keys that it was verified with.
+    /// By the fingerprint of the whole token, with the generation of the keys that verified it.
     identities: sync::Cache<Fingerprint, (u64, Arc<Identity>)>,
 }
 
@@ -43,11 +43,11 @@ impl Cache {
         None
     }
 
-    /// Keeps a verified token, unless the keys have changed since. A full cache loses a token that was
-    /// rarely asked for.
+    /// Adds a verified token, unless the keys have changed since. A full cache evicts a token that was
+    /// rarely requested.
     pub(super) fn put(&self, generation: u64, identity: &Arc<Identity>) {
         let Some(token) = exact(identity) else { return };
-        // A race between two puts costs a verification and no more: `get` checks the generation.
+        // A race between two calls costs only another verification, because `get` checks the generation.
         let known = self.identities.get(&token);
         if known.is_none_or(|(known, _)| known <= generation) {
             let entry = (generation, Arc::clone(identity));
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cache_is_bounded() {
+    fn cache_is_bounded() {
         let cache = Cache::new();
         for n in 0..40_000 {
             cache.put(1, &identity(&n.to_string(), 100));

@@ -182,6 +182,25 @@ async fn cloud_event_paths_take_only_cloud_events() {
 }
 
 #[tokio::test]
+async fn allow_names_the_methods_of_history_and_presence() {
+    let server = Server::start(Config::rooms()).await;
+    let token = service();
+    let headers = [("Authorization", token.as_str())];
+    for (part, allowed) in [("history", "GET,HEAD,DELETE"), ("presence", "GET,HEAD")] {
+        let path = format!("/api/v1/channels/room:1/{part}");
+        let refused = server.http(Method::PUT, &path, &headers, "").await;
+        refused.assert_problem(405);
+        assert_eq!(refused.header("allow"), allowed, "{part}");
+        let options = server.http(Method::OPTIONS, &path, &headers, "").await;
+        assert_eq!(options.header("allow"), allowed, "{part}");
+    }
+    let path = "/api/v1/channels/room:1/presence";
+    let refused = server.http(Method::DELETE, path, &headers, "").await;
+    refused.assert_problem(405);
+    assert_eq!(refused.header("allow"), "GET,HEAD");
+}
+
+#[tokio::test]
 async fn connections_are_listed_and_disconnected() {
     let server = Server::start(Config::rooms()).await;
     let mut ws = server.ws().token("alice", &[]).connect().await;

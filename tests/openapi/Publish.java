@@ -2,6 +2,7 @@ import java.util.List;
 import java.util.Map;
 import org.openapitools.client.ApiClient;
 import org.openapitools.client.api.ChannelsApi;
+import org.openapitools.client.api.ConnectionsApi;
 import org.openapitools.client.api.EventsApi;
 import org.openapitools.client.auth.HttpBearerAuth;
 import org.openapitools.client.model.Event;
@@ -9,7 +10,7 @@ import org.openapitools.client.model.History;
 import org.openapitools.client.model.PublishRequest;
 import org.openapitools.client.model.Published;
 
-/** Publishes through the client that openapi-generator made. */
+/** Publishes through the client that openapi-generator generated. */
 public final class Publish {
   public static void main(String[] arguments) throws Exception {
     ApiClient client = new ApiClient().setBasePath(System.getenv("TIDINGS_URL"));
@@ -24,6 +25,9 @@ public final class Publish {
     List<String> ids = history.getEvents().stream().map(Event::getId).map(Object::toString).toList();
     if (!ids.equals(List.of(published.getId().toString()))) {
       throw new IllegalStateException("published " + published.getId() + ", and the history is " + ids);
+    }
+    if (new ConnectionsApi(client).getStats(null).getEvents().getPublished() < 1) {
+      throw new IllegalStateException("the statistics count no event");
     }
     System.out.println("java: " + published.getId());
   }

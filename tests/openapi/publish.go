@@ -1,4 +1,4 @@
-// Publishes through the client that openapi-generator made in the package's parent directory.
+// Publishes through the client that openapi-generator generated in the parent directory.
 package main
 
 import (
@@ -37,6 +37,13 @@ func main() {
 	}
 	if len(history.Events) != 2 || history.Events[0].Id != published.Id || history.Events[1].Id != second.Id {
 		log.Fatalf("published %s and %s, and the history is %v", published.Id, second.Id, history.Events)
+	}
+	stats, _, err := client.ConnectionsAPI.GetStats(ctx).Execute()
+	if err != nil {
+		log.Fatal(err)
+	}
+	if stats.Events.Published < 2 {
+		log.Fatalf("the statistics count %d events", stats.Events.Published)
 	}
 	fmt.Println("go:", published.Id)
 }

@@ -1,10 +1,11 @@
-"""Publishes through the clients that openapi-python-client and openapi-generator made."""
+"""Publishes through the clients that openapi-python-client and openapi-generator generated."""
 
 import os
 
 import openapi_client
 from tidings_api import AuthenticatedClient
 from tidings_api.api.channels import get_history
+from tidings_api.api.connections import get_stats
 from tidings_api.api.events import publish, publish_cloud_event
 from tidings_api.models import Audience, CloudEvent, PublishRequest
 
@@ -24,6 +25,7 @@ def openapi_python_client() -> None:
     assert [entry.id for entry in history.events] == [published.id, second.id], history
     direct = PublishRequest(type_="openapi.tried", data=1, audience=Audience(users=["ann"]))
     assert publish.sync(client=client, body=direct).results[0].channel is None
+    assert get_stats.sync(client=client).events.published >= 3
     print("openapi-python-client:", published.id)
 
 
@@ -39,6 +41,7 @@ def openapi_generator() -> None:
         )
         history = openapi_client.ChannelsApi(client).get_history("project:pygen")
         assert [entry.id for entry in history.events] == [published.id], history
+        assert openapi_client.ConnectionsApi(client).get_stats().events.published >= 1
     print("openapi-generator, python:", published.id)
 
 

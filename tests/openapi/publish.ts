@@ -1,5 +1,5 @@
-// Publishes through the client that openapi-generator made in ./client.
-import { ChannelsApi, Configuration, EventsApi } from "./client/index";
+// Publishes through the client that openapi-generator generated in ./client.
+import { ChannelsApi, Configuration, ConnectionsApi, EventsApi } from "./client/index";
 
 const configuration = new Configuration({
   basePath: process.env.TIDINGS_URL!,
@@ -28,9 +28,13 @@ async function main(): Promise<void> {
   });
   const history = await new ChannelsApi(configuration).getHistory({ channel: "project:ts" });
   const ids = history.events.map((event) => event.id);
-  // The first was for one user, and the role service sees every event of a history.
+  // The first event has an audience of one user. With the role service, a history has all events.
   if (!ids.includes(second.id) || published.results[0]?.channel !== "project:ts") {
     throw new Error(`published ${published.id} and ${second.id}, and the history is ${ids}`);
+  }
+  const stats = await new ConnectionsApi(configuration).getStats();
+  if (stats.events.published < 2) {
+    throw new Error(`the statistics count ${stats.events.published} events`);
   }
   console.log("typescript:", second.id);
 }

@@ -1,7 +1,11 @@
 //! Channels: the list, their history, and their presence.
 
+use axum::extract::Request;
+use axum::middleware::Next;
+use axum::response::Response;
 use bytes::{BufMut, Bytes, BytesMut};
-use http::Uri;
+use http::header::ALLOW;
+use http::{HeaderValue, Method, StatusCode, Uri};
 
 use super::caller::Caller;
 use super::query::{Query, name_in_path};
@@ -76,6 +80,7 @@ pub(super) async fn purge(caller: Caller, uri: Uri, query: Query) -> Answer {
     let session = caller.service()?;
     let channel = match uri.path().rsplit_once('/') {
         Some((_, "history")) => channel_in(&uri, "/history")?,
+        Some((_, "presence")) => return Err(reply::not_allowed().await),
         _ => return Err(Error::not_found("only /history can be deleted").into()),
     };
     let until = query.all("until_offset").next();
@@ -87,6 +92,20 @@ pub(super) async fn purge(caller: Caller, uri: Uri, query: Query) -> Answer {
     };
     let purged = session.purge(&channel, purge).await?;
     reply::json(&api::Purged::new(&channel, purged))
+}
+
+/// Sets `Allow` for a channel's presence, which has fewer methods than its history. Both are one route, and
+/// axum adds the route's methods unless there is an `Allow` already.
+pub(super) async fn allow(request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    let is_presence = path.starts_with(ONE) && path.ends_with("/presence");
+    let is_options = request.method() == Method::OPTIONS;
+    let mut response = next.run(request).await;
+    if is_presence && (is_options || response.status() == StatusCode::METHOD_NOT_ALLOWED) {
+        let methods = HeaderValue::from_static("GET,HEAD");
+        response.headers_mut().insert(ALLOW, methods);
+    }
+    response
 }
 
 fn channel_in(uri: &Uri, after: &str) -> Result<ChannelName> {

@@ -78,7 +78,7 @@ pub(super) fn structured(json: &[u8]) -> Result<Publish> {
         }
         (Some(data), None) => payload_of(data, &content_type)?,
         (None, None) => {
-            // Whether there is data or not, the attribute is a media type.
+            // The attribute must be a media type even without data.
             Payload::new(Bytes::from_static(b"null"), &content_type)?;
             nothing()?
         }

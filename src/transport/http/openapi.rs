@@ -1,5 +1,5 @@
-//! `GET /openapi.json`: the HTTP API in OpenAPI 3.1, from the annotations of the handlers and the
-//! types of `crate::api`.
+//! `GET /openapi.json`: the HTTP API in OpenAPI 3.1, generated from the annotations of the handlers and
+//! the types of `crate::api`, whose first comment says how to add an operation.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -24,7 +24,7 @@ use crate::api::{self, problem::Problem};
 /// The description; it is the same for every server of this version.
 static DOCUMENT: LazyLock<Bytes> =
     LazyLock::new(|| serde_json::to_vec(&document()).unwrap_or_default().into());
-/// The parameters of each operation's query, by path and method.
+/// The query parameters of each operation, by path and method.
 static QUERIES: LazyLock<BTreeMap<(String, Method), Vec<String>>> = LazyLock::new(queries);
 
 #[derive(OpenApi)]
@@ -36,14 +36,14 @@ static QUERIES: LazyLock<BTreeMap<(String, Method), Vec<String>>> = LazyLock::ne
     ),
     servers((url = "/")),
     tags(
-        (name = "events", description = "Publishing and following."),
+        (name = "events", description = "Publishing and subscribing."),
         (
             name = "connections",
             description = "For operators: role `admin`, or `viewer` for reading.",
         ),
         (name = "channels", description = "History and presence."),
-        (name = "catalog", description = "The known event types."),
-        (name = "older", description = "Paths of systems that came before."),
+        (name = "catalog", description = "The declared event types."),
+        (name = "older", description = "The paths of the older systems."),
         (name = "server", description = "Health and descriptions."),
     ),
     security(("bearer" = [])),
@@ -84,7 +84,7 @@ static QUERIES: LazyLock<BTreeMap<(String, Method), Vec<String>>> = LazyLock::ne
 )]
 struct Document;
 
-/// What many operations and schemas share.
+/// The parts that many operations and schemas share.
 struct Shared;
 
 impl Modify for Shared {
@@ -108,7 +108,7 @@ impl Modify for Shared {
     }
 }
 
-/// Paths that answer as another does, each with the id of its operation.
+/// Paths that are aliases: the alias, its path, and the id of the alias' operation.
 const ALIASES: &[(&str, &str, &str)] = &[
     (
         "/websocket/broadcast",
@@ -124,7 +124,7 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
         .flatten()
 }
 
-/// An empty parameter of a query counts as missing.
+/// An empty query parameter counts as missing.
 fn allow_empty(parameter: &mut RefOr<Parameter>) {
     if let RefOr::T(parameter) = parameter
         && parameter.parameter_in == ParameterIn::Query
@@ -144,7 +144,7 @@ fn add_security(components: &mut Components) {
     components.add_security_scheme("token", SecurityScheme::ApiKey(token));
 }
 
-/// Adds what JSON Schema says of several members of a type together.
+/// Adds the conditions on several members of a type together.
 fn add_conditions(components: &mut Components) {
     for (name, conditions) in api::conditions() {
         if let Some(RefOr::T(Schema::Object(object))) = components.schemas.get_mut(name) {
@@ -172,7 +172,7 @@ pub(super) fn document() -> Value {
     serde_json::to_value(Document::openapi()).unwrap_or_default()
 }
 
-/// The names of the parameters that the query of a path takes.
+/// The names of the query parameters of an operation.
 pub(super) fn query_of(path: &str, method: &Method) -> &'static [String] {
     let key = (path.to_owned(), method.clone());
     QUERIES.get(&key).map_or(&[], Vec::as_slice)
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn each_operation_takes_one_media_type() {
+    fn each_request_body_has_one_media_type() {
         let document = document();
         for (path, item) in document["paths"].as_object().unwrap() {
             for (method, operation) in item.as_object().unwrap() {
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn conditions_are_of_schemas_that_exist() {
+    fn conditions_are_in_their_schemas() {
         let document = document();
         for (name, conditions) in api::conditions() {
             let schema = &document["components"]["schemas"][name];
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_to_publish_takes_the_members_of_its_schema() {
+    fn publish_request_accepts_the_members_of_its_schema() {
         let document = document();
         let schema = &document["components"]["schemas"]["PublishRequest"]["properties"];
         let described: Vec<&String> = schema.as_object().unwrap().keys().collect();

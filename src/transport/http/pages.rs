@@ -54,7 +54,7 @@ fn sources(page: &str, open: &str, close: &str) -> String {
     tag = "server",
     operation_id = "healthy",
     security(()),
-    responses((status = 200, description = "It does.", body = String)),
+    responses((status = 200, description = "Yes.", body = String)),
 )]
 pub(super) async fn healthy() -> &'static str {
     "ok\n"
@@ -62,14 +62,14 @@ pub(super) async fn healthy() -> &'static str {
 
 /// Whether the server takes connections
 ///
-/// It can judge their tokens, too, and keep what is published.
+/// It can also verify their tokens, and store published events.
 #[utoipa::path(
     get,
     path = "/readyz",
     tag = "server",
     operation_id = "ready",
     security(()),
-    responses((status = 200, description = "It does.", body = String), Unavailable),
+    responses((status = 200, description = "Yes.", body = String), Unavailable),
 )]
 pub(super) async fn ready(State(shared): State<Shared>) -> Response {
     if !shared.lifecycle.is_ready() {

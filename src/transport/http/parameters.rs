@@ -15,15 +15,15 @@ const TOKENS: [&str; 2] = ["token", "access_token"];
 /// Parameters that `/sse` accepts more than once.
 const LISTS: [&str; 2] = ["channel", "event_types"];
 
-/// The parameters that a route takes, as a request extension: those that its description names.
+/// The query parameters of a route, as a request extension: those that the OpenAPI document names.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Parameters(&'static [String]);
 
 impl Parameters {
-    /// Those of a route, a method and a path.
+    /// The parameters of a route, a method and a path.
     pub(super) fn of(route: &str, method: &Method, path: &str) -> Self {
         let described = match route {
-            // The last part of the path decides what is asked of a channel.
+            // One route serves both paths, because a channel's name may contain slashes.
             "/api/v1/channels/{*channel}" if path.ends_with("/presence") => {
                 "/api/v1/channels/{channel}/presence"
             }
@@ -49,7 +49,7 @@ impl Parameters {
         };
         let name: String = name.chars().take(64).collect();
         let expected = if self.0.is_empty() {
-            "there is no such parameter: none is taken here".to_owned()
+            "there is no such parameter: none is accepted here".to_owned()
         } else {
             format!("there is no such parameter: expected {}", self.0.join(", "))
         };
@@ -60,7 +60,7 @@ impl Parameters {
         self.0.iter().any(|taken| taken == name)
     }
 
-    /// A second value would be passed over, whichever of the two is meant.
+    /// A repeated parameter is refused, because only one of the values would be used.
     fn once_each(self, query: &Query) -> Result<()> {
         let is_stream = self.takes("durable");
         let is_list = |name: &str| is_stream && LISTS.contains(&name);

@@ -105,8 +105,8 @@ pub(super) fn name_in_path(uri: &Uri, before: &str, after: &str) -> Result<Strin
         .ok_or_else(|| Error::invalid("expected a percent-encoded path in UTF-8"))
 }
 
-/// Decodes percent-encoding (RFC 3986 §2.1), and in queries `+` for a space; `None` where it is
-/// broken, which `percent_encoding` would pass as it stands, or the bytes are not UTF-8.
+/// Decodes percent-encoding (RFC 3986 §2.1), and in queries `+` as a space; `None` if it is invalid,
+/// which `percent_encoding` would keep as it is, or the bytes are not UTF-8.
 pub(super) fn decode(text: &str, plus_is_space: bool) -> Option<String> {
     let is_whole = |after: &str| {
         let digits = after.as_bytes().get(..2);
