@@ -69,7 +69,13 @@ async fn client_resumes_on_another_node_without_loss() {
     service.count("room:1", "tick", 1..=3).await;
     assert_eq!(ws.numbers("tick", 3).await, [1, 2, 3]);
     ws.close().await;
-    service.count("room:1", "tick", 4..=500).await;
+    service.count("room:1", "tick", 4..=499).await;
+    let last = service.publish("room:1", "tick", json!({"n": 500})).await;
+    let position = last.results[0].position.clone().unwrap();
+    assert_eq!(
+        (json!(position.epoch), position.offset),
+        (epoch.clone(), 500)
+    );
     a.kill().await;
 
     let mut back = b.ws().token("alice", &[]).connect().await;
@@ -77,7 +83,8 @@ async fn client_resumes_on_another_node_without_loss() {
     let reply = back.subscribe_with("room:1", since).await;
     assert_eq!(
         (&reply["recovered"], &reply["replayed"]),
-        (&json!(true), &json!(497))
+        (&json!(true), &json!(497)),
+        "from {epoch}: {reply}"
     );
     b.publisher("service")
         .await
@@ -305,4 +312,40 @@ async fn durable_subscription_resumes_on_another_node() {
         (&json!(2), &json!(true))
     );
     assert_eq!(tablet.numbers("tick", 4).await, [3, 4, 5, 6]);
+}
+
+/// Comparing positions with the log must not take an event that is appended meanwhile for one that
+/// the log has lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn epochs_hold_while_positions_are_compared_under_load() {
+    const CHANNELS: usize = 2;
+    let nats = Nats::start().await;
+    let config = nats
+        .join(Config::rooms())
+        .set("cluster.nats.sweep", r#""1ms""#);
+    let a = Server::start(config).await;
+    let mut ws = a.ws().token("alice", &[]).connect().await;
+    let mut epochs = Vec::new();
+    for n in 0..CHANNELS {
+        let reply = ws.subscribe(&format!("room:{n}")).await;
+        epochs.push(reply["epoch"].clone());
+    }
+    let until = tokio::time::Instant::now() + std::time::Duration::from_secs(6);
+    let publishing = epochs.into_iter().enumerate().map(async |(n, epoch)| {
+        let mut service = a.publisher("service").await;
+        while tokio::time::Instant::now() < until {
+            let channel = format!("room:{n}");
+            let published = service.publish(&channel, "tick", json!({})).await;
+            let position = published.results[0].position.clone().unwrap();
+            assert_eq!(
+                json!(position.epoch),
+                epoch,
+                "room:{n} at {}",
+                position.offset
+            );
+        }
+    });
+    futures_util::future::join_all(publishing).await;
+    // Positions are compared only where somebody subscribes.
+    drop(ws);
 }
