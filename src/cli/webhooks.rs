@@ -1,11 +1,10 @@
 //! `tidings webhooks`.
 
-use serde_json::json;
-
 use super::client::Target;
 use super::failure::Failure;
 use super::json;
 use super::output::{Output, printable};
+use crate::api::webhooks::Resent;
 use crate::proto::{ListWebhooksRequest, ResendWebhooksRequest, Webhook};
 
 /// What to do.
@@ -40,7 +39,7 @@ pub(super) async fn run(args: Args, target: &Target, output: &mut Output) -> Res
         let answer = client.connections().resend_webhooks(asked).await?;
         let resent = answer.into_inner().resent;
         if output.is_json() {
-            return output.object(&json!({ "resent": resent }));
+            return output.object(&Resent { resent });
         }
         let plural = if resent == 1 { "" } else { "s" };
         return output.line(&format!("{resent} event{plural} queued again"));

@@ -150,12 +150,14 @@ impl Recorder {
         let restored = std::mem::take(&mut self.restored);
         self.record(restored);
         loop {
-            let (edges, is_closing) = self.next();
+            // Everything that waits comes before a comparison, which would anticipate it.
+            let overflowed = self.parts.edges.edges().take_overflow();
+            let (edges, is_closing) = self.next(overflowed);
             let mut facts = Vec::new();
             for edge in edges {
                 self.edge(edge, &mut facts);
             }
-            if self.parts.edges.edges().take_overflow() {
+            if overflowed {
                 self.compare(&mut facts);
             }
             self.reported
@@ -172,8 +174,8 @@ impl Recorder {
         }
     }
 
-    /// The next edges, and whether they are the last.
-    fn next(&self) -> (Vec<Edge>, bool) {
+    /// The next edges, or all that wait, and whether they are the last.
+    fn next(&self, all: bool) -> (Vec<Edge>, bool) {
         let receiver = &self.parts.edges.receiver;
         let due = self.reported.next_due();
         let due = due.map(|due| Duration::from_millis(due.saturating_sub(uptime_ms())));
@@ -185,8 +187,7 @@ impl Recorder {
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => is_closing = true,
         }
-        // After an overflow or at the end, everything that waits comes first.
-        let most = if is_closing { QUEUED } else { BATCH };
+        let most = if is_closing || all { QUEUED } else { BATCH };
         while edges.len() < most
             && let Ok(edge) = receiver.try_recv()
         {

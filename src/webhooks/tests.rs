@@ -2,15 +2,24 @@
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 
 use super::event::{Fact, What};
 use super::queue::{Limits, Queue, forget_others};
 use super::reported::{Actual, Item, RETURN, Reported, VACANT};
 use super::store::{Space, Store, Write};
-use crate::event::{ChannelName, Timestamp};
-use crate::telemetry::Metrics;
+use super::{
+    EventKind, WebhookSettings, Webhooks, WebhooksParts, WebhooksSettings,
+    channel as channel_of_edges,
+};
+use crate::broker::{Bounds, Memory};
+use crate::cluster::Local;
+use crate::event::{ChannelName, ChannelPattern, Namespace, Namespaces, Timestamp};
+use crate::hub::{Hub, HubParts, Observer as _, Settings};
+use crate::telemetry::{Metrics, Tracing};
 
 /// Which channels are occupied, and who is present.
 #[derive(Default)]
@@ -330,4 +339,88 @@ fn range_ends_before_its_end() {
                 .is_empty()
         );
     });
+}
+
+/// A hub without connections, alone in its cluster.
+fn hub(metrics: &Arc<Metrics>) -> Arc<Hub> {
+    let namespaces = Arc::new(ArcSwap::from_pointee(Namespaces::new([Namespace::named(
+        "room",
+    )])));
+    let builder = Hub::builder(
+        1,
+        Settings::sample(),
+        Arc::clone(&namespaces),
+        Arc::clone(metrics),
+        Arc::new(Tracing::off()),
+    )
+    .unwrap();
+    let (metrics, bounds) = (Arc::clone(metrics), Bounds::default());
+    let broker = Memory::new(namespaces, builder.sink(), metrics, bounds);
+    builder.start(HubParts::new(Arc::new(broker))).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn channel_whose_edge_found_no_room_is_reported_by_comparison() {
+    let metrics = Metrics::new("test");
+    let (edges, receiver) = channel_of_edges(&EventKind::ALL, &metrics);
+    let hub = hub(&metrics);
+    for _ in 0..super::edges::QUEUED {
+        edges.occupancy(&channel("room:1"), true);
+    }
+    // This edge is lost, but the channel is occupied.
+    let lost = channel("room:2");
+    let pattern = ChannelPattern::Exact(lost.clone());
+    hub.routes().add(&pattern, 0).joined();
+    edges.occupancy(&lost, true);
+    let settings = WebhooksSettings {
+        webhooks: vec![WebhookSettings {
+            url: "http://127.0.0.1:9/".to_owned(),
+            secret: None,
+            events: EventKind::ALL.to_vec(),
+            queue_bytes: 1 << 20,
+            dead_letter_bytes: 0,
+            batch_events: 10,
+            timeout: Duration::from_secs(1),
+            retry_for: Duration::from_hours(1),
+            retry_pause: Duration::from_secs(60),
+        }],
+        path: None,
+        synced: false,
+        node: "test".to_owned(),
+    };
+    let parts = WebhooksParts {
+        hub: Arc::clone(&hub),
+        cluster: Arc::new(Local::new(Arc::clone(&hub))),
+        occupancy: None,
+        edges: receiver,
+    };
+    let webhooks = Webhooks::start(settings, parts).unwrap();
+    let queue = &webhooks.webhooks[0].queue;
+    let mut pause = tokio::time::interval(Duration::from_millis(10));
+    let told = async {
+        loop {
+            let entries = queue.head(100, 1 << 20).unwrap();
+            let events = entries.iter().map(|(_, event)| {
+                let event: serde_json::Value = serde_json::from_slice(event).unwrap();
+                format!("{} {}", event["type"], event["subject"])
+            });
+            let events: Vec<String> = events.collect();
+            let all = [
+                r#""channel.occupied" "room:1""#,
+                r#""channel.occupied" "room:2""#,
+                r#""channel.vacated" "room:1""#,
+            ];
+            if all
+                .iter()
+                .all(|event| events.contains(&(*event).to_owned()))
+            {
+                return events;
+            }
+            pause.tick().await;
+        }
+    };
+    let told = crate::clock::timeout(Duration::from_secs(10), told).await;
+    assert_eq!(told.unwrap().len(), 3);
+    assert_eq!(webhooks.status()[0].state, "retrying");
+    hub.stop();
 }
