@@ -1,6 +1,6 @@
 //! Which channels have subscribers on other nodes.
 //!
-//! Only webhooks need this, so nodes exchange it only if webhooks are configured. Each node tells
+//! Only webhooks need this, so nodes exchange it only if webhooks are configured. Each node notifies
 //! the others when a channel gains its first subscriber there or loses its last.
 
 use std::collections::{BTreeSet, HashMap};
@@ -67,18 +67,18 @@ impl ClusterOccupancy {
         self.elsewhere().keys().cloned().collect()
     }
 
-    /// Tells the other nodes how a channel is on this one.
-    pub fn tell(&self, channel: &ChannelName, occupied: bool) {
+    /// Notifies the other nodes of a channel's occupancy on this one.
+    pub fn announce(&self, channel: &ChannelName, occupied: bool) {
         self.send(OccupancyChange::One(channel.clone(), occupied));
     }
 
-    /// Tells the other nodes everything.
-    pub fn tell_everything(&self) {
+    /// Sends the other nodes all occupied channels.
+    pub fn announce_all(&self) {
         self.send(OccupancyChange::Everything(None));
     }
 
-    /// Tells everything to a process that has just joined.
-    pub(super) fn tell_everything_to(&self, process: u64) {
+    /// Sends all occupied channels to a process that has just joined.
+    pub(super) fn announce_all_to(&self, process: u64) {
         self.send(OccupancyChange::Everything(Some(process)));
     }
 
@@ -93,7 +93,7 @@ impl ClusterOccupancy {
         self.overflowed.swap(false, Ordering::AcqRel)
     }
 
-    /// Another node has told changes; `reset`: no channel is occupied there before them.
+    /// Another node has sent changes; `reset`: no channel is occupied there before them.
     pub(super) fn changed_elsewhere(&self, node: NodeId, changes: &pb::OccupancyChanges) {
         if changes.reset {
             self.node_lost(node);
@@ -153,7 +153,7 @@ mod tests {
         let (occupancy, _changes) = ClusterOccupancy::new(Box::new(note));
         let channel = ChannelName::new("room:1").unwrap();
         let (one, two) = (NodeId::new(1), NodeId::new(2));
-        let tell = |node, occupied, reset| {
+        let receive = |node, occupied, reset| {
             let change = pb::OccupancyChange {
                 channel: channel.to_string(),
                 occupied,
@@ -161,10 +161,10 @@ mod tests {
             let changes = vec![change];
             occupancy.changed_elsewhere(node, &pb::OccupancyChanges { changes, reset });
         };
-        tell(one, true, false);
-        tell(two, true, false);
-        tell(two, true, true);
-        tell(one, false, false);
+        receive(one, true, false);
+        receive(two, true, false);
+        receive(two, true, true);
+        receive(one, false, false);
         assert!(occupancy.is_occupied(&channel));
         occupancy.node_lost(two);
         assert!(!occupancy.is_occupied(&channel));

@@ -41,7 +41,7 @@ const REPLIES: usize = 1024;
 /// How many numbers a start tries.
 const ATTEMPTS: usize = 64;
 
-/// What nodes tell each other of their subscribers, with the changes of this one.
+/// What nodes exchange about their subscribers, with the changes of this one.
 pub struct Shared {
     /// Who is present.
     pub presence: (Arc<ClusterPresence>, mpsc::Receiver<Change>),
@@ -248,7 +248,7 @@ impl Remote {
             this.send_all_presence(Address::Process(process)).await;
         });
         if let Some(occupancy) = &self.occupancy {
-            occupancy.tell_everything_to(process);
+            occupancy.announce_all_to(process);
         }
     }
 

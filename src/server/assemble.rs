@@ -172,7 +172,7 @@ pub(super) async fn assemble(
     })
 }
 
-/// What joins this node with others: the link, its number, and what nodes tell each other.
+/// What joins this node with others: the link, its number, and what nodes exchange.
 type Joining = ((Arc<dyn Link>, NodeId), Shared);
 
 /// The cluster: this node alone, or with those that the engine joins it with.

@@ -30,7 +30,7 @@ pub(super) fn observe(
     Some((edges, receiver))
 }
 
-/// What nodes tell each other of occupied channels.
+/// The exchange of occupied channels between nodes.
 pub(super) fn occupancy(edges: &Arc<Edges>) -> (Arc<ClusterOccupancy>, Receiver<OccupancyChange>) {
     let edges = Arc::clone(edges);
     ClusterOccupancy::new(Box::new(move |channel: &ChannelName, occupied| {

@@ -48,7 +48,7 @@ pub struct WebhookSettings {
     pub url: String,
     /// Signs its requests; `None`: they are not signed.
     pub secret: Option<String>,
-    /// What it is told.
+    /// The events that it gets.
     pub events: Vec<EventKind>,
     /// The most bytes of queued events.
     pub queue_bytes: usize,

@@ -205,7 +205,7 @@ impl Recorder {
                 if let What::Occupied(channel) | What::Vacated(channel) = &fact.what
                     && let Some(occupancy) = &self.tables.occupancy
                 {
-                    occupancy.tell(channel, self.tables.is_occupied_here(channel));
+                    occupancy.announce(channel, self.tables.is_occupied_here(channel));
                 }
                 fact
             }
@@ -235,7 +235,7 @@ impl Recorder {
                 .map(|(channel, _)| channel)
                 .collect();
             if let Some(occupancy) = &self.tables.occupancy {
-                occupancy.tell_everything();
+                occupancy.announce_all();
                 occupied.extend(occupancy.channels());
             }
             let occupied = occupied.into_iter();
@@ -409,7 +409,7 @@ fn remembered(what: &What) -> Write {
     let (key, value) = match what {
         What::Opened(connection) => {
             let user = connection.user.as_deref();
-            // The first byte tells an anonymous connection from an empty name.
+            // The first byte distinguishes an anonymous connection from an empty name.
             let value = user.map_or_else(|| vec![0], |user| [&[1], user.as_bytes()].concat());
             (connection_key(connection.id), Some(Bytes::from(value)))
         }

@@ -55,8 +55,8 @@ impl Run {
     fn edge(&mut self, what: What) -> Vec<&'static str> {
         let at = Timestamp::from_micros(0);
         let fact = Fact { what, at };
-        let told = self.reported.apply(fact, self.now, &self.world);
-        told.iter().map(|fact| fact.kind().name()).collect()
+        let reported = self.reported.apply(fact, self.now, &self.world);
+        reported.iter().map(|fact| fact.kind().name()).collect()
     }
 
     /// The channel gains its first subscriber, or loses its last; the edge comes at once.
@@ -101,7 +101,7 @@ fn channel_is_vacated_after_a_second_without_subscribers() {
 }
 
 #[test]
-fn channel_that_flaps_within_a_second_is_not_told() {
+fn channel_that_flaps_within_a_second_is_not_reported() {
     let mut run = Run::default();
     run.occupy(true);
     for _ in 0..20 {
@@ -177,7 +177,7 @@ fn restart_gives_clients_time_to_return() {
     }
     let user = Item::User(channel("room:1"), Arc::from("ann"));
     run.reported.restore(user, 0, at);
-    assert_eq!(run.occupy(true), NONE, "it was told before the restart");
+    assert_eq!(run.occupy(true), NONE, "it was reported before the restart");
     assert_eq!(run.pass(RETURN - 1), NONE);
     assert_eq!(run.pass(1), ["channel.vacated", "presence.left"]);
 }
@@ -192,8 +192,8 @@ fn lost_edges_are_found_by_comparison() {
     let mut out = Vec::new();
     let now = [channel("hall:1")].into_iter();
     run.reported.compare_channels(now, 0, &run.world, &mut out);
-    let told: Vec<&str> = out.iter().map(|fact| fact.kind().name()).collect();
-    assert_eq!(told, ["channel.occupied"]);
+    let reported: Vec<&str> = out.iter().map(|fact| fact.kind().name()).collect();
+    assert_eq!(reported, ["channel.occupied"]);
     assert_eq!(run.pass(VACANT), ["channel.vacated"]);
 }
 
@@ -397,7 +397,7 @@ async fn channel_whose_edge_found_no_room_is_reported_by_comparison() {
     let webhooks = Webhooks::start(settings, parts).unwrap();
     let queue = &webhooks.webhooks[0].queue;
     let mut pause = tokio::time::interval(Duration::from_millis(10));
-    let told = async {
+    let reported = async {
         loop {
             let entries = queue.head(100, 1 << 20).unwrap();
             let events = entries.iter().map(|(_, event)| {
@@ -419,8 +419,8 @@ async fn channel_whose_edge_found_no_room_is_reported_by_comparison() {
             pause.tick().await;
         }
     };
-    let told = crate::clock::timeout(Duration::from_secs(10), told).await;
-    assert_eq!(told.unwrap().len(), 3);
+    let reported = crate::clock::timeout(Duration::from_secs(10), reported).await;
+    assert_eq!(reported.unwrap().len(), 3);
     assert_eq!(webhooks.status()[0].state, "retrying");
     hub.stop();
 }

@@ -1,4 +1,4 @@
-//! Webhooks: what the application is told, in which order, and what happens when it does not answer.
+//! Webhooks: what the application gets, in which order, and what happens when it does not answer.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -49,10 +49,10 @@ async fn application_is_told_of_connections_channels_and_presence() {
     ann.close().await;
     let vacated = app.event("channel.vacated", "room:1").await;
 
-    let told = app.told();
+    let reported = app.reported();
     let of = |subject: &str| -> Vec<String> {
-        let told = told.iter().filter(|(_, about)| about == subject);
-        told.map(|(kind, _)| kind.clone()).collect()
+        let reported = reported.iter().filter(|(_, about)| about == subject);
+        reported.map(|(kind, _)| kind.clone()).collect()
     };
     assert_eq!(of(&connection), ["connection.opened", "connection.closed"]);
     let channel = of("room:1");
@@ -110,7 +110,11 @@ async fn connection_is_told_once_it_has_authenticated() {
     silent.close().await;
     late.close().await;
     app.event("connection.closed", &id_of(&opened)).await;
-    assert!(app.told().iter().all(|(_, subject)| *subject != unknown));
+    assert!(
+        app.reported()
+            .iter()
+            .all(|(_, subject)| *subject != unknown)
+    );
 }
 
 fn id_of(event: &Value) -> String {
@@ -143,13 +147,13 @@ async fn order_holds_through_failures_and_ids_stay_the_same() {
         app.event("connection.closed", connection).await;
     }
     eventually("the last to leave", async || {
-        let told = app.told();
-        let left = told.iter().filter(|(kind, _)| kind == "presence.left");
+        let reported = app.reported();
+        let left = reported.iter().filter(|(kind, _)| kind == "presence.left");
         (left.count() == 18).then_some(())
     })
     .await;
     let mut last: HashMap<(String, String), String> = HashMap::new();
-    for (kind, subject) in app.told() {
+    for (kind, subject) in app.reported() {
         let (group, _) = kind.split_once('.').unwrap();
         let before = last.insert((group.to_owned(), subject), kind.clone());
         assert_ne!(before, Some(kind), "opened and closed alternate");
@@ -212,7 +216,7 @@ async fn queued_events_survive_kill_9() {
     let opened = app.event("connection.opened", &id(&again)).await;
     assert_eq!(opened["data"]["user"], "ann");
     let room: Vec<String> = app
-        .told()
+        .reported()
         .into_iter()
         .filter(|(_, subject)| subject == "room:1")
         .map(|(kind, _)| kind)
@@ -238,8 +242,8 @@ async fn channel_that_nobody_returns_to_after_a_restart_is_vacated() {
     let vacated = async {
         let mut pause = tokio::time::interval(Duration::from_millis(50));
         loop {
-            let told = app.told();
-            let has = |kind: &str| told.iter().any(|(told, _)| told == kind);
+            let reported = app.reported();
+            let has = |kind: &str| reported.iter().any(|(reported, _)| reported == kind);
             if has("channel.vacated") && has("presence.left") {
                 return;
             }
@@ -261,12 +265,12 @@ async fn channel_occupied_again_within_a_second_is_not_told() {
         unsubscribe(&mut ann, "plain:1").await;
         ann.subscribe("plain:1").await;
     }
-    // A channel that is vacated later is told later: order holds over all of them.
+    // A webhook has one queue, so a later event arrives later.
     ann.subscribe("plain:2").await;
     app.event("channel.occupied", "plain:2").await;
     unsubscribe(&mut ann, "plain:2").await;
     app.event("channel.vacated", "plain:2").await;
-    let first: Vec<_> = app.told();
+    let first: Vec<_> = app.reported();
     let of_first = first.iter().filter(|(_, subject)| subject == "plain:1");
     assert_eq!(of_first.count(), 1, "{first:?}");
     unsubscribe(&mut ann, "plain:1").await;
@@ -318,7 +322,7 @@ async fn retry_after_is_honoured() {
 }
 
 #[tokio::test]
-async fn full_queue_drops_counts_and_tells() {
+async fn full_queue_drops_events_and_reports_their_number() {
     let address = Receiver::later().await;
     let keys = "queue_bytes = 65536\nretry_pause = \"50ms\"";
     let server = Server::start(Config::rooms().webhook(&address, keys)).await;
@@ -342,9 +346,9 @@ async fn full_queue_drops_counts_and_tells() {
     assert!(bytes <= 65_536, "{bytes}");
     let app = Receiver::start_at(&address).await;
     let report = app.event("webhook.dropped", "queue").await;
-    let told = report["data"]["count"].as_u64().unwrap();
-    assert!(told >= dropped, "{told} < {dropped}");
-    // Whatever comes now is told again.
+    let reported = report["data"]["count"].as_u64().unwrap();
+    assert!(reported >= dropped, "{reported} < {dropped}");
+    // New events are delivered again.
     let bob = user(&server, "bob").await;
     app.event("connection.opened", &id(&bob)).await;
     assert!(
@@ -363,10 +367,10 @@ async fn stop_sends_what_a_queue_in_memory_holds() {
     app.event("presence.joined", "room:1").await;
     let stopped = within("the stop", server.stop());
     tokio::join!(stopped, ann.expect_close(1012));
-    let told = app.told();
-    let kinds: HashSet<&str> = told.iter().map(|(kind, _)| kind.as_str()).collect();
+    let reported = app.reported();
+    let kinds: HashSet<&str> = reported.iter().map(|(kind, _)| kind.as_str()).collect();
     for kind in ["connection.closed", "presence.left", "channel.vacated"] {
-        assert!(kinds.contains(kind), "{kind}: {told:?}");
+        assert!(kinds.contains(kind), "{kind}: {reported:?}");
     }
 }
 
@@ -476,7 +480,7 @@ async fn gone_stops_a_webhook_until_it_is_resent() {
     let bob = id(&bob);
     let eve = user(&server, "eve").await;
     app.event("connection.opened", &id(&eve)).await;
-    assert!(app.told().iter().all(|(_, subject)| *subject != bob));
+    assert!(app.reported().iter().all(|(_, subject)| *subject != bob));
 }
 
 #[tokio::test]
@@ -492,7 +496,7 @@ async fn invalid_webhook_refuses_the_start() {
 }
 
 #[tokio::test]
-async fn cluster_tells_of_a_channel_once() {
+async fn cluster_reports_a_channel_once() {
     let nats = Nats::start().await;
     let app = Receiver::start().await;
     let config = nats.join(Config::rooms().webhook(&app.address, ""));
@@ -517,9 +521,9 @@ async fn cluster_tells_of_a_channel_once() {
     unsubscribe(&mut bob, "room:2").await;
     app.event("channel.vacated", "room:2").await;
     let about = |subject: &str| -> Vec<String> {
-        let told = app.told().into_iter();
-        let told = told.filter(|(_, about)| about == subject);
-        told.map(|(kind, _)| kind).collect()
+        let reported = app.reported().into_iter();
+        let reported = reported.filter(|(_, about)| about == subject);
+        reported.map(|(kind, _)| kind).collect()
     };
     assert_eq!(about("plain:1"), ["channel.occupied"]);
     assert_eq!(about("room:2").len(), 4, "{:?}", about("room:2"));

@@ -141,7 +141,7 @@ impl Receiver {
     }
 
     /// Type and subject of the events, in order.
-    pub fn told(&self) -> Vec<(String, String)> {
+    pub fn reported(&self) -> Vec<(String, String)> {
         let text = |event: &Value, name: &str| event[name].as_str().unwrap().to_owned();
         let events = self.events();
         events
