@@ -23,10 +23,10 @@ use crate::event::ConnectionId;
 use crate::session::Services;
 
 pub use channels::{ChannelInfo, ChannelOrder, ChannelsQuery};
-pub use connections::{ConnectionsRequest, parse_order};
+pub use connections::{ConnectionsAnswer, ConnectionsRequest, parse_order};
 pub use explain::ExplainRequest;
 pub use server_info::{LimitUse, NodeInfo, ServerInfo};
-pub use viewer::Viewer;
+pub use viewer::{ClusterStats, Viewer};
 
 /// The most entries of one page.
 const MAX_PAGE: usize = 1000;

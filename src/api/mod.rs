@@ -43,7 +43,7 @@ pub use publish::{
     Audience, BatchEntry, CloudEvent, CloudEventBatch, ErrorBody, ErrorDetails, Event,
     PublishRequest, PublishResult, Published,
 };
-pub use stats::{Bytes, ConnectionCounts, EventCounts, Latency, Stats};
+pub use stats::{Bytes, ClusterStats, ConnectionCounts, EventCounts, Latency, Stats};
 
 use serde_json::Value;
 

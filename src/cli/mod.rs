@@ -20,6 +20,7 @@ mod healthcheck;
 mod history;
 mod init;
 mod json;
+mod nodes;
 mod output;
 mod presence;
 mod private_file;
@@ -147,6 +148,10 @@ enum Errand {
   tidings connections --user alice
   tidings connections --channel project:42 --json")]
     Connections(Asking<connections::Args>),
+    /// List the nodes of the cluster
+    #[command(after_help = "Examples:
+  tidings nodes")]
+    Nodes(Asking<nodes::Args>),
     /// End a connection, or all of a user's
     #[command(after_help = "Examples:
   tidings disconnect 0198c0de-0000-7000-8000-000000000000
@@ -286,6 +291,7 @@ async fn run(errand: Errand, before: Target, mut output: Output) -> Result<(), F
         Errand::Tail(asking) => asking.run(before, output, tail::run).await,
         Errand::Stats(asking) => asking.run(before, output, stats::run).await,
         Errand::Connections(asking) => asking.run(before, output, connections::run).await,
+        Errand::Nodes(asking) => asking.run(before, output, nodes::run).await,
         Errand::Channels(asking) => asking.run(before, output, channels::run).await,
         Errand::History(asking) => asking.run(before, output, history::run).await,
         Errand::Presence(asking) => asking.run(before, output, presence::run).await,

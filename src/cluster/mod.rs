@@ -13,6 +13,7 @@ mod occupancy;
 mod presence;
 mod redis;
 mod remote;
+mod stats_message;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -193,6 +194,8 @@ pub struct NodeInfo {
     pub leaving: bool,
     /// How long ago it was last heard. Zero for this node.
     pub heard: Duration,
+    /// The round trip between it and the engine; `None` without an engine, or while it is unknown.
+    pub round_trip: Option<Duration>,
 }
 
 /// The nodes that serve together.

@@ -184,6 +184,7 @@ impl Remote {
             }),
             connections: self.metrics.connections_now(),
             leaving: self.leaving.load(Ordering::Relaxed),
+            round_trip_us: self.metrics.cluster().last_round_trip_us(),
         }
     }
 
@@ -491,6 +492,9 @@ impl Cluster for Arc<Remote> {
             connections: heartbeat.connections,
             leaving: heartbeat.leaving,
             heard,
+            round_trip: Some(heartbeat.round_trip_us)
+                .filter(|micros| *micros > 0)
+                .map(Duration::from_micros),
         };
         let mut nodes = vec![info(self.me.number, self.heartbeat(), Duration::ZERO)];
         let peers = self.peers();

@@ -11,7 +11,8 @@ use crate::audit::Audit;
 use crate::auth::{AuthEvent, NamespaceRules, Policy, Revocations, Verifier};
 use crate::cluster::{Cluster, ClusterPresence, Link, Local, Me, Remote, Shared};
 use crate::config::{
-    Config, DialectConfig, DialectProtocol, Documents, ForwardedHeader, InternalAuth, OtlpProtocol,
+    Config, DialectConfig, DialectProtocol, Documents, Engine, ForwardedHeader, InternalAuth,
+    OtlpProtocol,
 };
 use crate::event::NodeId;
 use crate::filter::FilterLimits;
@@ -59,7 +60,7 @@ pub(super) async fn assemble(
     dev: bool,
     lifecycle: Arc<Lifecycle>,
 ) -> Result<Assembled, StartError> {
-    let metrics = Metrics::new(config.server.node.clone());
+    let metrics = Metrics::new(node_name(config));
     let tracing = Tracing::init(&tracing_settings(config), &metrics).map_err(StartError::new)?;
     let tracing = Arc::new(tracing);
     let namespaces = Arc::new(ArcSwap::from_pointee(config.namespaces(dev)));
@@ -184,12 +185,12 @@ async fn join(
     let Some(((link, number), shared)) = joining else {
         return Ok((Arc::new(Local::new(Arc::clone(hub))), None));
     };
+    let metrics = Arc::clone(hub.metrics());
     let me = Me {
         process: fastrand::u64(1..),
         number,
-        name: node_name(config),
+        name: metrics.node().to_string(),
     };
-    let metrics = Arc::clone(hub.metrics());
     let joined = Remote::join(Arc::clone(hub), link, me, metrics, shared);
     let remote = joined.await.map_err(StartError::new)?;
     Ok((Arc::new(Arc::clone(&remote)), Some(remote)))
@@ -211,6 +212,9 @@ fn verifier(
 
 /// The node's name for operators.
 fn node_name(config: &Config) -> String {
+    if config.cluster.engine == Engine::None {
+        return config.server.node.clone();
+    }
     let random = || format!("{}-{:04x}", config.server.node, fastrand::u16(..));
     config.cluster.node.clone().unwrap_or_else(random)
 }

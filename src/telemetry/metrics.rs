@@ -38,7 +38,7 @@ pub(super) const CLOSE_CODES: [u16; 18] = [
 /// allocate nothing for known names, and never wait for a reader.
 #[derive(Debug)]
 pub struct Metrics {
-    pub(super) node: String,
+    pub(super) node: Arc<str>,
     pub(super) started: Instant,
     pub(super) started_at: SystemTime,
     pub(super) connections: [Gauge; Transport::COUNT],
@@ -96,7 +96,7 @@ pub struct Metrics {
 impl Metrics {
     /// Starts counting, with the name of this node.
     #[must_use]
-    pub fn new(node: impl Into<String>) -> Arc<Self> {
+    pub fn new(node: impl Into<Arc<str>>) -> Arc<Self> {
         Arc::new(Metrics {
             node: node.into(),
             started: Instant::now(),

@@ -39,6 +39,8 @@ pub struct ConnectionInfo {
     pub roles: Vec<Arc<str>>,
     /// `websocket`, `socketio`, `sse` or `grpc`.
     pub transport: &'static str,
+    /// The name of its node.
+    pub node: Arc<str>,
     /// Its registered type and name.
     pub client: Option<Client>,
     /// Its network address.

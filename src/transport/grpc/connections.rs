@@ -67,8 +67,11 @@ impl ConnectionService for Connections {
         request: Request<GetStatsRequest>,
     ) -> Result<Response<GetStatsResponse>, Status> {
         let stats = |call: Call<GetStatsRequest>| async move {
+            let stats = viewer(&call.session)?.stats(&call.message.node).await?;
             Ok(GetStatsResponse {
-                stats: Some(reports::stats(viewer(&call.session)?.stats().await?)),
+                stats: Some(reports::stats(stats.total)),
+                nodes: stats.nodes.into_iter().map(reports::stats).collect(),
+                unreachable: stats.unreachable,
             })
         };
         self.context
@@ -298,12 +301,14 @@ async fn list(call: Call<ListConnectionsRequest>) -> Result<ListConnectionsRespo
         order: parse_order(&asked.order_by, asked.desc, orders)?,
         page_size: asked.page_size,
         page_token: asked.page_token,
+        node: asked.node,
     };
-    let (connections, next_page_token) = viewer.connections(&request).await?;
-    let connections = connections.into_iter().map(reports::connection).collect();
+    let page = viewer.connections(&request).await?;
+    let connections = page.connections.into_iter();
     Ok(ListConnectionsResponse {
-        connections,
-        next_page_token,
+        connections: connections.map(reports::connection).collect(),
+        next_page_token: page.next_page_token,
+        unreachable: page.unreachable,
     })
 }
 
