@@ -63,7 +63,7 @@ pub(super) fn start(config: &Config, parts: WebhooksParts) -> Result<Arc<Webhook
         webhooks: webhooks.collect(),
         path: directory(config),
         synced: config.history.durability == Durability::Fsync,
-        node: config.server.node.clone(),
+        node: parts.hub.metrics().node().to_string(),
     };
     Webhooks::start(settings, parts).map_err(StartError::new)
 }
