@@ -117,7 +117,7 @@ pub(super) async fn assemble(
     let hub = builder
         .start(parts)
         .map_err(StartError::at("server.shards"))?;
-    let (cluster, remote) = join(config, &hub, link.zip(joining)).await?;
+    let (cluster, remote) = join(&hub, link.zip(joining)).await?;
     let parts = observing.map(|edges| WebhooksParts {
         hub: Arc::clone(&hub),
         cluster: Arc::clone(&cluster),
@@ -178,7 +178,6 @@ type Joining = ((Arc<dyn Link>, NodeId), Shared);
 
 /// The cluster: this node alone, or with those that the engine joins it with.
 async fn join(
-    config: &Config,
     hub: &Arc<Hub>,
     joining: Option<Joining>,
 ) -> Result<(Arc<dyn Cluster>, Option<Arc<Remote>>), StartError> {
