@@ -253,8 +253,8 @@ pub(super) const REPEATED: &[Key] = &[
     fixed(
         "webhook[].events",
         Kind::List,
-        r#"["connection.opened", "connection.closed", "channel.occupied", "channel.vacated", "presence.joined", "presence.left"]"#,
-        "The events that it gets.",
+        "[]",
+        "The events that it gets: `connection.opened`, `connection.closed`, `channel.occupied`, `channel.vacated`, `presence.joined`, `presence.left`; empty: all.",
     ),
     fixed(
         "webhook[].queue_bytes",
