@@ -61,7 +61,7 @@ pub(super) fn start(config: &Config, parts: WebhooksParts) -> Result<Arc<Webhook
         synced: config.history.durability == Durability::Fsync,
         node: parts.hub.metrics().node().to_string(),
     };
-    Webhooks::start(settings, parts).map_err(StartError::new)
+    Webhooks::start(&settings, parts).map_err(StartError::new)
 }
 
 /// The directory of the queue; `None`: it is in memory.
