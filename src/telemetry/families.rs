@@ -41,7 +41,7 @@ pub(super) enum Data {
     Histogram(HistogramSnapshot, Vec<Option<Exemplar>>),
 }
 
-fn counter(name: &'static str, help: &'static str, value: u64) -> Family {
+pub(super) fn counter(name: &'static str, help: &'static str, value: u64) -> Family {
     Family {
         name,
         help,
@@ -49,7 +49,7 @@ fn counter(name: &'static str, help: &'static str, value: u64) -> Family {
     }
 }
 
-fn counters(
+pub(super) fn counters(
     name: &'static str,
     help: &'static str,
     label: &'static str,
@@ -67,7 +67,7 @@ fn counters(
     }
 }
 
-fn gauge(name: &'static str, help: &'static str, value: f64) -> Family {
+pub(super) fn gauge(name: &'static str, help: &'static str, value: f64) -> Family {
     Family {
         name,
         help,
@@ -93,7 +93,7 @@ fn gauges(
     }
 }
 
-fn histogram(name: &'static str, help: &'static str, data: HistogramSnapshot) -> Family {
+pub(super) fn histogram(name: &'static str, help: &'static str, data: HistogramSnapshot) -> Family {
     Family {
         name,
         help,
@@ -117,7 +117,7 @@ impl Family {
     clippy::cast_precision_loss,
     reason = "no gauge here comes near 2^53"
 )]
-fn float(value: u64) -> f64 {
+pub(super) fn float(value: u64) -> f64 {
     value as f64
 }
 
@@ -130,6 +130,9 @@ pub(super) fn read(metrics: &Metrics) -> Vec<Family> {
     families.extend(store(metrics));
     if metrics.cluster().is_configured() {
         families.extend(cluster(metrics.cluster()));
+    }
+    if metrics.hooks().is_configured() {
+        families.extend(metrics.hooks().families());
     }
     families.extend(troubles(metrics));
     families.extend(keys(metrics));

@@ -9,6 +9,7 @@ use super::event_types::EventTypes;
 use super::exemplars::Exemplars;
 use super::histogram::Histogram;
 use super::history::HistoryMetrics;
+use super::hooks::HookMetrics;
 use super::keys::KeyMetrics;
 use super::labels::{Confirmation, DropReason, Stalled, Transport};
 use super::names::{Counter, Gauge, Names};
@@ -85,6 +86,7 @@ pub struct Metrics {
     pub(super) store: StoreMetrics,
     pub(super) cluster: ClusterMetrics,
     pub(super) history: HistoryMetrics,
+    pub(super) hooks: HookMetrics,
     pub(super) recent: StatsHistory,
     /// For threads other than shards.
     shared: ShardMetrics,
@@ -144,6 +146,7 @@ impl Metrics {
             store: StoreMetrics::default(),
             cluster: ClusterMetrics::default(),
             history: HistoryMetrics::default(),
+            hooks: HookMetrics::default(),
             recent: StatsHistory::default(),
             shared: ShardMetrics::default(),
             shards: RwLock::default(),
@@ -438,6 +441,12 @@ impl Metrics {
     #[must_use]
     pub fn history(&self) -> &HistoryMetrics {
         &self.history
+    }
+
+    /// Metrics of hooks.
+    #[must_use]
+    pub fn hooks(&self) -> &HookMetrics {
+        &self.hooks
     }
 
     /// Spans were dropped because they could not be exported.
