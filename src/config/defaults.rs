@@ -7,8 +7,8 @@ use serde::de::DeserializeOwned;
 use super::layer::Layer;
 use super::{
     Audit, Auth, Catalog, ClusterConfig, Console, DialectCommand, DialectConfig, DialectControl,
-    DialectEvent, EventTypeConfig, Heartbeat, HistoryConfig, Internal, Limits, NamespaceConfig,
-    NamespaceHistory, Public, Server, Telemetry, WebSocket,
+    DialectEvent, EventTypeConfig, Heartbeat, HistoryConfig, HooksConfig, Internal, Limits,
+    NamespaceConfig, NamespaceHistory, Public, Server, Telemetry, WebSocket,
 };
 
 /// The declared default of a key or of a whole table.
@@ -59,6 +59,7 @@ declared_defaults! {
     ClusterConfig = "cluster",
     Catalog = "catalog",
     WebSocket = "websocket",
+    HooksConfig = "hooks",
     Telemetry = "telemetry",
     Audit = "audit",
     Server = "server",

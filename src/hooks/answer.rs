@@ -29,8 +29,8 @@ pub struct Answer {
     received_at: Timestamp,
     /// The user that it states.
     pub user: Option<Box<str>>,
-    /// The roles.
-    pub roles: Vec<String>,
+    /// The roles; `None` if it states none.
+    pub roles: Option<Vec<String>>,
     /// The claims, a JSON object; `None` if it states none.
     pub claims: Option<Box<str>>,
     /// Channels and patterns to follow.
@@ -159,7 +159,7 @@ pub(super) struct Stated {
     pub(super) code: String,
     pub(super) message: String,
     pub(super) user: Option<String>,
-    pub(super) roles: Vec<String>,
+    pub(super) roles: Option<Vec<String>>,
     pub(super) claims: Option<String>,
     pub(super) channels: Vec<String>,
     pub(super) expires_at: Option<Timestamp>,
@@ -216,7 +216,7 @@ impl Stated {
             code: json.code.unwrap_or_default(),
             message: json.message.unwrap_or_default(),
             user: user.transpose()?,
-            roles: json.roles.unwrap_or_default(),
+            roles: json.roles,
             claims: json.claims.map(|claims| claims.get().to_owned()),
             channels: json.channels.unwrap_or_default(),
             expires_at: expires_at.transpose()?,
@@ -241,7 +241,7 @@ impl Stated {
             refusal,
             received_at: Timestamp::now(),
             user: None,
-            roles: Vec::new(),
+            roles: None,
             claims: None,
             channels: Vec::new(),
             expires_at: None,
@@ -253,7 +253,7 @@ impl Stated {
         match kind {
             HookType::Connect | HookType::Refresh => {
                 answer.user = name(self.user)?;
-                answer.roles = names(self.roles)?;
+                answer.roles = self.roles.map(names).transpose()?;
                 answer.claims = claims(self.claims)?;
                 answer.channels = patterns(self.channels)?;
                 answer.expires_at = self.expires_at;

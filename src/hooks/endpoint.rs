@@ -1,7 +1,7 @@
 //! The application's endpoint: HTTP or gRPC.
 
 use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use uuid::Uuid;
 
 use super::answer::{Answer, Failure, Stated};
@@ -28,6 +28,45 @@ enum Protocol {
     Grpc(Grpc),
 }
 
+/// What a URL names.
+pub(super) enum Target {
+    /// HTTP.
+    Http,
+    /// gRPC at this host and port.
+    Grpc { authority: String, is_tls: bool },
+}
+
+impl Target {
+    /// Reads a URL.
+    ///
+    /// # Errors
+    ///
+    /// `invalid_argument` for `hooks.endpoint`.
+    pub(super) fn parse(url: &str) -> Result<Self> {
+        let wrong = |message: &'static str| Err(Error::field("hooks.endpoint", message));
+        let Ok(uri) = url.parse::<Uri>() else {
+            return wrong("must be a URL");
+        };
+        let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
+            return wrong("must be a URL with a scheme and a host");
+        };
+        if authority.as_str().contains('@') {
+            return wrong("must contain no user and password");
+        }
+        match scheme {
+            "http" | "https" => Ok(Target::Http),
+            "grpc" | "grpcs" if !matches!(uri.path(), "" | "/") => {
+                wrong("must have no path: grpc://host:port")
+            }
+            "grpc" | "grpcs" => Ok(Target::Grpc {
+                authority: authority.to_string(),
+                is_tls: scheme == "grpcs",
+            }),
+            _ => wrong("must be an http, https or grpc URL"),
+        }
+    }
+}
+
 impl Endpoint {
     /// # Errors
     ///
@@ -37,20 +76,17 @@ impl Endpoint {
         let secret = settings.secret.as_ref();
         let secret = secret.map(|secret| SigningSecret::parse("hooks.secret", secret.expose()));
         let secret = secret.transpose()?;
-        let (shown, protocol) =
-            if url.starts_with("grpc://") || url.starts_with("grpcs://") {
-                let grpc = Grpc::new(url, settings.answer_bytes)?;
-                (grpc.shown(), Protocol::Grpc(grpc))
-            } else {
-                let client = HttpClient::new("hooks.endpoint", url, settings.answer_bytes)
-                    .map_err(|error| match error.description() {
-                        "must be an http or https URL" => {
-                            Error::field("hooks.endpoint", "must be an http, https or grpc URL")
-                        }
-                        _ => error,
-                    })?;
+        let most = settings.answer_bytes;
+        let (shown, protocol) = match Target::parse(url)? {
+            Target::Http => {
+                let client = HttpClient::new("hooks.endpoint", url, most)?;
                 (client.shown_url(), Protocol::Http(Box::new(client)))
-            };
+            }
+            Target::Grpc { authority, is_tls } => {
+                let grpc = Grpc::new(&authority, is_tls, most)?;
+                (url.to_owned(), Protocol::Grpc(grpc))
+            }
+        };
         Ok(Endpoint {
             shown,
             secret,

@@ -1,7 +1,7 @@
 //! Questions over gRPC (`proto/tidings/hooks/v1`).
 
 use bytes::Bytes;
-use http::{HeaderMap, Uri};
+use http::HeaderMap;
 use prost::Message as _;
 use tidings_client::hooks as proto;
 use tidings_client::hooks::hooks_service_client::HooksServiceClient;
@@ -17,26 +17,16 @@ use crate::event::Timestamp;
 /// The application over gRPC: one connection, which is opened with the first question.
 pub(super) struct Grpc {
     client: HooksServiceClient<Channel>,
-    shown: String,
 }
 
 impl Grpc {
-    /// A client for a `grpc` or `grpcs` URL. Must be called within a runtime.
+    /// A client for a host and port. Must be called within a runtime.
     ///
     /// # Errors
     ///
     /// `invalid_argument` for `hooks.endpoint`.
-    pub(super) fn new(url: &str, answer_bytes: usize) -> Result<Self> {
+    pub(super) fn new(authority: &str, is_tls: bool, answer_bytes: usize) -> Result<Self> {
         let wrong = |message: &'static str| Error::field("hooks.endpoint", message);
-        let uri: Uri = url.parse().map_err(|_| wrong("must be a URL"))?;
-        let authority = uri.authority().ok_or_else(|| wrong("must name a host"))?;
-        if authority.as_str().contains('@') {
-            return Err(wrong("must contain no user and password"));
-        }
-        if uri.path() != "/" && !uri.path().is_empty() {
-            return Err(wrong("must have no path: grpc://host:port"));
-        }
-        let is_tls = uri.scheme_str() == Some("grpcs");
         let scheme = if is_tls { "https" } else { "http" };
         let mut endpoint = Channel::from_shared(format!("{scheme}://{authority}"))
             .map_err(|_| wrong("must be a URL"))?;
@@ -47,14 +37,7 @@ impl Grpc {
         }
         let client = HooksServiceClient::new(endpoint.connect_lazy())
             .max_decoding_message_size(answer_bytes);
-        Ok(Grpc {
-            client,
-            shown: url.to_owned(),
-        })
-    }
-
-    pub(super) fn shown(&self) -> String {
-        self.shown.clone()
+        Ok(Grpc { client })
     }
 
     /// The request, and its encoding, which is signed.
@@ -129,7 +112,7 @@ impl Grpc {
             code: answer.code,
             message: answer.message,
             user: text(answer.user),
-            roles: answer.roles,
+            roles: (!answer.roles.is_empty()).then_some(answer.roles),
             claims: text(answer.claims),
             channels: answer.channels,
             expires_at: expires_at.transpose()?,

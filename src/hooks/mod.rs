@@ -115,11 +115,10 @@ impl Hooks {
         ForwardedHeaders::pick(headers, forward_headers, *header_bytes)
     }
 
-    /// Whether a connection's forwarded headers are needed once it is open.
+    /// Whether a connection's forwarded headers are kept while it is open, for later questions.
     #[must_use]
     pub fn keeps_headers(&self) -> bool {
-        let later = |kind: &HookType| *kind != HookType::Connect;
-        !self.settings.forward_headers.is_empty() && self.settings.ask.iter().any(later)
+        !self.settings.forward_headers.is_empty()
     }
 
     /// Asks a question. It is answered at once from the cache, or later. `None` if the application

@@ -5,7 +5,10 @@ use std::time::Duration;
 use http::HeaderName;
 
 use super::HookType;
+use super::endpoint::Target;
 use crate::auth::Secret;
+use crate::error::{Error, Result};
+use crate::outbound::SigningSecret;
 
 /// The settings of hooks, from `[hooks]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +37,20 @@ pub struct HookSettings {
     pub header_bytes: usize,
     /// The failures in a row that open the circuit breaker; 0 for none.
     pub breaker_failures: u32,
+}
+
+impl HookSettings {
+    /// The invalid settings. Nothing is connected.
+    #[must_use]
+    pub fn faults(&self) -> Vec<Error> {
+        let secret = self.secret.as_ref();
+        let secret = secret.map(|secret| SigningSecret::parse("hooks.secret", secret.expose()));
+        let faults = [
+            Target::parse(&self.endpoint).err(),
+            secret.and_then(Result::err),
+        ];
+        faults.into_iter().flatten().collect()
+    }
 }
 
 /// What holds if the application does not answer.

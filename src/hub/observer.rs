@@ -1,10 +1,12 @@
 //! Notifications of opened and closed connections.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use crate::auth::Identity;
 use crate::error::CloseCode;
 use crate::event::ConnectionId;
+use crate::outbound::ForwardedHeaders;
 use crate::telemetry::Transport;
 
 /// A connection, as observers see it.
@@ -17,7 +19,11 @@ pub struct Seen<'a> {
     /// Its transport.
     pub transport: Transport,
     /// Its identity; `None` until it has authenticated, if that is required.
-    pub identity: Option<&'a Identity>,
+    pub identity: Option<&'a Arc<Identity>>,
+    /// The client type that it registered.
+    pub client_type: Option<&'a str>,
+    /// The headers of its request that are forwarded to the application.
+    pub forwarded: Option<&'a Arc<ForwardedHeaders>>,
 }
 
 /// How a connection ended.

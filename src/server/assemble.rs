@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::mpsc::Receiver;
 
 use super::StartError;
@@ -17,6 +17,7 @@ use crate::config::{
 };
 use crate::event::NodeId;
 use crate::filter::FilterLimits;
+use crate::hooks::Hooks;
 use crate::hub::{Hub, HubParts, LocalPresence, PresenceStore, Settings};
 use crate::lifecycle::Lifecycle;
 use crate::net::forwarded::Trust;
@@ -92,11 +93,14 @@ pub(super) async fn assemble(
         Some((presence, _)) => Box::new(Arc::clone(presence)),
         None => Box::new(LocalPresence::new()),
     };
+    let hooks = Arc::new(ArcSwapOption::empty());
+    hooks.store(open_hooks(config, None, &metrics, &tracing)?);
     let parts = HubParts {
         broker: Arc::clone(&broker),
         observer: Arc::new(LoggingObserver {
             tracing,
             audit: Arc::clone(&audit),
+            hooks: Arc::clone(&hooks),
         }),
         revalidator: revalidator(&verifier),
         presence,
@@ -115,6 +119,7 @@ pub(super) async fn assemble(
         policy: policy(config, dev)?,
         catalog: catalog(config)?,
         limits: request_limits(config),
+        hooks,
         audit,
         lifecycle,
     });
@@ -237,10 +242,14 @@ impl Assembled {
         // Everything that can fail comes first, so that an invalid file changes nothing.
         let policy = policy(config, self.dev)?;
         let catalog = catalog(config)?;
+        let services = &self.services;
+        let before = services.hooks.load_full();
+        let hooks = open_hooks(config, before, &services.metrics, &services.tracing)?;
         self.services
             .verifier
             .reload(&config.auth.verifier())
             .map_err(StartError::new)?;
+        self.services.hooks.store(hooks);
         self.services
             .hub
             .set_namespaces(config.namespaces(self.dev));
@@ -259,6 +268,23 @@ impl Assembled {
             .store(Arc::new(config.internal.allowed_hosts.clone()));
         Ok(())
     }
+}
+
+/// The hooks of a configuration. Those from before stay, with their cache, if nothing has changed.
+fn open_hooks(
+    config: &Config,
+    before: Option<Arc<Hooks>>,
+    metrics: &Arc<Metrics>,
+    tracing: &Arc<Tracing>,
+) -> Result<Option<Arc<Hooks>>, StartError> {
+    let Some(settings) = config.hooks.settings() else {
+        return Ok(None);
+    };
+    if let Some(before) = before.filter(|before| *before.settings() == settings) {
+        return Ok(Some(before));
+    }
+    let hooks = Hooks::new(settings, metrics, tracing).map_err(StartError::new)?;
+    Ok(Some(hooks))
 }
 
 /// The configuration with `limits.event_bytes` lowered to the engine's limit; `None` if it is not

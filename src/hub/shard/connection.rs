@@ -16,6 +16,7 @@ use crate::hub::dialect_ids::DialectId;
 use crate::hub::evaluator::Verdict;
 use crate::hub::filter_budget::{Meter, MeterSlot};
 use crate::hub::protocol::Protocol;
+use crate::outbound::ForwardedHeaders;
 use crate::telemetry::Transport;
 
 /// A client's registered type and name.
@@ -159,6 +160,8 @@ pub(super) struct ColdState {
     pub(super) meter: MeterSlot,
     /// What its request said; shared by all connections whose requests said the same.
     pub(super) request: Option<Arc<RequestFacts>>,
+    /// The headers of its request that are forwarded to the application.
+    pub(super) forwarded: Option<Arc<ForwardedHeaders>>,
     /// Messages that it sent.
     pub(super) messages_in: u64,
     /// Messages that a rate limit refused.
@@ -171,6 +174,7 @@ impl ColdState {
         self.client.is_none()
             && self.meter.get().is_none()
             && self.request.is_none()
+            && self.forwarded.is_none()
             && self.messages_in == 0
     }
 }

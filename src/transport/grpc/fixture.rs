@@ -165,6 +165,7 @@ fn services(settings: Settings, verifying: &VerifierSettings) -> Arc<Services> {
         publish: None,
     };
     Services::new(ServiceParts {
+        hooks: std::sync::Arc::default(),
         cluster: Arc::new(Local::new(Arc::clone(&hub))),
         hub,
         broker,
