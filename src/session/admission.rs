@@ -196,7 +196,7 @@ impl Services {
             Credentials::Token(token)
                 if self.asks_connect() && transport != Transport::SocketIo =>
             {
-                let facts = self.facts(transport, address, headers);
+                let facts = self.client_facts(transport.as_str(), address, headers);
                 Box::pin(self.identify(token, authentication, facts, trace)).await
             }
             Credentials::Token(token) => {
@@ -256,10 +256,13 @@ impl Services {
         Some(facts)
     }
 
-    /// What questions to the application say of a client that connects.
-    fn facts(
+    /// What questions to the application say of the client of a request.
+    ///
+    /// # Errors
+    /// `resource_exhausted` if its forwarded headers are too long.
+    pub fn client_facts(
         &self,
-        transport: Transport,
+        transport: &'static str,
         address: SocketAddr,
         headers: Option<&HeaderMap>,
     ) -> Result<ClientFacts> {
@@ -267,7 +270,7 @@ impl Services {
         let headers = hooks.as_ref().zip(headers);
         let headers = headers.map(|(hooks, headers)| hooks.forwarded(headers));
         Ok(ClientFacts {
-            transport: transport.as_str(),
+            transport,
             address,
             client_type: None,
             headers: headers.transpose()?.map(Arc::new),

@@ -132,11 +132,12 @@ impl Session {
         };
         let session = self.clone();
         MaybeReady::later(async move {
-            for traced in &mut drafts {
-                let asked = session.ask_publish(&hooks, &client, &mut traced.draft, has_key);
-                asked
+            for Traced { draft, publish, .. } in &mut drafts {
+                let trace = publish.context();
+                session
+                    .ask_publish(&hooks, &client, draft, has_key, trace)
                     .await
-                    .inspect_err(|error| traced.publish.set_error(error))?;
+                    .inspect_err(|error| publish.set_error(error))?;
             }
             session.ready().await;
             session.commit(drafts).await

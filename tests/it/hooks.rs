@@ -270,6 +270,30 @@ async fn call_reaches_the_application_and_its_result_the_client() {
         .await;
     assert_eq!(field["details"]["field"], "method");
 
+    let token = format!("Bearer {}", Token::new("ann").sign());
+    let headers = [("Authorization", token.as_str())];
+    let body = r#"{"method":"add","data":[1.50]}"#;
+    let answer = server
+        .http(http::Method::POST, "/api/v1/rpc", &headers, body)
+        .await;
+    assert_eq!(
+        (answer.status, answer.text()),
+        (200, r#"{"data":{"sum":3.50}}"#)
+    );
+    let asked = application.asked();
+    let last = asked.last().unwrap();
+    assert_eq!(last.json()["connection"]["transport"], "http");
+    assert!(last.body.ends_with(br#""data":[1.50],"method":"add"}"#));
+    let unheard = server
+        .http(
+            http::Method::POST,
+            "/api/v1/rpc",
+            &headers,
+            r#"{"method":"x"}"#,
+        )
+        .await;
+    assert_eq!(unheard.assert_problem(404)["detail"], "no: not_found");
+
     let without = Server::start(Config::rooms()).await;
     let mut bob = without.ws().token("bob", &[]).connect().await;
     let refused = bob.refused(

@@ -26,8 +26,8 @@ impl Session {
         client: &Client,
         draft: &mut Draft,
         has_key: bool,
+        trace: Option<TraceContext>,
     ) -> Result<()> {
-        let trace: Option<TraceContext> = draft.trace.clone();
         let question = Question {
             channel: draft.channel.as_ref().map(ToString::to_string),
             event_type: Some(draft.event_type.as_str().to_owned()),
