@@ -246,6 +246,11 @@ fn terms(config: &Config) -> Vec<Term> {
             "event types × 256 KiB",
         ),
         term("hooks", hooks(config, &size), HOOKS),
+        term(
+            "webhooks",
+            webhooks(config, &size),
+            "webhooks, each: a batch + webhook.queue_bytes + webhook.dead_letter_bytes (in memory) + 136 MiB + (limits.connections × (limits.subscriptions_per_connection + 1)) × 512 B, if there are any",
+        ),
         term("audit log", audit, "8 MiB"),
         term("spans", spans, "36 MiB"),
     ]
@@ -287,6 +292,20 @@ fn hooks(config: &Config, size: &Sizes) -> u64 {
         bytes(hooks.cache_bytes),
         product(&[size.connections, headers]),
     ])
+}
+
+/// The queues of webhooks if they are in memory, edges on their way, the database's own memory, and
+/// what was reported.
+fn webhooks(config: &Config, size: &Sizes) -> u64 {
+    if config.webhook.is_empty() {
+        return 0;
+    }
+    let queues = config.webhook.iter().map(|webhook| {
+        let in_memory = bytes(webhook.queue_bytes).saturating_add(bytes(webhook.dead_letter_bytes));
+        sum(&[2 * MIB, in_memory])
+    });
+    let reported = product(&[size.connections, size.subscriptions.saturating_add(1), 512]);
+    sum(&[queues.fold(0, u64::saturating_add), 136 * MIB, reported])
 }
 
 /// The memory of the store.

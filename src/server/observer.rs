@@ -1,4 +1,5 @@
-//! An observer that records opened and closed connections in logs, traces and the audit log.
+//! An observer that records opened and closed connections in logs, traces and the audit log, and
+//! hands everything to webhooks and the end of connections to hooks.
 
 use std::sync::Arc;
 
@@ -6,10 +7,11 @@ use arc_swap::ArcSwapOption;
 use serde_json::json;
 
 use crate::audit::{Audit, Record, What};
-use crate::event::Payload;
+use crate::event::{ChannelName, Payload};
 use crate::hooks::{Client, HookType, Hooks, Question};
 use crate::hub::{End, Observer, Seen};
 use crate::telemetry::Tracing;
+use crate::webhooks::Edges;
 
 /// Records when each connection opens and closes, under its id.
 pub(super) struct LoggingObserver {
@@ -17,6 +19,8 @@ pub(super) struct LoggingObserver {
     pub(super) audit: Arc<Audit>,
     /// The application is told of closed connections, if it asks for that.
     pub(super) hooks: Arc<ArcSwapOption<Hooks>>,
+    /// Reports them to the application, if webhooks are configured.
+    pub(super) webhooks: Option<Arc<Edges>>,
 }
 
 /// The audit record of a connection.
@@ -79,6 +83,15 @@ impl Observer for LoggingObserver {
         let transport = connection.transport.as_str();
         tracing::debug!(connection_id = %id, user, %address, transport, "connected");
         self.audit.note(What::Connect, &of(connection));
+        if let Some(webhooks) = &self.webhooks {
+            webhooks.opened(connection);
+        }
+    }
+
+    fn identified(&self, connection: Seen<'_>) {
+        if let Some(webhooks) = &self.webhooks {
+            webhooks.identified(connection);
+        }
     }
 
     fn closed(&self, connection: Seen<'_>, end: End<'_>) {
@@ -99,5 +112,20 @@ impl Observer for LoggingObserver {
         };
         self.audit.note(What::Disconnect, &record);
         self.tell(connection, end);
+        if let Some(webhooks) = &self.webhooks {
+            webhooks.closed(connection, end);
+        }
+    }
+
+    fn occupancy(&self, channel: &ChannelName, occupied: bool) {
+        if let Some(webhooks) = &self.webhooks {
+            webhooks.occupancy(channel, occupied);
+        }
+    }
+
+    fn presence(&self, channel: &ChannelName, user: &Arc<str>, joined: bool) {
+        if let Some(webhooks) = &self.webhooks {
+            webhooks.presence(channel, user, joined);
+        }
     }
 }

@@ -39,6 +39,7 @@ use crate::hooks::Hooks;
 use crate::hub::{Hub, Joined, Refused, RequestFacts, Revalidator};
 use crate::lifecycle::Lifecycle;
 use crate::telemetry::{Metrics, Tracing, Transport};
+use crate::webhooks::Webhooks;
 
 pub use admission::{
     AdmissionRequest, Admitted, Authentication, Credentials, OriginRule, RejectReason, Rejection,
@@ -93,6 +94,8 @@ pub struct Services {
     pub hub: Arc<Hub>,
     /// The broker.
     pub broker: Arc<dyn Broker>,
+    /// The webhooks, if there are any.
+    pub webhooks: Option<Arc<Webhooks>>,
     /// The cursors of durable subscriptions.
     pub cursors: Arc<dyn CursorStore>,
     /// The nodes that serve together.
@@ -136,6 +139,8 @@ pub struct ServiceParts {
     pub hub: Arc<Hub>,
     /// The broker.
     pub broker: Arc<dyn Broker>,
+    /// The webhooks, if there are any.
+    pub webhooks: Option<Arc<Webhooks>>,
     /// The cursors of durable subscriptions.
     pub cursors: Arc<dyn CursorStore>,
     /// The nodes that serve together.
@@ -174,6 +179,7 @@ impl Services {
             hub,
             broker,
             cursors,
+            webhooks,
             cluster,
             verifier,
             policy,
@@ -194,6 +200,7 @@ impl Services {
             hub,
             broker,
             cursors,
+            webhooks,
             cluster,
             verifier,
             policy: ArcSwap::from_pointee(policy),

@@ -27,6 +27,7 @@ fn named(text: &str) -> BTreeSet<String> {
 /// The metrics of a server with hooks, by their `# TYPE` lines.
 async fn shown() -> BTreeSet<String> {
     let config = Config::rooms()
+        .webhook("127.0.0.1:9", "")
         .set("hooks.endpoint", r#""http://127.0.0.1:9""#)
         .set("hooks.ask", r#"["rpc"]"#);
     let server = Server::start(config).await;

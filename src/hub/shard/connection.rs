@@ -15,6 +15,7 @@ use crate::event::{ConnectionId, Epoch, Event, Position, Timestamp};
 use crate::hub::dialect_ids::DialectId;
 use crate::hub::evaluator::Verdict;
 use crate::hub::filter_budget::{Meter, MeterSlot};
+use crate::hub::observer::Seen;
 use crate::hub::protocol::Protocol;
 use crate::outbound::ForwardedHeaders;
 use crate::telemetry::Transport;
@@ -39,6 +40,8 @@ pub struct ConnectionInfo {
     pub roles: Vec<Arc<str>>,
     /// `websocket`, `socketio`, `sse` or `grpc`.
     pub transport: &'static str,
+    /// The name of its node.
+    pub node: Arc<str>,
     /// Its registered type and name.
     pub client: Option<Client>,
     /// Its network address.
@@ -407,6 +410,18 @@ impl Connection {
             refused_messages: 0,
             unjudged: false,
             flags: Flags::default(),
+        }
+    }
+
+    /// As observers see it.
+    pub(super) fn seen(&self, id: ConnectionId) -> Seen<'_> {
+        Seen {
+            id,
+            address: self.address.get(),
+            transport: self.transport,
+            identity: self.identity.as_ref(),
+            client_type: self.client().map(|client| &*client.kind),
+            forwarded: self.cold.as_ref().and_then(|cold| cold.forwarded.as_ref()),
         }
     }
 
