@@ -18,6 +18,7 @@ pub mod error;
 pub mod event;
 pub mod fair_queue;
 pub mod filter;
+pub mod hooks;
 pub mod hub;
 pub mod lifecycle;
 pub mod maybe_ready;

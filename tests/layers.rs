@@ -14,7 +14,7 @@ const LAYERS: &[&[&str]] = &[
     &["audit"],
     &["auth"],
     &["fair_queue", "outbound"],
-    &["catalog"],
+    &["catalog", "hooks"],
     &["broker"],
     &["hub"],
     &["net"],

@@ -27,6 +27,7 @@ pub mod operations;
 pub mod problem;
 mod publish;
 pub mod refusals;
+pub mod rpc;
 mod stats;
 pub mod webhooks;
 

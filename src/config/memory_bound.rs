@@ -245,6 +245,7 @@ fn terms(config: &Config) -> Vec<Term> {
             product(&[bytes(config.event_type.len()), 256 * KIB]),
             "event types × 256 KiB",
         ),
+        term("hooks", hooks(config, &size), HOOKS),
         term(
             "webhooks",
             webhooks(config, &size),
@@ -267,6 +268,29 @@ fn filters(config: &Config, size: &Sizes) -> u64 {
         product(&[size.shards, 2 * MIB]),
         product(&[elsewhere, 32, bytes(config.limits.event_bytes)]),
         product(&[size.connections, sum(&[size.outbox, size.event])]),
+    ])
+}
+
+const HOOKS: &str = "with hooks.endpoint: hooks.waiting × (16 KiB + hooks.header_bytes + limits.message_bytes) + hooks.concurrency × (64 KiB + 2 × hooks.answer_bytes) + hooks.cache_bytes + limits.connections × hooks.header_bytes";
+
+/// Questions that wait, answers, and the headers of connections.
+fn hooks(config: &Config, size: &Sizes) -> u64 {
+    let hooks = &config.hooks;
+    if hooks.endpoint.is_none() {
+        return 0;
+    }
+    let headers = bytes(hooks.header_bytes);
+    sum(&[
+        product(&[
+            bytes(hooks.waiting),
+            sum(&[16 * KIB, headers, size.message]),
+        ]),
+        product(&[
+            bytes(hooks.concurrency),
+            sum(&[64 * KIB, product(&[2, bytes(hooks.answer_bytes)])]),
+        ]),
+        bytes(hooks.cache_bytes),
+        product(&[size.connections, headers]),
     ])
 }
 

@@ -10,6 +10,8 @@ mod dialects;
 mod document;
 mod environment;
 mod event_tables;
+mod hook_keys;
+mod hooks;
 mod json;
 mod key_list;
 mod keys;
@@ -45,6 +47,7 @@ pub use dialect_tables::{
 };
 pub use document::KeyRow;
 pub use event_tables::{Catalog, CatalogMode, EventTypeConfig, NamespaceConfig, NamespaceHistory};
+pub use hooks::{HooksConfig, OnFailure};
 pub use listeners::{Console, Documents, ForwardedHeader, Internal, InternalAuth, Public};
 pub use load::Inputs;
 pub use machine_memory::available_memory;
@@ -96,6 +99,8 @@ pub struct Config {
     pub catalog: Catalog,
     /// The WebSocket.
     pub websocket: WebSocket,
+    /// Questions to the application.
+    pub hooks: HooksConfig,
     /// Traces, metrics and logs.
     pub telemetry: Telemetry,
     /// The audit log.
@@ -127,6 +132,7 @@ impl Default for Config {
             webhook: Vec::new(),
             catalog: Catalog::default(),
             websocket: WebSocket::default(),
+            hooks: HooksConfig::default(),
             telemetry: Telemetry::default(),
             audit: Audit::default(),
             server: Server::default(),

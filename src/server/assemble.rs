@@ -16,6 +16,7 @@ use crate::config::{
 };
 use crate::event::NodeId;
 use crate::filter::FilterLimits;
+use crate::hooks::Hooks;
 use crate::hub::{Hub, HubParts, LocalPresence, PresenceStore, Settings};
 use crate::lifecycle::Lifecycle;
 use crate::net::forwarded::Trust;
@@ -27,7 +28,7 @@ use crate::transport::http::AsyncApiSettings;
 use crate::transport::socketio::{Endpoint as SocketIo, SocketIoDialect, SocketIoSettings};
 use crate::transport::ws::{Declared, Endpoint, WsSettings};
 use crate::webhooks::{Edges, WebhooksParts};
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 
 /// The parts of a running server.
 pub struct Assembled {
@@ -99,6 +100,8 @@ pub(super) async fn assemble(
         Some(shared) => Box::new(Arc::clone(&shared.presence.0)),
         None => Box::new(LocalPresence::new()),
     };
+    let hooks = Arc::new(ArcSwapOption::empty());
+    hooks.store(open_hooks(config, None, &metrics, &tracing)?);
     let occupancy = joining
         .as_ref()
         .and_then(|shared| shared.occupancy.as_ref());
@@ -108,6 +111,7 @@ pub(super) async fn assemble(
         observer: Arc::new(LoggingObserver {
             tracing,
             audit: Arc::clone(&audit),
+            hooks: Arc::clone(&hooks),
             webhooks: observed.clone(),
         }),
         revalidator: revalidator(&verifier),
@@ -137,6 +141,7 @@ pub(super) async fn assemble(
         policy: policy(config, dev)?,
         catalog: catalog(config)?,
         limits: request_limits(config),
+        hooks,
         audit,
         lifecycle,
     });
@@ -259,10 +264,14 @@ impl Assembled {
         // Everything that can fail comes first, so that an invalid file changes nothing.
         let policy = policy(config, self.dev)?;
         let catalog = catalog(config)?;
+        let services = &self.services;
+        let before = services.hooks.load_full();
+        let hooks = open_hooks(config, before, &services.metrics, &services.tracing)?;
         self.services
             .verifier
             .reload(&config.auth.verifier())
             .map_err(StartError::new)?;
+        self.services.hooks.store(hooks);
         self.services
             .hub
             .set_namespaces(config.namespaces(self.dev));
@@ -284,6 +293,23 @@ impl Assembled {
             .store(Arc::new(config.internal.allowed_hosts.clone()));
         Ok(())
     }
+}
+
+/// The hooks of a configuration. Those from before stay, with their cache, if nothing has changed.
+fn open_hooks(
+    config: &Config,
+    before: Option<Arc<Hooks>>,
+    metrics: &Arc<Metrics>,
+    tracing: &Arc<Tracing>,
+) -> Result<Option<Arc<Hooks>>, StartError> {
+    let Some(settings) = config.hooks.settings() else {
+        return Ok(None);
+    };
+    if let Some(before) = before.filter(|before| *before.settings() == settings) {
+        return Ok(Some(before));
+    }
+    let hooks = Hooks::new(settings, metrics, tracing).map_err(StartError::new)?;
+    Ok(Some(hooks))
 }
 
 /// The configuration with `limits.event_bytes` lowered to the engine's limit; `None` if it is not

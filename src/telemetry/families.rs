@@ -67,7 +67,7 @@ pub(super) fn counters(
     }
 }
 
-fn gauge(name: &'static str, help: &'static str, value: f64) -> Family {
+pub(super) fn gauge(name: &'static str, help: &'static str, value: f64) -> Family {
     Family {
         name,
         help,
@@ -130,6 +130,9 @@ pub(super) fn read(metrics: &Metrics) -> Vec<Family> {
     families.extend(store(metrics));
     if metrics.cluster().is_configured() {
         families.extend(cluster(metrics.cluster()));
+    }
+    if metrics.hooks().is_configured() {
+        families.extend(metrics.hooks().families());
     }
     families.extend(webhooks::families(metrics.webhooks()));
     families.extend(troubles(metrics));

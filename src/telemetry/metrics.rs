@@ -9,6 +9,7 @@ use super::event_types::EventTypes;
 use super::exemplars::Exemplars;
 use super::histogram::Histogram;
 use super::history::HistoryMetrics;
+use super::hooks::HookMetrics;
 use super::keys::KeyMetrics;
 use super::labels::{Confirmation, DropReason, Stalled, Transport};
 use super::names::{Counter, Gauge, Names};
@@ -87,6 +88,7 @@ pub struct Metrics {
     pub(super) cluster: ClusterMetrics,
     webhooks: WebhooksMetrics,
     pub(super) history: HistoryMetrics,
+    pub(super) hooks: HookMetrics,
     pub(super) recent: StatsHistory,
     /// For threads other than shards.
     shared: ShardMetrics,
@@ -147,6 +149,7 @@ impl Metrics {
             cluster: ClusterMetrics::default(),
             webhooks: WebhooksMetrics::default(),
             history: HistoryMetrics::default(),
+            hooks: HookMetrics::default(),
             recent: StatsHistory::default(),
             shared: ShardMetrics::default(),
             shards: RwLock::default(),
@@ -457,6 +460,12 @@ impl Metrics {
     #[must_use]
     pub fn history(&self) -> &HistoryMetrics {
         &self.history
+    }
+
+    /// Metrics of hooks.
+    #[must_use]
+    pub fn hooks(&self) -> &HookMetrics {
+        &self.hooks
     }
 
     /// Spans were dropped because they could not be exported.

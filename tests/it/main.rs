@@ -60,6 +60,8 @@ mod grpc_errors;
 mod grpc_subscribe;
 mod heartbeat;
 mod history;
+mod hooks;
+mod hooks_grpc;
 mod http;
 mod http_abuse;
 mod http_api;

@@ -24,9 +24,12 @@ fn named(text: &str) -> BTreeSet<String> {
     ours.filter(|word| !word.contains(':')).map(bare).collect()
 }
 
-/// The metrics of a server, by their `# TYPE` lines.
+/// The metrics of a server with hooks, by their `# TYPE` lines.
 async fn shown() -> BTreeSet<String> {
-    let config = Config::rooms().webhook("127.0.0.1:9", "");
+    let config = Config::rooms()
+        .webhook("127.0.0.1:9", "")
+        .set("hooks.endpoint", r#""http://127.0.0.1:9""#)
+        .set("hooks.ask", r#"["rpc"]"#);
     let server = Server::start(config).await;
     let answer = server
         .internal_http(Method::GET, "/metrics", &[], Bytes::new())

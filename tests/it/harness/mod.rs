@@ -1,5 +1,6 @@
 //! The test harness: a server to start, and clients whose calls read as sentences.
 
+pub mod application;
 mod calm;
 mod cli;
 mod collector;
