@@ -20,7 +20,7 @@ const LAYERS: &[&[&str]] = &[
     &["net"],
     &["cluster"],
     &["session"],
-    &["admin"],
+    &["admin", "sources"],
     &["api", "proto"],
     &["protocol"],
     &["transport"],

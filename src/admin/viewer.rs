@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::event::{ConnectionId, NodeId, Timestamp};
 use crate::hub::ConnectionInfo;
 use crate::session::Services;
-use crate::telemetry::{StatsSample, StatsSnapshot};
+use crate::telemetry::{SourceSnapshot, StatsSample, StatsSnapshot};
 
 /// An operator's view of the server.
 #[derive(Clone)]
@@ -75,6 +75,19 @@ impl Viewer {
     #[must_use]
     pub fn stats_history(&self, after: Option<Timestamp>) -> Vec<StatsSample> {
         self.services.metrics.stats_history(after)
+    }
+
+    /// This node's name.
+    #[must_use]
+    pub fn node(&self) -> String {
+        self.services.metrics.node().to_owned()
+    }
+
+    /// The sources of this node.
+    #[must_use]
+    pub fn sources(&self) -> Vec<SourceSnapshot> {
+        let sources = self.services.metrics.sources().all();
+        sources.iter().map(|source| source.snapshot()).collect()
     }
 
     /// The newest refusals and closes on this node.

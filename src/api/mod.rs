@@ -8,6 +8,7 @@
 pub mod operations;
 pub mod problem;
 pub mod refusals;
+pub mod sources;
 mod stats;
 
 pub use stats::{Bytes, ConnectionCounts, EventCounts, Latency, Stats};

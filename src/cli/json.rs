@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use crate::proto::{
     Channel, Connection, Event, EventType, ExplainResponse, LatencyStats, Position,
-    PublishResponse, Refusal, Stats, ValidateEventResponse,
+    PublishResponse, Refusal, SourceState, Stats, ValidateEventResponse,
 };
 
 /// An event in the form of WebSocket clients, plus its epoch, so that `--since` can resume after
@@ -231,6 +231,39 @@ pub(super) fn refusal(refusal: &Refusal) -> Value {
         "event_type": refusal.event_type,
         "connection_id": refusal.connection_id,
         "by": refusal.by,
+    })
+}
+
+/// One source of a node.
+pub(super) fn source(node: &str, source: &SourceState) -> Value {
+    let letters: Vec<Value> = source
+        .recent_dead_letters
+        .iter()
+        .map(|letter| {
+            json!({
+                "time": time(letter.time.as_ref()),
+                "record": letter.record,
+                "channel": letter.channel,
+                "reason": letter.reason,
+            })
+        })
+        .collect();
+    json!({
+        "node": node,
+        "name": source.name,
+        "kind": source.kind,
+        "server": source.server,
+        "connected": source.connected,
+        "lag": source.lag,
+        "lag_time": duration(source.lag_time.as_ref()),
+        "events": source.events,
+        "duplicates": source.duplicates,
+        "dead_letters": source.dead_letters,
+        "failures": source.failures,
+        "rate": source.rate,
+        "last_failure": source.last_failure,
+        "last_failure_at": time(source.last_failure_at.as_ref()),
+        "recent_dead_letters": letters,
     })
 }
 

@@ -28,6 +28,7 @@ mod refusals;
 mod restore;
 pub mod serve;
 mod shell;
+mod sources;
 mod stats;
 mod tail;
 mod token;
@@ -136,6 +137,15 @@ enum Errand {
     #[command(after_help = "Examples:
   tidings refusals")]
     Refusals(Asking<refusals::Args>),
+    /// Show the sources of events: lag, rate and errors
+    #[command(after_help = "Examples:
+  tidings sources
+  tidings sources --dead-letters")]
+    Sources(Asking<sources::Args>),
+    /// Prepare a source of events
+    #[command(after_help = "Example:
+  tidings source sql postgres | psql app")]
+    Source(sources::SourceArgs),
     /// List connections
     #[command(after_help = "Examples:
   tidings connections --user alice
@@ -285,6 +295,8 @@ async fn run(errand: Errand, before: Target, mut output: Output) -> Result<(), F
         Errand::Presence(asking) => asking.run(before, output, presence::run).await,
         Errand::Explain(asking) => asking.run(before, output, explain::run).await,
         Errand::Refusals(asking) => asking.run(before, output, refusals::run).await,
+        Errand::Sources(asking) => asking.run(before, output, sources::run).await,
+        Errand::Source(args) => sources::source(&args, output),
         Errand::Disconnect(asking) => asking.run(before, output, disconnect::run).await,
         Errand::Token(args) => token::run(args, output),
         Errand::Context(args) => context::run(args, output),

@@ -8,7 +8,7 @@ use super::layer::Layer;
 use super::{
     Audit, Auth, Catalog, ClusterConfig, Console, DialectCommand, DialectConfig, DialectControl,
     DialectEvent, EventTypeConfig, Heartbeat, HistoryConfig, Internal, Limits, NamespaceConfig,
-    NamespaceHistory, Public, Server, Telemetry, WebSocket,
+    NamespaceHistory, Public, Server, SourceConfig, Telemetry, WebSocket,
 };
 
 /// The declared default of a key or of a whole table.
@@ -74,4 +74,5 @@ declared_defaults! {
     DialectEvent = "dialect[].event",
     DialectControl = "dialect[].control",
     DialectCommand = "dialect[].command[]",
+    SourceConfig = "source[]",
 }

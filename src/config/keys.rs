@@ -100,7 +100,7 @@ pub(super) const fn fixed(
 }
 
 /// Tables with their descriptions, in the order of the default file.
-pub(super) const TABLES: [(&str, &str); 22] = [
+pub(super) const TABLES: [(&str, &str); 23] = [
     ("public", "The listener for browsers and the HTTP API."),
     ("internal", "The listener for gRPC, gRPC-Web and /metrics."),
     (
@@ -161,6 +161,10 @@ pub(super) const TABLES: [(&str, &str); 22] = [
     (
         "dialect[].command",
         "A client command. Repeat as needed; other commands are as in the dialect tidings.",
+    ),
+    (
+        "source",
+        "A system of the application whose records are published. Repeat as needed.",
     ),
 ];
 

@@ -136,9 +136,7 @@ impl HttpClient {
         request: Request<Full<Bytes>>,
     ) -> std::result::Result<Answer, RequestFailed> {
         let answer = self.client.request(request).await;
-        let (head, body) = answer
-            .map_err(|_| RequestFailed::Unreachable)?
-            .into_parts();
+        let (head, body) = answer.map_err(|_| RequestFailed::Unreachable)?.into_parts();
         let body = Limited::new(body, self.max_answer_bytes).collect().await;
         let body = body.map_err(|error| {
             if error.is::<http_body_util::LengthLimitError>() {

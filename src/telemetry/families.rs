@@ -10,6 +10,7 @@ use super::labels::{Confirmation, DropReason, Stalled, Transport};
 use super::metrics::{CLOSE_CODES, Metrics};
 use super::names::{Counter, OTHER};
 use super::process;
+use super::source_families;
 use crate::error::Code;
 
 /// One metric with all of its series.
@@ -49,7 +50,7 @@ fn counter(name: &'static str, help: &'static str, value: u64) -> Family {
     }
 }
 
-fn counters(
+pub(super) fn counters(
     name: &'static str,
     help: &'static str,
     label: &'static str,
@@ -75,7 +76,7 @@ fn gauge(name: &'static str, help: &'static str, value: f64) -> Family {
     }
 }
 
-fn gauges(
+pub(super) fn gauges(
     name: &'static str,
     help: &'static str,
     label: &'static str,
@@ -93,7 +94,7 @@ fn gauges(
     }
 }
 
-fn histogram(name: &'static str, help: &'static str, data: HistogramSnapshot) -> Family {
+pub(super) fn histogram(name: &'static str, help: &'static str, data: HistogramSnapshot) -> Family {
     Family {
         name,
         help,
@@ -117,7 +118,7 @@ impl Family {
     clippy::cast_precision_loss,
     reason = "no gauge here comes near 2^53"
 )]
-fn float(value: u64) -> f64 {
+pub(super) fn float(value: u64) -> f64 {
     value as f64
 }
 
@@ -131,6 +132,7 @@ pub(super) fn read(metrics: &Metrics) -> Vec<Family> {
     if metrics.cluster().is_configured() {
         families.extend(cluster(metrics.cluster()));
     }
+    families.extend(source_families::read(metrics.sources()));
     families.extend(troubles(metrics));
     families.extend(keys(metrics));
     families.extend(process_itself(metrics));

@@ -13,6 +13,7 @@ use super::keys::KeyMetrics;
 use super::labels::{Confirmation, DropReason, Stalled, Transport};
 use super::names::{Counter, Gauge, Names};
 use super::shard::{Deliveries, ShardMetrics};
+use super::sources::SourcesMetrics;
 use super::stats_history::StatsHistory;
 use super::store::StoreMetrics;
 use crate::error::Code;
@@ -84,6 +85,7 @@ pub struct Metrics {
     pub(super) confirmations: [Counter; 3],
     pub(super) store: StoreMetrics,
     pub(super) cluster: ClusterMetrics,
+    sources: SourcesMetrics,
     pub(super) history: HistoryMetrics,
     pub(super) recent: StatsHistory,
     /// For threads other than shards.
@@ -143,6 +145,7 @@ impl Metrics {
             confirmations: Default::default(),
             store: StoreMetrics::default(),
             cluster: ClusterMetrics::default(),
+            sources: SourcesMetrics::default(),
             history: HistoryMetrics::default(),
             recent: StatsHistory::default(),
             shared: ShardMetrics::default(),
@@ -421,6 +424,18 @@ impl Metrics {
         if let Some(trace) = trace {
             self.end_to_end_exemplars.note(latency, trace);
         }
+    }
+
+    /// The name of this node.
+    #[must_use]
+    pub fn node(&self) -> &str {
+        &self.node
+    }
+
+    /// Metrics of the sources.
+    #[must_use]
+    pub fn sources(&self) -> &SourcesMetrics {
+        &self.sources
     }
 
     /// Metrics of the store on disk.

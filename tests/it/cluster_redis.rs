@@ -1,14 +1,13 @@
 //! Two nodes joined by Redis are one server to their clients.
 
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tidings::proto::disconnect_request::Target;
 use tidings::proto::{DisconnectRequest, PublishRequest, SubscribeUserRequest};
 
-use crate::harness::{Config, Server, Token, event, eventually};
+use crate::harness::{Config, Server, Token, event, eventually, free_port};
 
 /// Ends the server when the test process ends, however that ends: then its input closes.
 const GUARD: &str = r#"redis-server "$@" & server=$!
@@ -20,19 +19,6 @@ struct Redis {
     guard: Child,
     port: u16,
     directory: TempDir,
-}
-
-/// A port below those that the system gives away, so that no other test's server takes it first.
-fn free_port() -> u16 {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    loop {
-        let n = NEXT.fetch_add(1, Ordering::Relaxed);
-        let port = 20_000 + (std::process::id().wrapping_mul(97).wrapping_add(n)) % 12_000;
-        let port = u16::try_from(port).unwrap();
-        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
 }
 
 impl Redis {

@@ -189,6 +189,7 @@ fn api() -> Vec<(&'static str, MethodRouter<Shared>)> {
         ("/api/v1/server", get(operations::server)),
         ("/api/v1/explain", post(operations::explain)),
         ("/api/v1/refusals", get(operations::refusals)),
+        ("/api/v1/sources", get(operations::sources)),
         (
             "/api/v1/connections",
             get(connections::list).delete(connections::end_all),

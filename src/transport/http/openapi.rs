@@ -4,6 +4,7 @@ mod names;
 mod operations;
 mod paths;
 mod schemas;
+mod sources;
 
 use std::sync::LazyLock;
 

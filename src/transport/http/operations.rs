@@ -18,6 +18,7 @@ use crate::api::Stats;
 use crate::api::operations::{
     Explain, Explanation, RefusalStream, Refusals, Server, StatsHistory, Subject,
 };
+use crate::api::sources::Sources;
 use crate::error::{Error, Result};
 use crate::event::{Timestamp, strict_json};
 
@@ -75,6 +76,12 @@ pub(super) async fn stats_history(caller: Caller, query: Query) -> Answer {
 pub(super) async fn server(caller: Caller) -> Answer {
     let info = caller.viewer()?.server_info().await;
     reply::json(&Server::new(info, caller.identity()))
+}
+
+/// `GET /api/v1/sources`: the sources of this node, with lag, rate and failures.
+pub(super) async fn sources(caller: Caller) -> Answer {
+    let viewer = caller.viewer()?;
+    reply::json(&Sources::new(viewer.node(), viewer.sources()))
 }
 
 /// `POST /api/v1/explain`: whether somebody may do something, and why.

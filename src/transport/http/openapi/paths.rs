@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{names, operations};
+use super::{names, operations, sources};
 use crate::telemetry::Transport;
 
 /// All paths with their operations.
@@ -15,6 +15,7 @@ pub(super) fn all() -> Value {
         older(),
         server(),
         operations::paths(),
+        sources::paths(),
     ];
     let mut paths = Map::new();
     for part in parts {

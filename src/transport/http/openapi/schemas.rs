@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{names, operations};
+use super::{names, operations, sources};
 use crate::catalog::MAX_VIOLATIONS;
 use crate::event::Audience;
 use crate::telemetry::Transport;
@@ -17,6 +17,7 @@ pub(super) fn all() -> Value {
         channels(),
         catalog(),
         operations::schemas(),
+        sources::schemas(),
     ] {
         if let Value::Object(part) = part {
             all.extend(part);
