@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::Method;
 use serde_json::{Value, json};
 use tokio_postgres::Client;
@@ -338,6 +339,17 @@ async fn bad_rows_become_dead_letters_and_hold_up_nothing() {
     );
     let listed = listed.await.unwrap().into_inner();
     assert_eq!(listed.sources[0].dead_letters, 7);
+    let shown = server
+        .internal_http(Method::GET, "/metrics", &[], Bytes::new())
+        .await;
+    let document = std::fs::read_to_string("docs/reference/metrics.md").unwrap();
+    let rows = document.lines();
+    let rows = rows.filter(|line| line.starts_with("| `tidings_source_"));
+    let names: Vec<&str> = rows.map(|row| row.split('`').nth(1).unwrap()).collect();
+    assert_eq!(names.len(), 8, "{names:?}");
+    for name in names {
+        assert!(shown.text().contains(&format!("\n{name}")), "{name}");
+    }
     let service = Token::new("s").roles(&["service"]);
     server
         .get_as(&service, "/api/v1/sources")

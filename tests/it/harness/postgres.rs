@@ -82,7 +82,8 @@ impl Postgres {
             .stderr(Stdio::null());
         self.guard = Some(guard.spawn().unwrap());
         eventually("PostgreSQL to accept connections", async || {
-            tokio_postgres::connect(&self.url(), NoTls).await.ok()
+            let connected = tokio_postgres::connect(&self.url(), NoTls).await;
+            connected.is_ok().then_some(())
         })
         .await;
     }
