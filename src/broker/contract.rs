@@ -1,5 +1,6 @@
 //! The contract suite: every broker must pass it.
 
+pub(crate) mod cursors;
 mod demands;
 mod subject;
 

@@ -1,7 +1,8 @@
 //! Cursors of durable subscriptions: how far a user has acknowledged a channel.
 //!
 //! A cursor outlives connections and restarts. It belongs to a user, a subscription name that the
-//! client chooses, and a channel. Stores that survive the process implement [`CursorStore`].
+//! client chooses, and a channel. It is kept as long as the history that it points into: a store or
+//! an engine implements [`CursorStore`], and [`MemoryCursors`] goes with history in memory.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -67,7 +68,8 @@ pub struct CursorQuery {
 }
 
 impl CursorQuery {
-    fn takes(&self, key: &CursorKey) -> bool {
+    /// True if all conditions but `after` hold.
+    pub fn takes(&self, key: &CursorKey) -> bool {
         self.channel
             .as_ref()
             .is_none_or(|channel| *channel == key.channel)
@@ -76,7 +78,7 @@ impl CursorQuery {
     }
 }
 
-/// Stores cursors where they survive the process.
+/// Stores cursors beside the history that they point into.
 pub trait CursorStore: Send + Sync {
     /// A cursor. `None` if there is none.
     fn get(&self, key: &CursorKey) -> MaybeReady<Option<Cursor>>;
@@ -94,6 +96,10 @@ pub trait CursorStore: Send + Sync {
 
     /// Removes a user's cursors: those of one channel, or all. Returns how many.
     fn forget(&self, user: &str, channel: Option<&ChannelName>) -> MaybeReady<u64>;
+
+    /// Removes some of the cursors that were not used for too long. Called about once per second; a
+    /// store that removes them by itself does nothing.
+    fn sweep(&self) {}
 }
 
 /// Limits of cursors.
@@ -114,6 +120,56 @@ impl Default for CursorBounds {
             total: 100_000,
             ttl: Duration::from_hours(24 * 30),
         }
+    }
+}
+
+impl CursorBounds {
+    /// The refusal of one cursor more for a user, counted.
+    #[must_use]
+    pub fn user_is_full(&self, metrics: &Metrics) -> Error {
+        metrics.limit_reached("cursors_per_user");
+        Error::exhausted("too many durable subscriptions (limits.cursors_per_user)")
+    }
+
+    /// The refusal of one cursor more for anybody, counted.
+    #[must_use]
+    pub fn is_full(&self, metrics: &Metrics) -> Error {
+        metrics.limit_reached("cursors");
+        Error::exhausted("too many durable subscriptions (limits.cursors)")
+    }
+}
+
+/// Cursors in memory. They end with the process, like the history in memory.
+pub struct MemoryCursors(CursorIndex);
+
+impl MemoryCursors {
+    /// Without cursors.
+    #[must_use]
+    pub fn new(bounds: CursorBounds, metrics: Arc<Metrics>) -> Self {
+        MemoryCursors(CursorIndex::new(bounds, metrics))
+    }
+}
+
+impl CursorStore for MemoryCursors {
+    fn get(&self, key: &CursorKey) -> MaybeReady<Option<Cursor>> {
+        MaybeReady::ok(self.0.get(key))
+    }
+
+    fn set(&self, key: &CursorKey, position: Position) -> MaybeReady<()> {
+        MaybeReady::Ready(self.0.set(key, position, Timestamp::now()).map(|_| ()))
+    }
+
+    fn list(&self, query: &CursorQuery) -> MaybeReady<Vec<(CursorKey, Cursor)>> {
+        MaybeReady::ok(self.0.list(query))
+    }
+
+    fn forget(&self, user: &str, channel: Option<&ChannelName>) -> MaybeReady<u64> {
+        let gone = self.0.forget(user, channel).len();
+        MaybeReady::ok(u64::try_from(gone).unwrap_or(u64::MAX))
+    }
+
+    fn sweep(&self) {
+        self.0.sweep(Timestamp::now());
     }
 }
 
@@ -201,15 +257,10 @@ impl CursorIndex {
             return Ok(Some(*cursor));
         }
         if held.of_user(&key.user).count() >= self.bounds.per_user {
-            self.metrics.limit_reached("cursors_per_user");
-            let text = "too many durable subscriptions (limits.cursors_per_user)";
-            return Err(Error::exhausted(text));
+            return Err(self.bounds.user_is_full(&self.metrics));
         }
         if held.cursors.len() >= self.bounds.total {
-            self.metrics.limit_reached("cursors");
-            return Err(Error::exhausted(
-                "too many durable subscriptions (limits.cursors)",
-            ));
+            return Err(self.bounds.is_full(&self.metrics));
         }
         let cursor = Cursor {
             position,

@@ -6,7 +6,7 @@
 
 mod clock;
 #[cfg(test)]
-mod contract;
+pub(crate) mod contract;
 mod cursors;
 mod disk;
 mod keys;
@@ -26,9 +26,11 @@ use crate::error::{Error, Result};
 use crate::event::{ChannelName, ChannelPattern, Conditions, Draft, Event, Position, Timestamp};
 use crate::maybe_ready::MaybeReady;
 
-pub use self::cursors::{Cursor, CursorBounds, CursorKey, CursorQuery, CursorStore};
+pub use self::cursors::{Cursor, CursorBounds, CursorKey, CursorQuery, CursorStore, MemoryCursors};
 pub use self::redis::QUEUE_BYTES as REDIS_QUEUE_BYTES;
-pub use self::redis::{Redis, RedisBus, RedisRevocations, RedisSettings, Trouble as RedisTrouble};
+pub use self::redis::{
+    Redis, RedisBus, RedisCursors, RedisRevocations, RedisSettings, Trouble as RedisTrouble,
+};
 pub use crate::fair_queue::Share;
 #[cfg(feature = "fuzzing")]
 pub use disk::fuzzing;
@@ -39,6 +41,8 @@ pub use disk::{
 pub use memory::{Bounds, Memory};
 pub use nats::{ConnectError, NATS_QUEUE_BYTES, Nats, NatsSettings};
 
+#[cfg(test)]
+pub(crate) use self::nats::fixture::NatsServer as TestNatsServer;
 #[cfg(test)]
 pub(crate) use self::redis::tests::TestServer as TestRedisServer;
 

@@ -8,6 +8,7 @@ mod link;
 mod local;
 mod messages;
 mod nats;
+mod nats_cursors;
 mod presence;
 mod redis;
 mod remote;
@@ -25,6 +26,7 @@ pub use self::redis::RedisLink;
 pub use link::{Address, Link, Receive};
 pub use local::Local;
 pub use nats::NatsLink;
+pub use nats_cursors::NatsCursors;
 pub use presence::{Change, ClusterPresence};
 pub use remote::{Me, Remote, claim};
 

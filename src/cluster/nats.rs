@@ -31,6 +31,8 @@ const WATCH_PAUSE: Duration = Duration::from_secs(30);
 /// JetStream's codes: a compare value that does not fit; a stream that exists already.
 const WRONG_LAST: [u64; 2] = [10071, 10164];
 const EXISTS: u64 = 10058;
+/// JetStream's code of a store that refuses a message, for several reasons.
+const FULL: u64 = 10077;
 
 /// The nodes of a cluster, over NATS.
 pub struct NatsLink {
@@ -51,19 +53,28 @@ impl NatsLink {
             prefix,
             claims: Mutex::default(),
         };
-        let clustered = link.client.server_info().cluster.is_some();
+        link.make_stream(link.registry(), replicas).await?;
+        Ok(Arc::new(link))
+    }
+
+    /// The prefix of the cluster's subjects and streams.
+    pub(super) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// Makes a stream if it does not exist. `replicas` as configured: 0 takes three where the servers
+    /// are a cluster that has them, else one.
+    pub(super) async fn make_stream(&self, config: Value, replicas: u8) -> Result<()> {
+        let clustered = self.client.server_info().cluster.is_some();
         let mut replicas = match replicas {
             0 if clustered => 3,
             0 => 1,
             replicas => replicas,
         };
         loop {
-            match link.make(replicas).await {
+            match self.make(&config, replicas).await {
                 Err(_) if replicas > 1 => replicas = 1,
-                done => {
-                    done?;
-                    return Ok(Arc::new(link));
-                }
+                done => return done,
             }
         }
     }
@@ -72,21 +83,31 @@ impl NatsLink {
         format!("{}_registry", self.prefix)
     }
 
-    async fn make(&self, replicas: u8) -> Result<()> {
+    fn registry(&self) -> Value {
         let (prefix, name) = (&self.prefix, self.stream());
-        let config = json!({
+        json!({
             "name": name,
             "subjects": [format!("{prefix}.r.>")],
             "retention": "limits",
             "storage": "file",
-            "num_replicas": replicas,
             "max_msgs_per_subject": 1,
             "max_msgs": -1, "max_bytes": -1, "max_age": 0, "max_consumers": -1,
             "discard": "old",
             "allow_direct": true,
             "allow_msg_ttl": true,
             "republish": {"src": format!("{prefix}.r.>"), "dest": format!("{prefix}.w.>")},
-        });
+        })
+    }
+
+    async fn make(&self, config: &Value, replicas: u8) -> Result<()> {
+        let name = config
+            .get("name")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        let mut config = config.clone();
+        if let Some(members) = config.as_object_mut() {
+            members.insert("num_replicas".to_owned(), replicas.into());
+        }
         let answer = self
             .request(format!("$JS.API.STREAM.CREATE.{name}"), None, config)
             .await?;
@@ -96,7 +117,7 @@ impl NatsLink {
         }
     }
 
-    async fn request(
+    pub(super) async fn request(
         &self,
         subject: String,
         headers: Option<HeaderMap>,
@@ -130,17 +151,39 @@ impl NatsLink {
         ttl: Duration,
         body: Bytes,
     ) -> Result<Option<u64>> {
+        let subject = format!("{}.r.{key}", self.prefix);
+        match self.put_to(&subject, expected, ttl, body).await? {
+            Put::Stored(sequence) => Ok(Some(sequence)),
+            Put::WrongLast => Ok(None),
+            Put::Full => Err(Error::unavailable("cluster.nats: the registry is full")),
+        }
+    }
+
+    /// Stores a record on a subject of a stream that keeps the last one of each.
+    pub(super) async fn put_to(
+        &self,
+        subject: &str,
+        expected: Option<u64>,
+        ttl: Duration,
+        body: Bytes,
+    ) -> Result<Put> {
         let mut headers = HeaderMap::new();
         if let Some(expected) = expected {
             headers.insert("Nats-Expected-Last-Subject-Sequence", expected.to_string());
         }
         let seconds = ttl.as_secs().max(1);
         headers.insert("Nats-TTL", format!("{seconds}s"));
-        let subject = format!("{}.r.{key}", self.prefix);
-        let answer = self.request_bytes(subject, Some(headers), body).await?;
+        let answer = self
+            .request_bytes(subject.to_owned(), Some(headers), body)
+            .await?;
         match error_of(&answer) {
-            None => Ok(answer.get("seq").and_then(Value::as_u64)),
-            Some((code, _)) if WRONG_LAST.contains(&code) => Ok(None),
+            None => {
+                let sequence = answer.get("seq").and_then(Value::as_u64);
+                let missing = || Error::unavailable("cluster.nats: an answer without a sequence");
+                sequence.map(Put::Stored).ok_or_else(missing)
+            }
+            Some((code, _)) if WRONG_LAST.contains(&code) => Ok(Put::WrongLast),
+            Some((FULL, why)) if why.contains("maximum messages exceeded") => Ok(Put::Full),
             Some((_, why)) => Err(Error::unavailable(format!("cluster.nats: {why}"))),
         }
     }
@@ -156,17 +199,22 @@ impl NatsLink {
         Ok(())
     }
 
-    /// The records below a key, from the leader's replicas.
+    /// The records of the registry below a key.
     async fn records(&self, key: &str) -> Result<Vec<Bytes>> {
+        let filter = format!("{}.r.{key}.>", self.prefix);
+        self.records_of(&self.stream(), &filter).await
+    }
+
+    /// The records of a stream that a filter matches, from any replica.
+    pub(super) async fn records_of(&self, stream: &str, filter: &str) -> Result<Vec<Bytes>> {
         let mut found = Vec::new();
         let mut seq = 1_u64;
         loop {
-            let filter = format!("{}.r.{key}.>", self.prefix);
             let body = json!({"seq": seq, "next_by_subj": filter, "batch": PAGE});
             let inbox = self.client.new_inbox();
             let answers = self.client.subscribe(inbox.clone()).await;
             let mut answers = answers.map_err(|error| away(&error))?;
-            let subject = format!("$JS.API.DIRECT.GET.{}", self.stream());
+            let subject = format!("$JS.API.DIRECT.GET.{stream}");
             self.client
                 .publish_with_reply(subject, inbox, body.to_string().into())
                 .await
@@ -200,7 +248,17 @@ fn away(error: &dyn std::fmt::Display) -> Error {
     Error::unavailable(format!("cluster.nats: {error}"))
 }
 
-fn error_of(answer: &Value) -> Option<(u64, String)> {
+/// What became of a record.
+pub(super) enum Put {
+    /// It is stored, at this sequence.
+    Stored(u64),
+    /// Another record than the expected one is the last.
+    WrongLast,
+    /// The stream has as many records as it may have.
+    Full,
+}
+
+pub(super) fn error_of(answer: &Value) -> Option<(u64, String)> {
     let error = answer.get("error")?;
     let code = error.get("err_code").and_then(Value::as_u64).unwrap_or(0);
     let why = error.get("description").and_then(Value::as_str);

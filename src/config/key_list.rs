@@ -386,7 +386,7 @@ pub(super) const SETTINGS: &[Key] = &[
         "history.cursor_ttl",
         Kind::Duration,
         r#""30d""#,
-        "How long the cursor of a durable subscription is kept that nobody uses, for disk.",
+        "How long the cursor of a durable subscription is kept that nobody uses.",
     ),
     fixed(
         "history.on_damage",

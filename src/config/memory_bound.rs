@@ -215,11 +215,11 @@ fn terms(config: &Config) -> Vec<Term> {
         ),
         term(
             "cursors",
-            match config.history.storage {
-                Storage::Disk => product(&[bytes(config.limits.cursors), KIB]),
-                Storage::Memory | Storage::Nats => 0,
+            match config.cluster.engine {
+                Engine::None => product(&[bytes(config.limits.cursors), KIB]),
+                Engine::Nats | Engine::Redis => 0,
             },
-            "limits.cursors × 1 KiB, for disk",
+            "limits.cursors × 1 KiB, without an engine",
         ),
         term(
             "minimum intervals",

@@ -162,7 +162,7 @@ pub struct HistoryConfig {
     pub path: PathBuf,
     /// When a publish is acknowledged, for `disk`.
     pub durability: Durability,
-    /// How long an unused cursor is kept, for `disk`.
+    /// How long an unused cursor is kept.
     #[serde(deserialize_with = "duration::deserialize")]
     pub cursor_ttl: Duration,
     /// What happens to a store that has lost acknowledged data, for `disk`.

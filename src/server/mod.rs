@@ -339,6 +339,7 @@ async fn sweep(assembled: Arc<Assembled>, closing: CancellationToken) {
             );
         }
         services.broker.sweep();
+        services.cursors.sweep();
         services.sweep();
         assembled.socketio.sweep();
         if services.broker.is_available() != available {

@@ -7,10 +7,11 @@ use arc_swap::ArcSwap;
 use super::StartError;
 use crate::auth::{LocalRevocations, Revocations};
 use crate::broker::{
-    Bounds, Broker, CursorBounds, CursorStore, Disk, DiskSettings, Durability, Memory, Nats,
-    NatsSettings, OnDamage, Redis, RedisBus, RedisRevocations, RedisSettings, Sink, set_aside,
+    Bounds, Broker, CursorBounds, CursorStore, Disk, DiskSettings, Durability, Memory,
+    MemoryCursors, Nats, NatsSettings, OnDamage, Redis, RedisBus, RedisCursors, RedisRevocations,
+    RedisSettings, Sink, set_aside,
 };
-use crate::cluster::{self, Link, NatsLink, RedisLink};
+use crate::cluster::{self, Link, NatsCursors, NatsLink, RedisLink};
 use crate::config::{self, Config, Engine, Limits, Secret, Storage};
 use crate::event::{Namespaces, NodeId};
 use crate::telemetry::{Metrics, Tracing};
@@ -19,8 +20,8 @@ use crate::telemetry::{Metrics, Tracing};
 pub(super) struct Stores {
     pub(super) broker: Arc<dyn Broker>,
     pub(super) revocations: Arc<dyn Revocations>,
-    /// The cursors of durable subscriptions, if the store survives the process.
-    pub(super) cursors: Option<Arc<dyn CursorStore>>,
+    /// The cursors of durable subscriptions.
+    pub(super) cursors: Arc<dyn CursorStore>,
     /// The largest event that the engine takes, if there is one.
     pub(super) most_event_bytes: Option<usize>,
     /// What carries messages between nodes, with this node's number.
@@ -28,11 +29,15 @@ pub(super) struct Stores {
 }
 
 impl Stores {
-    fn local(broker: Arc<dyn Broker>, revocations: Arc<dyn Revocations>) -> Self {
+    fn local(
+        broker: Arc<dyn Broker>,
+        revocations: Arc<dyn Revocations>,
+        cursors: Arc<dyn CursorStore>,
+    ) -> Self {
         Stores {
             broker,
             revocations,
-            cursors: None,
+            cursors,
             most_event_bytes: None,
             link: None,
         }
@@ -73,8 +78,10 @@ fn local(
         // `nats` is refused when the configuration is checked.
         Storage::Memory | Storage::Nats => {
             set_store_aside(config);
+            let cursors = MemoryCursors::new(cursor_bounds(config), Arc::clone(&metrics));
             let memory = Memory::new(namespaces, sink, metrics, bounds);
-            Stores::local(Arc::new(memory), Arc::new(LocalRevocations))
+            let revocations = Arc::new(LocalRevocations);
+            Stores::local(Arc::new(memory), revocations, Arc::new(cursors))
         }
         Storage::Disk => {
             let settings = DiskSettings {
@@ -90,22 +97,23 @@ fn local(
                 cache_bytes: config.history.cache_bytes,
                 disk_bytes: config.history.disk_bytes,
                 bounds,
-                cursors: CursorBounds {
-                    per_user: config.limits.cursors_per_user,
-                    total: config.limits.cursors,
-                    ttl: config.history.cursor_ttl,
-                },
+                cursors: cursor_bounds(config),
             };
             let disk = Disk::open(namespaces, sink, metrics, Arc::clone(tracing), settings);
             let disk = Arc::new(disk.map_err(StartError::new)?);
             let broker: Arc<dyn Broker> = Arc::<Disk>::clone(&disk);
             let cursors: Arc<dyn CursorStore> = Arc::<Disk>::clone(&disk);
-            Stores {
-                cursors: Some(cursors),
-                ..Stores::local(broker, disk)
-            }
+            Stores::local(broker, disk, cursors)
         }
     })
+}
+
+fn cursor_bounds(config: &Config) -> CursorBounds {
+    CursorBounds {
+        per_user: config.limits.cursors_per_user,
+        total: config.limits.cursors,
+        ttl: config.history.cursor_ttl,
+    }
 }
 
 async fn nats(
@@ -139,12 +147,19 @@ async fn nats(
     let cluster = &config.cluster;
     let link = NatsLink::open(nats.client(), cluster.name.clone(), cluster.nats.replicas);
     let link = link.await.map_err(StartError::new)?;
+    let cursors = NatsCursors::open(
+        Arc::clone(&link),
+        cluster.nats.replicas,
+        cursor_bounds(config),
+        Arc::clone(metrics),
+    );
+    let cursors = cursors.await.map_err(StartError::new)?;
     let number = cluster::claim(&link).await.map_err(StartError::new)?;
     Ok(Stores {
         most_event_bytes: Some(nats.event_bytes()),
         broker: Arc::new(nats),
+        cursors: Arc::new(cursors),
         revocations: Arc::new(Arc::clone(&link)),
-        cursors: None,
         link: Some((Arc::new(link), number)),
     })
 }
@@ -169,14 +184,19 @@ async fn redis(
         sweep: redis.sweep,
         bounds,
     };
-    let broker = Redis::open(namespaces, sink, Arc::clone(metrics), settings);
+    let metrics = Arc::clone(metrics);
+    let broker = Redis::open(namespaces, sink, Arc::clone(&metrics), settings);
     let broker = broker.await.map_err(StartError::new)?;
     let link = RedisLink::new(Arc::clone(&bus));
     let number = cluster::claim(&link).await.map_err(StartError::new)?;
     Ok(Stores {
         broker: Arc::new(broker),
+        cursors: Arc::new(RedisCursors::new(
+            Arc::clone(&bus),
+            cursor_bounds(config),
+            metrics,
+        )),
         revocations: Arc::new(RedisRevocations::new(bus)),
-        cursors: None,
         // A string in Redis may have 512 MB.
         most_event_bytes: None,
         link: Some((Arc::new(link), number)),

@@ -36,7 +36,7 @@ impl Durable {
     /// Completes the results of the subscriptions with their cursors. What could not be recovered is
     /// gone, and the client reloads: its cursor moves to where live delivery starts.
     pub fn begun(&self, services: &Services, joined: &mut [Joined]) {
-        let (Some(begun), Some(store)) = (&self.0, &services.cursors) else {
+        let Some(begun) = &self.0 else {
             return;
         };
         for one in joined {
@@ -54,7 +54,7 @@ impl Durable {
                     channel,
                 };
                 // It exists, so it is within the limits.
-                drop(store.set(&key, position));
+                drop(services.cursors.set(&key, position));
             }
         }
     }
@@ -64,10 +64,11 @@ impl Session {
     /// Lets the subscriptions of a request resume behind their cursors, and creates the cursors that
     /// do not exist yet.
     pub(super) fn make_durable(&self, name: &str, request: JoinRequest) -> MaybeReady<Subscribing> {
-        let (store, user) = match self.durable_user(name) {
-            Ok(found) => found,
+        let user = match self.durable_user(name) {
+            Ok(user) => user,
             Err(error) => return MaybeReady::Ready(Err(error)),
         };
+        let store = Arc::clone(&self.services.cursors);
         let name: Arc<str> = name.into();
         let positions = request
             .joins
@@ -100,17 +101,34 @@ impl Session {
         })
     }
 
-    /// Moves a cursor forward, up to the channel's newest position.
+    /// Moves a cursor forward, up to the channel's newest position. The cursor must exist: without a
+    /// durable subscription the position of a channel is nobody's business.
     ///
     /// # Errors
-    /// `failed_precondition` without a store that survives the process; `invalid_argument` for
-    /// `durable`; `out_of_range` beyond the newest offset; `resource_exhausted`.
+    /// `failed_precondition` without the durable subscription; `invalid_argument` for `durable`;
+    /// `out_of_range` beyond the newest offset.
     pub fn ack(&self, name: &str, channel: &ChannelName, offset: u64) -> MaybeReady<()> {
         let user = match self.durable_user(name) {
-            Ok((_, user)) => user,
+            Ok(user) => user,
             Err(error) => return MaybeReady::Ready(Err(error)),
         };
-        self.ack_for(&user, name, channel, offset)
+        let key = CursorKey {
+            user,
+            name: name.into(),
+            channel: channel.clone(),
+        };
+        let services = Arc::clone(&self.services);
+        match services.cursors.get(&key) {
+            MaybeReady::Ready(Ok(Some(_))) => ack(&services, key, offset),
+            MaybeReady::Ready(Ok(None)) => MaybeReady::Ready(Err(no_cursor(&key))),
+            MaybeReady::Ready(Err(error)) => MaybeReady::Ready(Err(error)),
+            MaybeReady::Pending(found) => MaybeReady::later(async move {
+                match found.await? {
+                    Some(_) => ack(&services, key, offset).await,
+                    None => Err(no_cursor(&key)),
+                }
+            }),
+        }
     }
 
     /// Moves a cursor of another user. Only for services.
@@ -132,66 +150,53 @@ impl Session {
             Err(Error::field("user", expected))
         });
         match checked {
-            Ok(()) => self.ack_for(&user.into(), name, channel, offset),
-            Err(error) => MaybeReady::Ready(Err(error)),
-        }
-    }
-
-    fn ack_for(
-        &self,
-        user: &Arc<str>,
-        name: &str,
-        channel: &ChannelName,
-        offset: u64,
-    ) -> MaybeReady<()> {
-        let store = match self.cursor_store() {
-            Ok(store) => Arc::clone(store),
-            Err(error) => return MaybeReady::Ready(Err(error)),
-        };
-        let key = CursorKey {
-            user: Arc::clone(user),
-            name: name.into(),
-            channel: channel.clone(),
-        };
-        let set = move |top: Result<Option<Position>>| match top {
-            Ok(Some(top)) if offset <= top.offset => store.set(&key, Position { offset, ..top }),
-            Ok(Some(top)) => {
-                let text = format!(
-                    "offset: the newest offset of {} is {}",
-                    key.channel, top.offset
-                );
-                MaybeReady::Ready(Err(Error::new(Code::OutOfRange, text)))
+            Ok(()) => {
+                let key = CursorKey {
+                    user: user.into(),
+                    name: name.into(),
+                    channel: channel.clone(),
+                };
+                ack(&self.services, key, offset)
             }
-            Ok(None) => MaybeReady::Ready(Err(no_history(&key.channel))),
             Err(error) => MaybeReady::Ready(Err(error)),
-        };
-        match self.services.broker.top(channel) {
-            MaybeReady::Ready(top) => set(top),
-            MaybeReady::Pending(top) => MaybeReady::later(async move { set(top.await).await }),
         }
     }
 
     /// Some cursors. Only for services.
     ///
     /// # Errors
-    /// `permission_denied`; `failed_precondition` without a store that survives the process.
+    /// `permission_denied`; `unavailable` if an engine does not answer.
     pub async fn cursors(&self, query: CursorQuery) -> Result<Vec<(CursorKey, Cursor)>> {
         self.check_service()?;
-        self.cursor_store()?.list(&query).await
+        self.services.cursors.list(&query).await
     }
 
-    fn cursor_store(&self) -> Result<&Arc<dyn CursorStore>> {
-        self.services.cursors.as_ref().ok_or_else(|| {
-            Error::precondition("durable subscriptions need history on disk (history.storage)")
-        })
-    }
-
-    fn durable_user(&self, name: &str) -> Result<(Arc<dyn CursorStore>, Arc<str>)> {
+    fn durable_user(&self, name: &str) -> Result<Arc<str>> {
         CursorKey::check_name(name)?;
-        let store = Arc::clone(self.cursor_store()?);
         let user = self.identity.user().cloned();
-        let anonymous = || Error::precondition("durable subscriptions need a token with a user");
-        Ok((store, user.ok_or_else(anonymous)?))
+        user.ok_or_else(|| Error::precondition("durable subscriptions need a token with a user"))
+    }
+}
+
+/// Moves or creates a cursor, up to the channel's newest position.
+fn ack(services: &Arc<Services>, key: CursorKey, offset: u64) -> MaybeReady<()> {
+    let store = Arc::clone(&services.cursors);
+    let top = services.broker.top(&key.channel);
+    let set = move |top: Result<Option<Position>>| match top {
+        Ok(Some(top)) if offset <= top.offset => store.set(&key, Position { offset, ..top }),
+        Ok(Some(top)) => {
+            let text = format!(
+                "offset: the newest offset of {} is {}",
+                key.channel, top.offset
+            );
+            MaybeReady::Ready(Err(Error::new(Code::OutOfRange, text)))
+        }
+        Ok(None) => MaybeReady::Ready(Err(no_history(&key.channel))),
+        Err(error) => MaybeReady::Ready(Err(error)),
+    };
+    match top {
+        MaybeReady::Ready(top) => set(top),
+        MaybeReady::Pending(top) => MaybeReady::later(async move { set(top.await).await }),
     }
 }
 
@@ -248,4 +253,10 @@ async fn begin(
 
 fn no_history(channel: &ChannelName) -> Error {
     Error::precondition(format!("{channel} keeps no history"))
+}
+
+fn no_cursor(CursorKey { name, channel, .. }: &CursorKey) -> Error {
+    Error::precondition(format!(
+        "durable: there is no durable subscription {name} to {channel}"
+    ))
 }

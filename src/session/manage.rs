@@ -42,8 +42,8 @@ impl Session {
             return Err(wrong_user());
         }
         let purged = self.services.broker.purge(channel, purge.clone()).await?;
-        if let (Some(user), Some(cursors)) = (&purge.user, &self.services.cursors) {
-            cursors.forget(user, Some(channel)).await?;
+        if let Some(user) = &purge.user {
+            self.services.cursors.forget(user, Some(channel)).await?;
         }
         self.services.metrics.purged(purged.events);
         let record = Record {

@@ -90,8 +90,8 @@ pub struct Services {
     pub hub: Arc<Hub>,
     /// The broker.
     pub broker: Arc<dyn Broker>,
-    /// The cursors of durable subscriptions. `None` if the store does not survive the process.
-    pub cursors: Option<Arc<dyn CursorStore>>,
+    /// The cursors of durable subscriptions.
+    pub cursors: Arc<dyn CursorStore>,
     /// The nodes that serve together.
     pub cluster: Arc<dyn Cluster>,
     /// Verifies tokens.
@@ -131,8 +131,8 @@ pub struct ServiceParts {
     pub hub: Arc<Hub>,
     /// The broker.
     pub broker: Arc<dyn Broker>,
-    /// The cursors of durable subscriptions. `None` if the store does not survive the process.
-    pub cursors: Option<Arc<dyn CursorStore>>,
+    /// The cursors of durable subscriptions.
+    pub cursors: Arc<dyn CursorStore>,
     /// The nodes that serve together.
     pub cluster: Arc<dyn Cluster>,
     /// Verifies tokens.

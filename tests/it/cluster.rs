@@ -69,7 +69,10 @@ async fn client_resumes_on_another_node_without_loss() {
     service.count("room:1", "tick", 1..=3).await;
     assert_eq!(ws.numbers("tick", 3).await, [1, 2, 3]);
     ws.close().await;
-    service.count("room:1", "tick", 4..=500).await;
+    service.count("room:1", "tick", 4..=499).await;
+    let last = service.publish("room:1", "tick", json!({"n": 500})).await;
+    let position = last.results[0].position.clone().unwrap();
+    assert_eq!((json!(position.epoch), position.offset), (epoch.clone(), 500));
     a.kill().await;
 
     let mut back = b.ws().token("alice", &[]).connect().await;
@@ -77,7 +80,8 @@ async fn client_resumes_on_another_node_without_loss() {
     let reply = back.subscribe_with("room:1", since).await;
     assert_eq!(
         (&reply["recovered"], &reply["replayed"]),
-        (&json!(true), &json!(497))
+        (&json!(true), &json!(497)),
+        "from {epoch}: {reply}"
     );
     b.publisher("service")
         .await
@@ -266,4 +270,79 @@ async fn presence_counts_users_of_all_nodes() {
     assert_eq!(present["users"][0]["user"], "alice");
     b.kill().await;
     assert_eq!(here.expect("presence_left").await["user"], "bob");
+}
+
+async fn resume_durably(ws: &mut crate::harness::Ws) -> serde_json::Value {
+    ws.subscribe_with("room:1", json!({"durable": "inbox"}))
+        .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn durable_subscription_resumes_on_another_node() {
+    let (_nats, a, b) = two().await;
+    let mut phone = a.ws().token("alice", &[]).connect().await;
+    let begun = resume_durably(&mut phone).await;
+    assert_eq!(
+        (&begun["cursor"], &begun["replayed"]),
+        (&json!(0), &json!(0))
+    );
+    let mut service = b.publisher("service").await;
+    service.count("room:1", "tick", 1..=4).await;
+    assert_eq!(phone.numbers("tick", 4).await, [1, 2, 3, 4]);
+    phone
+        .send(json!({"type": "ack", "channel": "room:1", "durable": "inbox", "offset": 2}))
+        .await;
+    phone.lives().await;
+    // The engine takes acknowledgements while the connection goes on.
+    eventually("the acknowledgement to be stored", async || {
+        let all = tidings::proto::GetCursorsRequest::default();
+        let found = service.events.get_cursors(all).await.unwrap().into_inner();
+        (found.cursors.first()?.position.as_ref()?.offset == 2).then_some(())
+    })
+    .await;
+    drop(a.kill().await);
+    service.count("room:1", "tick", 5..=6).await;
+    let mut tablet = b.ws().token("alice", &[]).connect().await;
+    let back = resume_durably(&mut tablet).await;
+    assert_eq!(
+        (&back["cursor"], &back["recovered"]),
+        (&json!(2), &json!(true))
+    );
+    assert_eq!(tablet.numbers("tick", 4).await, [3, 4, 5, 6]);
+}
+
+/// Comparing positions with the log must not take an event that is appended meanwhile for one that
+/// the log has lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn epochs_hold_while_positions_are_compared_under_load() {
+    const CHANNELS: usize = 2;
+    let nats = Nats::start().await;
+    let config = nats
+        .join(Config::rooms())
+        .set("cluster.nats.sweep", r#""1ms""#);
+    let a = Server::start(config).await;
+    let mut ws = a.ws().token("alice", &[]).connect().await;
+    let mut epochs = Vec::new();
+    for n in 0..CHANNELS {
+        let reply = ws.subscribe(&format!("room:{n}")).await;
+        epochs.push(reply["epoch"].clone());
+    }
+    let until = tokio::time::Instant::now() + std::time::Duration::from_secs(6);
+    let publishing = epochs.into_iter().enumerate().map(async |(n, epoch)| {
+        let mut service = a.publisher("service").await;
+        while tokio::time::Instant::now() < until {
+            let channel = format!("room:{n}");
+            let published = service.publish(&channel, "tick", json!({})).await;
+            let position = published.results[0].position.clone().unwrap();
+            assert_eq!(
+                json!(position.epoch),
+                epoch,
+                "room:{n} at {}",
+                position.offset
+            );
+        }
+    });
+    futures_util::future::join_all(publishing).await;
+    // Positions are compared only where somebody subscribes.
+    drop(ws);
 }

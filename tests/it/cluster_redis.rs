@@ -275,3 +275,46 @@ async fn conditions_are_refused_by_name() {
     assert_eq!(refused.code(), tonic::Code::FailedPrecondition, "{refused}");
     assert!(refused.message().contains("skip_history"), "{refused}");
 }
+
+async fn resume_durably(ws: &mut crate::harness::Ws) -> serde_json::Value {
+    ws.subscribe_with("room:1", json!({"durable": "inbox"}))
+        .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn durable_subscription_resumes_on_another_node() {
+    let redis = Redis::start().await;
+    let (a, b) = (
+        Server::start(redis.config()).await,
+        Server::start(redis.config()).await,
+    );
+    let mut phone = a.ws().token("alice", &[]).connect().await;
+    let begun = resume_durably(&mut phone).await;
+    assert_eq!(
+        (&begun["cursor"], &begun["replayed"]),
+        (&json!(0), &json!(0))
+    );
+    let mut service = b.publisher("service").await;
+    service.count("room:1", "tick", 1..=4).await;
+    assert_eq!(phone.numbers("tick", 4).await, [1, 2, 3, 4]);
+    phone
+        .send(json!({"type": "ack", "channel": "room:1", "durable": "inbox", "offset": 2}))
+        .await;
+    phone.lives().await;
+    // The engine takes acknowledgements while the connection goes on.
+    eventually("the acknowledgement to be stored", async || {
+        let all = tidings::proto::GetCursorsRequest::default();
+        let found = service.events.get_cursors(all).await.unwrap().into_inner();
+        (found.cursors.first()?.position.as_ref()?.offset == 2).then_some(())
+    })
+    .await;
+    drop(a.kill().await);
+    service.count("room:1", "tick", 5..=6).await;
+    let mut tablet = b.ws().token("alice", &[]).connect().await;
+    let back = resume_durably(&mut tablet).await;
+    assert_eq!(
+        (&back["cursor"], &back["recovered"]),
+        (&json!(2), &json!(true))
+    );
+    assert_eq!(tablet.numbers("tick", 4).await, [3, 4, 5, 6]);
+}

@@ -146,18 +146,45 @@ async fn cursors_of_one_user_are_bounded() {
 }
 
 #[tokio::test]
-async fn durable_subscription_without_durable_store_is_refused() {
+async fn cursor_lives_as_long_as_history_in_memory() {
     let server = Server::start(config().set("history.storage", r#""memory""#)).await;
+    let mut service = server.publisher("service").await;
     let mut ann = phone(&server).await;
-    let subscribe = json!({"type": "subscribe", "channels": ["room:1"], "durable": "inbox"});
-    let error = ann.refused(subscribe, "failed_precondition").await;
-    assert!(
-        error["message"]
-            .as_str()
-            .unwrap()
-            .contains("history.storage"),
-        "{error}"
+    resume(&mut ann).await;
+    service.count("room:1", "count.up", 1..=3).await;
+    assert_eq!(ann.numbers("count.up", 3).await, [1, 2, 3]);
+    ack(&mut ann, 2).await;
+    ann.close().await;
+    let mut other = phone(&server).await;
+    let back = resume(&mut other).await;
+    assert_eq!(
+        (&back["cursor"], &back["recovered"]),
+        (&json!(2), &json!(true))
     );
+    assert_eq!(other.numbers("count.up", 1).await, [3]);
+}
+
+#[tokio::test]
+async fn acknowledgement_needs_the_durable_subscription() {
+    let server = Server::start(config()).await;
+    let mut service = server.publisher("service").await;
+    service.count("room:1", "count.up", 1..=3).await;
+    // The refusal does not tell where the channel stands, and creates nothing.
+    let mut eve = server.ws().token("eve", &[]).connect().await;
+    let channels = server.metric("tidings_channels").await;
+    for channel in ["room:1", "room:2"] {
+        let unknown =
+            json!({"type": "ack", "id": 7, "channel": channel, "durable": "inbox", "offset": 99});
+        let error = eve.refused(unknown, "failed_precondition").await;
+        let text = error["message"].as_str().unwrap();
+        assert!(text.contains("inbox") && !text.contains('3'), "{text}");
+    }
+    assert_eq!(server.metric("tidings_channels").await, channels);
+    assert_eq!(server.metric("tidings_cursors").await, 0);
+}
+
+#[tokio::test]
+async fn wrong_durable_subscriptions_are_refused() {
     let server = Server::start(config()).await;
     let mut ann = phone(&server).await;
     let wrong = json!({"type": "subscribe", "channels": ["room:1"], "durable": "in box"});
@@ -165,9 +192,10 @@ async fn durable_subscription_without_durable_store_is_refused() {
     let pattern = json!({"type": "subscribe", "channels": ["room:*"], "durable": "inbox"});
     let reply = ann.ask(pattern).await;
     assert_eq!(reply["channels"], json!([]), "{reply}");
-    let unknown =
+    resume(&mut ann).await;
+    let beyond =
         json!({"type": "ack", "id": 7, "channel": "room:1", "durable": "inbox", "offset": 9});
-    ann.refused(unknown, "out_of_range").await;
+    ann.refused(beyond, "out_of_range").await;
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use crate::event::Namespaces;
 use crate::telemetry::Metrics;
 
 /// A `nats-server` with JetStream, on a free port, that ends with the value.
-pub(in crate::broker) struct NatsServer {
+pub(crate) struct NatsServer {
     child: Child,
     url: String,
     _folder: TempDir,
@@ -24,7 +24,7 @@ pub(in crate::broker) struct NatsServer {
 
 impl NatsServer {
     /// Starts a server with an empty store.
-    pub(in crate::broker) fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let ports = folder.path().join("ports");
         std::fs::create_dir(&ports).unwrap();
@@ -58,7 +58,7 @@ impl NatsServer {
     }
 
     /// Where it listens.
-    pub(in crate::broker) fn url(&self) -> &str {
+    pub(crate) fn url(&self) -> &str {
         &self.url
     }
 }

@@ -286,10 +286,10 @@ impl<L: Log> Receiving<L> {
         }
     }
 
-    /// True if the delivered position is ahead of the log.
-    pub(super) fn is_ahead(channel: &Channel, last: &Stored) -> bool {
-        let receiver = channel.receiver();
-        receiver.head().is_some_and(|head| last.seq < head.seq)
+    /// True if the log ended before a position that was delivered before it was read. The position
+    /// must be noted before the read: events that are appended meanwhile move it on.
+    pub(super) fn is_ahead(delivered: Option<Head>, last: &Stored) -> bool {
+        delivered.is_some_and(|head| last.seq < head.seq)
     }
 
     /// True if the log is ahead of the delivered position.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
-use super::batch::Stored;
+use super::batch::{Head, Stored};
 use super::channel::Channel;
 use super::error::EngineError;
 use super::log::Log as _;
@@ -134,17 +134,22 @@ impl Shared {
             for part in channels.chunks(NEWEST) {
                 let subjects: Vec<String> =
                     part.iter().map(|channel| channel.subject.clone()).collect();
+                let delivered: Vec<Option<Head>> = part
+                    .iter()
+                    .map(|channel| channel.receiver().head())
+                    .collect();
                 let Ok(newest) = self.line.newest(stream, &subjects).await else {
                     // The next round tries again.
                     continue;
                 };
-                let by_subject: HashMap<&str, &Arc<Channel>> = part
+                let by_subject: HashMap<&str, (&Arc<Channel>, Option<Head>)> = part
                     .iter()
-                    .map(|channel| (channel.subject.as_str(), *channel))
+                    .zip(delivered)
+                    .map(|(channel, head)| (channel.subject.as_str(), (*channel, head)))
                     .collect();
                 for (subject, seq, body) in newest {
-                    if let Some(channel) = by_subject.get(subject.as_str()) {
-                        self.compare(channel, seq, &body);
+                    if let Some((channel, delivered)) = by_subject.get(subject.as_str()) {
+                        self.compare(channel, *delivered, seq, &body);
                     }
                 }
             }
@@ -154,8 +159,9 @@ impl Shared {
     /// The log seems to be behind the delivered position. If the leader confirms it, offsets would
     /// be assigned twice: the channel continues with a new epoch.
     async fn check_ahead(self: &Arc<Self>, channel: &Arc<Channel>) {
+        let delivered = channel.receiver().head();
         if let Ok(Some(last)) = self.line.last(channel).await
-            && Receiving::<super::Line>::is_ahead(channel, &last)
+            && Receiving::<super::Line>::is_ahead(delivered, &last)
         {
             tracing::warn!(channel = %channel.name, "the engine has lost events: new epoch");
             if channel.writer().want_renumber() {
@@ -164,14 +170,20 @@ impl Shared {
         }
     }
 
-    fn compare(self: &Arc<Self>, channel: &Arc<Channel>, seq: u64, body: &[u8]) {
+    fn compare(
+        self: &Arc<Self>,
+        channel: &Arc<Channel>,
+        delivered: Option<Head>,
+        seq: u64,
+        body: &[u8],
+    ) {
         let read = Stored::read(&channel.name, &channel.stream, &channel.subject, seq, body);
         match read {
             Ok(last) if Receiving::<super::Line>::is_behind(channel, &last) => {
                 self.metrics.cluster().late();
                 self.receiving.arrived(channel, last);
             }
-            Ok(last) if Receiving::<super::Line>::is_ahead(channel, &last) => {
+            Ok(last) if Receiving::<super::Line>::is_ahead(delivered, &last) => {
                 // A replica may be behind; the leader decides.
                 let (this, channel) = (Arc::clone(self), Arc::clone(channel));
                 self.runtime

@@ -272,8 +272,13 @@ impl RedisBus {
         Ok(())
     }
 
+    /// The keys of the cursors of durable subscriptions.
+    pub(super) fn cursor_keys(&self) -> [String; 3] {
+        self.keys.cursors(BUCKET)
+    }
+
     /// Runs a command that may be repeated.
-    async fn run(&self, command: &Cmd) -> Result<Value> {
+    pub(super) async fn run(&self, command: &Cmd) -> Result<Value> {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         let mut last: Option<RedisError> = None;
         loop {

@@ -122,6 +122,15 @@ impl Keys {
         [self.key(bucket, "r"), self.key(bucket, "rt")]
     }
 
+    /// The cursors of durable subscriptions: positions, order, times of use.
+    pub(super) fn cursors(&self, bucket: u8) -> [String; 3] {
+        [
+            self.key(bucket, "cp"),
+            self.key(bucket, "co"),
+            self.key(bucket, "ct"),
+        ]
+    }
+
     /// The topic of events that go straight to their audience, of nodes with this bucket.
     pub(super) fn direct_topic(&self, bucket: u8) -> String {
         self.key(bucket, "d")

@@ -7,6 +7,7 @@
 
 mod address;
 mod bus;
+mod cursors;
 mod inbox;
 mod interest;
 mod keys;
@@ -53,6 +54,7 @@ use scripts::Prepared;
 use servers::Servers;
 
 pub use bus::RedisBus;
+pub use cursors::RedisCursors;
 pub use revocations::RedisRevocations;
 pub use trouble::Trouble;
 

@@ -18,7 +18,7 @@ use crate::auth::{
     LocalRevocations, NamespaceRules, Policy, Secret, TokenMint, TokenRequest, Verifier,
     VerifierSettings,
 };
-use crate::broker::{Bounds, Broker, Memory};
+use crate::broker::{Bounds, Broker, CursorBounds, Memory, MemoryCursors};
 use crate::catalog::{Catalog, Mode};
 use crate::cluster::Local;
 use crate::event::{HistoryPolicy, Namespace, Namespaces};
@@ -164,11 +164,13 @@ fn services(settings: Settings, verifying: &VerifierSettings) -> Arc<Services> {
         subscribe: Some("id == 'open'".to_owned()),
         publish: None,
     };
+    let cursors = MemoryCursors::new(CursorBounds::default(), Arc::clone(&metrics));
+    let cursors = Arc::new(cursors);
     Services::new(ServiceParts {
         cluster: Arc::new(Local::new(Arc::clone(&hub))),
         hub,
         broker,
-        cursors: None,
+        cursors,
         verifier,
         policy: Policy::new([rules], false).unwrap(),
         catalog: Catalog::new(Mode::Open, []),
