@@ -304,6 +304,6 @@ pub(super) const REPEATED: &[Key] = &[
         "source[].poll",
         Kind::Duration,
         r#""1s""#,
-        "How often the source is asked without having notified, and how long one request waits for records.",
+        "For `postgres`, how often the table is read without a notification. For the others, how long one request waits for records, at most 5 s.",
     ),
 ];

@@ -34,6 +34,9 @@ pub use record::RecordDefaults;
 /// the last one, so a batch may be one event longer.
 pub const BATCH_BYTES: usize = 8 * 1024 * 1024;
 
+/// The longest time that one request to a source waits for records.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
 /// A kind of source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SourceKind {

@@ -13,11 +13,11 @@ use async_nats::jetstream::{self, AckKind, Message};
 use async_nats::{Client, ConnectOptions, HeaderMap, ServerAddr};
 use tokio_stream::StreamExt as _;
 
-use super::SourceSettings;
 use super::batch_size::BatchSize;
 use super::driver::{Failure, Upstream};
 use super::publisher::Dead;
 use super::record::{Record, RecordHeaders};
+use super::{LONGEST_WAIT, SourceSettings};
 use crate::event::Timestamp;
 
 const CONNECT: Duration = Duration::from_secs(5);
@@ -86,7 +86,8 @@ impl Nats {
         if !messages.is_empty() {
             return Ok(messages);
         }
-        let one = consumer.batch().max_messages(1).expires(self.settings.poll);
+        let wait = self.settings.poll.min(LONGEST_WAIT);
+        let one = consumer.batch().max_messages(1).expires(wait);
         collect(one.messages().await.map_err(failure)?).await
     }
 }

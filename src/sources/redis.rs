@@ -13,11 +13,11 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, Cmd, RedisError, TlsCertificates, Value, cmd, pipe};
 use tokio::time::Instant;
 
-use super::SourceSettings;
 use super::batch_size::BatchSize;
 use super::driver::{Failure, Upstream};
 use super::publisher::Dead;
 use super::record::{Record, RecordHeaders};
+use super::{LONGEST_WAIT, SourceSettings};
 use crate::event::Timestamp;
 
 const CONNECT: Duration = Duration::from_secs(5);
@@ -173,7 +173,7 @@ impl Upstream for Redis {
         };
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT))
-            .set_response_timeout(Some(self.settings.poll + ANSWER));
+            .set_response_timeout(Some(LONGEST_WAIT + ANSWER));
         let connecting = client.get_multiplexed_async_connection_with_config(&config);
         self.connection = Some(connecting.await.map_err(failure)?);
         let mut create = cmd("XGROUP");
@@ -209,7 +209,8 @@ impl Upstream for Redis {
                 return self.records(entries).await;
             }
         }
-        let entries = self.read(">", Some(self.settings.poll)).await?;
+        let wait = self.settings.poll.min(LONGEST_WAIT);
+        let entries = self.read(">", Some(wait)).await?;
         self.records(entries).await
     }
 

@@ -72,7 +72,10 @@ async fn client_resumes_on_another_node_without_loss() {
     service.count("room:1", "tick", 4..=499).await;
     let last = service.publish("room:1", "tick", json!({"n": 500})).await;
     let position = last.results[0].position.clone().unwrap();
-    assert_eq!((json!(position.epoch), position.offset), (epoch.clone(), 500));
+    assert_eq!(
+        (json!(position.epoch), position.offset),
+        (epoch.clone(), 500)
+    );
     a.kill().await;
 
     let mut back = b.ws().token("alice", &[]).connect().await;

@@ -285,8 +285,8 @@ async fn resume_durably(ws: &mut crate::harness::Ws) -> serde_json::Value {
 async fn durable_subscription_resumes_on_another_node() {
     let redis = Redis::start().await;
     let (a, b) = (
-        Server::start(redis.config()).await,
-        Server::start(redis.config()).await,
+        Server::start(config(&redis)).await,
+        Server::start(config(&redis)).await,
     );
     let mut phone = a.ws().token("alice", &[]).connect().await;
     let begun = resume_durably(&mut phone).await;

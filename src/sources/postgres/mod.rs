@@ -46,6 +46,8 @@ const LAST_PAUSE: Duration = Duration::from_millis(20);
 const BUSY: u32 = 2;
 /// How long the server may take to answer.
 const ANSWER: Duration = Duration::from_secs(30);
+/// A reader returns at least so often, that the driver can ask for the lag.
+const RETURN: Duration = Duration::from_secs(5);
 /// The most rows that are counted as lag.
 const MOST_LAG: i64 = 100_000;
 
@@ -69,6 +71,8 @@ struct Connected {
     /// Batches that were read without a pause between them.
     busy: u32,
     pause: Duration,
+    /// When to read next without having been notified.
+    poll_at: Instant,
 }
 
 /// Checks the settings.
@@ -117,6 +121,22 @@ impl Postgres {
         rows.iter().map(record).collect()
     }
 
+    /// Looks whether the nodes share the buckets fairly. True if this one has others now.
+    async fn share_buckets(&mut self) -> Result<bool, Failure> {
+        // A bucket is given away only after the deletion of what was read from it.
+        self.flush().await?;
+        let connected = self.connected.as_mut().ok_or_else(lost)?;
+        let (client, queries) = (&connected.client, &connected.queries);
+        if !connected.buckets.needs_change(client, queries).await? {
+            return Ok(false);
+        }
+        connected.wake_up().await?;
+        let (client, queries) = (&connected.client, &connected.queries);
+        connected.buckets.change(client, queries).await?;
+        self.doorbell.own(&connected.buckets.owned());
+        Ok(true)
+    }
+
     /// Deletes the settled rows.
     async fn flush(&mut self) -> Result<(), Failure> {
         if self.settled.is_empty() {
@@ -129,8 +149,8 @@ impl Postgres {
         Ok(())
     }
 
-    /// Waits until there may be rows again.
-    async fn wait(&mut self, until: Instant) -> Result<(), Failure> {
+    /// Waits until there may be rows again. False if it is only `until`.
+    async fn wait(&mut self, until: Instant) -> Result<bool, Failure> {
         let doorbell = Arc::clone(&self.doorbell);
         let connected = self.connected.as_mut().ok_or_else(lost)?;
         connected.busy = 0;
@@ -139,19 +159,18 @@ impl Postgres {
             if connected.is_asleep {
                 // A row may have been committed before the locks were taken.
                 connected.pause = FIRST_PAUSE;
-                return Ok(());
+                return Ok(true);
             }
             let pause = connected.pause;
             connected.pause = (pause * 2).min(LAST_PAUSE);
             sleep(pause).await;
-            return Ok(());
+            return Ok(true);
         }
-        // Whether it was rung does not matter: the next read shows what there is.
-        drop(timeout_at(until, doorbell.rung()).await);
+        let is_rung = timeout_at(until, doorbell.rung()).await.is_ok();
         if connected.client.is_closed() {
             return Err(lost());
         }
-        Ok(())
+        Ok(is_rung)
     }
 }
 
@@ -192,42 +211,42 @@ impl Upstream for Postgres {
             is_asleep: false,
             busy: 0,
             pause: FIRST_PAUSE,
+            poll_at: Instant::now(),
         });
         // Before anything is read: these rows were published.
         self.flush().await
     }
 
     async fn fetch(&mut self) -> Result<Vec<Record<i64>>, Failure> {
-        let poll = Instant::now() + self.settings.poll;
+        let until = Instant::now() + RETURN;
+        // After a batch there may be more, and there are rows to delete.
+        let connected = self.connected.as_ref().ok_or_else(lost)?;
+        let mut reads = !connected.is_asleep || connected.busy > 0;
         loop {
             let connected = self.connected.as_ref().ok_or_else(lost)?;
             if connected.buckets.is_due() {
-                // A bucket is given away only after the deletion of what was read from it.
-                self.flush().await?;
-                let connected = self.connected.as_mut().ok_or_else(lost)?;
-                let (client, queries) = (&connected.client, &connected.queries);
-                if connected.buckets.needs_change(client, queries).await? {
-                    connected.wake_up().await?;
-                    let (client, queries) = (&connected.client, &connected.queries);
-                    connected.buckets.change(client, queries).await?;
-                    self.doorbell.own(&connected.buckets.owned());
-                }
+                reads |= self.share_buckets().await?;
             }
-            let records = self.read().await?;
             let connected = self.connected.as_mut().ok_or_else(lost)?;
-            if !records.is_empty() {
-                connected.busy = connected.busy.saturating_add(1);
-                connected.pause = FIRST_PAUSE;
-                if connected.busy >= BUSY {
-                    connected.wake_up().await?;
+            if reads || connected.poll_at <= Instant::now() {
+                connected.poll_at = Instant::now() + self.settings.poll;
+                let records = self.read().await?;
+                let connected = self.connected.as_mut().ok_or_else(lost)?;
+                if !records.is_empty() {
+                    connected.busy = connected.busy.saturating_add(1);
+                    connected.pause = FIRST_PAUSE;
+                    if connected.busy >= BUSY {
+                        connected.wake_up().await?;
+                    }
+                    return Ok(records);
                 }
-                return Ok(records);
             }
-            if Instant::now() >= poll {
-                return Ok(records);
+            if Instant::now() >= until {
+                return Ok(Vec::new());
             }
-            let until = poll.min(connected.buckets.due());
-            self.wait(until).await?;
+            let connected = self.connected.as_ref().ok_or_else(lost)?;
+            let next = connected.poll_at.min(connected.buckets.due()).min(until);
+            reads = self.wait(next).await?;
         }
     }
 
