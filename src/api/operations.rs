@@ -4,8 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+use utoipa::openapi::Type;
+use utoipa::openapi::schema::{Object, ObjectBuilder, SchemaType};
 
+use super::names;
 use crate::admin::ServerInfo;
 use crate::audit::{self, Recent};
 use crate::auth::{self, Identity};
@@ -14,23 +18,27 @@ use crate::session::{NamespaceFacts, Setting as Configured};
 use crate::telemetry::{STATS_STEP, StatsSample};
 
 /// A server: what it is, what it was started with, what it uses.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Server {
     /// The node's name.
     pub node: String,
     /// The version of the program.
     pub version: &'static str,
     /// When it started.
+    #[schema(format = DateTime)]
     pub started_at: String,
     /// The time of this answer.
+    #[schema(format = DateTime)]
     pub now: String,
     /// Whether it runs with `--dev`.
     pub dev: bool,
     /// Who asks.
     pub caller: CallerInfo,
     /// The address of the public listener.
+    #[schema(required = true)]
     pub public_address: Option<String>,
     /// The address of the internal listener.
+    #[schema(required = true)]
     pub internal_address: Option<String>,
     /// The nodes that serve together.
     pub nodes: Vec<Node>,
@@ -41,7 +49,7 @@ pub struct Server {
     /// The configured limits with their use.
     pub limits: Vec<Limit>,
     /// Closed connections since the start by close code; 0 stands for all other codes.
-    pub closes: BTreeMap<u16, u64>,
+    pub closes: BTreeMap<String, u64>,
     /// The settings of each namespace.
     pub namespaces: Vec<Namespace>,
     /// Every configured value with its source.
@@ -49,18 +57,20 @@ pub struct Server {
 }
 
 /// Who asks.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct CallerInfo {
-    /// The user.
+    /// The user; `null` for an anonymous caller.
+    #[schema(required = true)]
     pub user: Option<String>,
     /// Whether it may also change something.
     pub admin: bool,
     /// When the token expires; `null` without a token.
+    #[schema(required = true, format = DateTime)]
     pub expires_at: Option<String>,
 }
 
 /// A node of the cluster.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Node {
     /// Its number.
     pub id: String,
@@ -70,7 +80,7 @@ pub struct Node {
 }
 
 /// A store of history.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Store {
     /// Its kind: `memory` or `disk`.
     pub kind: String,
@@ -85,17 +95,22 @@ pub struct Store {
 }
 
 /// What a process uses; `null` where the system does not report it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Process {
     /// Processor time since the start.
+    #[schema(required = true, minimum = 0)]
     pub cpu_seconds: Option<f64>,
     /// Resident memory.
+    #[schema(required = true)]
     pub resident_bytes: Option<u64>,
     /// Open descriptors.
+    #[schema(required = true)]
     pub open_files: Option<u64>,
     /// The most open descriptors.
+    #[schema(required = true)]
     pub open_files_limit: Option<u64>,
     /// Threads.
+    #[schema(required = true)]
     pub threads: Option<u64>,
     /// Processors that it may use.
     pub processors: u64,
@@ -104,20 +119,21 @@ pub struct Process {
 }
 
 /// A limit with its use.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Limit {
     /// Its key in the configuration.
     pub key: &'static str,
     /// The limit; 0 for none.
     pub limit: u64,
     /// How much is used; `null` for a limit of one connection or user.
+    #[schema(required = true)]
     pub used: Option<u64>,
     /// How often it refused something.
     pub reached: u64,
 }
 
 /// The settings that apply to the channels of a namespace.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Namespace {
     /// Its name; `*` for all undeclared ones.
     pub name: String,
@@ -140,7 +156,7 @@ pub struct Namespace {
 }
 
 /// A configured value.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Setting {
     /// The key, as a dotted path.
     pub key: String,
@@ -200,7 +216,11 @@ impl Server {
                 shards: info.shards,
             },
             limits: limits.collect(),
-            closes: info.closes.into_iter().collect(),
+            closes: info
+                .closes
+                .into_iter()
+                .map(|(code, count)| (code.to_string(), count))
+                .collect(),
             namespaces: facts.namespaces.into_iter().map(Namespace::from).collect(),
             configuration: facts.settings.into_iter().map(Setting::from).collect(),
         }
@@ -236,57 +256,172 @@ impl From<Configured> for Setting {
 }
 
 /// The statistics of the last hour.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct StatsHistory {
     /// The time between two samples.
+    #[schema(minimum = 0)]
     pub step_seconds: f64,
     /// The samples, oldest first.
     pub samples: Vec<Sample>,
 }
 
 /// The statistics of one step. Counts are of the step; levels are those at its end.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Sample {
-    /// The end of the step.
+    /// When the step ended.
+    #[schema(format = DateTime)]
     pub time: String,
-    /// The rest.
-    #[serde(flatten)]
-    pub values: StatsSample,
+    /// The length of the step: five seconds, unless the process was stopped.
+    #[schema(minimum = 0)]
+    pub seconds: f64,
+    /// Open connections.
+    pub connections: u64,
+    /// Subscriptions.
+    pub subscriptions: u64,
+    /// Channels.
+    pub channels: u64,
+    /// Bytes in outboxes.
+    pub outbox_bytes: u64,
+    /// Resident memory of the process.
+    pub resident_bytes: u64,
+    /// Processor time of the process.
+    #[schema(minimum = 0)]
+    pub cpu_seconds: f64,
+    /// Connections that were opened.
+    pub opened: u64,
+    /// Events accepted from publishers.
+    pub published: u64,
+    /// Events delivered to connections.
+    pub delivered: u64,
+    /// Of these, replayed from history.
+    pub replayed: u64,
+    /// Events dropped for slow connections.
+    pub dropped: u64,
+    /// Events replaced by newer ones.
+    pub conflated: u64,
+    /// Errors sent to clients, refused tokens and reached rate limits.
+    pub refused: u64,
+    /// How often an outbox was full.
+    pub slow_consumers: u64,
+    /// Bytes from clients.
+    pub bytes_in: u64,
+    /// Bytes to clients.
+    pub bytes_out: u64,
+    /// The median time from an accepted publish to the socket.
+    #[schema(minimum = 0)]
+    pub latency_p50_ms: f64,
+    /// The 99th percentile of this time.
+    #[schema(minimum = 0)]
+    pub latency_p99_ms: f64,
+}
+
+impl From<&StatsSample> for Sample {
+    fn from(sample: &StatsSample) -> Self {
+        // Named one by one, so that a new member is not forgotten.
+        let StatsSample {
+            time,
+            seconds,
+            connections,
+            subscriptions,
+            channels,
+            outbox_bytes,
+            resident_bytes,
+            cpu_seconds,
+            opened,
+            published,
+            delivered,
+            replayed,
+            dropped,
+            conflated,
+            refused,
+            slow_consumers,
+            bytes_in,
+            bytes_out,
+            latency_p50_ms,
+            latency_p99_ms,
+        } = *sample;
+        Sample {
+            time: time.to_rfc3339(),
+            seconds,
+            connections,
+            subscriptions,
+            channels,
+            outbox_bytes,
+            resident_bytes,
+            cpu_seconds,
+            opened,
+            published,
+            delivered,
+            replayed,
+            dropped,
+            conflated,
+            refused,
+            slow_consumers,
+            bytes_in,
+            bytes_out,
+            latency_p50_ms,
+            latency_p99_ms,
+        }
+    }
 }
 
 impl From<&[StatsSample]> for StatsHistory {
     fn from(samples: &[StatsSample]) -> Self {
-        let samples = samples.iter().map(|sample| Sample {
-            time: sample.time.to_rfc3339(),
-            values: *sample,
-        });
         StatsHistory {
             step_seconds: STATS_STEP.as_secs_f64(),
-            samples: samples.collect(),
+            samples: samples.iter().map(Sample::from).collect(),
         }
     }
 }
 
 /// A question to the rules.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Explain {
-    /// A user, whose token says no more than this.
+    /// A user, for a token without other claims.
     #[serde(default)]
+    #[schema(schema_with = names::user_or_none, required = false)]
     pub user: String,
-    /// The claims of a token: an object, or its JSON as a text.
+    /// The claims of a token, instead of `user`: an object, or its JSON as a string.
     #[serde(default)]
+    #[schema(schema_with = claims, required = false)]
     pub claims: Option<Value>,
     /// Roles, besides those of the claims.
     #[serde(default)]
+    #[schema(schema_with = names::user_roles, required = false)]
     pub roles: Vec<String>,
-    /// `subscribe`, `publish`, `presence` or `history`.
+    /// What somebody wants to do.
+    #[schema(schema_with = action)]
     pub action: String,
     /// The channel.
+    #[schema(schema_with = names::channel)]
     pub channel: String,
     /// The event type; any if absent.
     #[serde(default)]
+    #[schema(pattern = "^([A-Za-z][A-Za-z0-9_.-]{0,127})?$")]
     pub event_type: String,
+}
+
+/// Claims have no `type`, because generators of clients support only one.
+fn claims() -> Object {
+    let types = json!({ "type": ["object", "string", "null"] });
+    let description =
+        "The claims of a token, instead of `user`: an object, or its JSON as a string.";
+    ObjectBuilder::new()
+        .schema_type(SchemaType::any())
+        .description(Some(description))
+        .extensions(Some(names::keywords([
+            ("if", types),
+            ("else", false.into()),
+        ])))
+        .build()
+}
+
+fn action() -> Object {
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .enum_values(Some(auth::Action::ALL.map(auth::Action::as_str)))
+        .build()
 }
 
 /// About whom a question is.
@@ -299,6 +434,16 @@ pub struct Subject {
 }
 
 impl Explain {
+    /// A question is about a user or about claims.
+    pub(super) fn conditions() -> Vec<(&'static str, Value)> {
+        let has_claims = json!({ "properties": {
+            "claims": { "type": ["object", "string"], "minLength": 1 },
+        } });
+        let no_user = json!({ "properties": { "user": { "maxLength": 0 } } });
+        let claims = json!({ "if": has_claims, "then": no_user });
+        vec![("dependentSchemas", json!({ "claims": claims }))]
+    }
+
     /// About whom it is.
     #[must_use]
     pub fn subject(&self) -> Subject {
@@ -315,7 +460,7 @@ impl Explain {
 }
 
 /// Whether a client may do something, and why.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Explanation {
     /// Whether it is allowed.
     pub allowed: bool,
@@ -324,7 +469,7 @@ pub struct Explanation {
     /// Where the decision comes from.
     pub source: String,
     /// What the rule read.
-    pub inputs: BTreeMap<&'static str, Value>,
+    pub inputs: BTreeMap<String, Value>,
     /// The answer as a sentence.
     pub reason: String,
 }
@@ -335,14 +480,18 @@ impl From<auth::Explanation> for Explanation {
             allowed: explained.allowed,
             rule: explained.rule,
             source: explained.source,
-            inputs: explained.inputs.into_iter().collect(),
+            inputs: explained
+                .inputs
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value))
+                .collect(),
             reason: explained.reason,
         }
     }
 }
 
 /// The newest refusals, and closes with a reason.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Refusals {
     /// Newest first.
     pub refusals: Vec<Refusal>,
@@ -360,16 +509,20 @@ pub struct RefusalStream {
 }
 
 /// A refusal, or a close that has a reason. Texts are cut off at 256 bytes.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Refusal {
     /// Its number since the start of the node.
     pub sequence: u64,
     /// When it happened.
+    #[schema(format = DateTime)]
     pub time: String,
     /// `refused`, `authentication_failed`, `subscribe_refused`, `publish_refused` or `disconnect`.
-    pub kind: &'static str,
+    #[schema(
+        pattern = "^(refused|authentication_failed|subscribe_refused|publish_refused|disconnect)$"
+    )]
+    pub kind: String,
     /// The error's code; empty for a close.
-    pub code: &'static str,
+    pub code: String,
     /// The close code; 0 unless a connection was closed.
     pub close_code: u16,
     /// The reason.
@@ -379,7 +532,7 @@ pub struct Refusal {
     /// The client's address; empty if unknown.
     pub address: String,
     /// The transport; empty if unknown.
-    pub transport: &'static str,
+    pub transport: String,
     /// The channel, as requested.
     pub channel: String,
     /// The event type.
@@ -395,13 +548,13 @@ impl From<&Arc<audit::Refusal>> for Refusal {
         Refusal {
             sequence: refusal.sequence,
             time: refusal.time.to_rfc3339(),
-            kind: refusal.kind,
-            code: refusal.code,
+            kind: refusal.kind.to_owned(),
+            code: refusal.code.to_owned(),
             close_code: refusal.close_code,
             reason: refusal.reason.clone(),
             user: refusal.user.clone(),
             address: refusal.address.clone(),
-            transport: refusal.transport,
+            transport: refusal.transport.to_owned(),
             channel: refusal.channel.clone(),
             event_type: refusal.event_type.clone(),
             connection_id: refusal.connection.clone(),

@@ -1,5 +1,5 @@
-//! The refusals that operations of the HTTP API share. Each is described once in the document, and
-//! named in the `responses` of the operations that may answer it.
+//! The error responses of the HTTP API. Each is described once in the document, and is named in the
+//! `responses` of the operations that may return it.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use utoipa::IntoResponses;
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::{ContentBuilder, ObjectBuilder, Ref, RefOr, Response, ResponseBuilder, Type};
 
-/// Declares the refusals: name, status and description of each.
+/// Declares the error responses: name, status and description of each.
 macro_rules! refusals {
     ($($name:ident = $status:literal, $description:literal;)*) => {
         $(
@@ -34,18 +34,18 @@ macro_rules! refusals {
 }
 
 refusals! {
-    BadRequest = "400", "The request is wrong; `errors` names the field.";
+    BadRequest = "400", "The request is invalid; `errors` names the field.";
     Unauthenticated = "401", "There is no valid token.";
     PermissionDenied = "403", "The token's roles, or the namespace's rules, do not allow it.";
-    NotFound = "404", "There is no such thing.";
-    TooLarge = "413", "The body or the payload is over the limit.";
-    UnsupportedMediaType = "415", "The content type is none of those that are taken.";
-    ResourceExhausted = "429", "A limit was reached; `Retry-After` says when to try again.";
-    Unavailable = "503", "Not now; `Retry-After` says when to try again.";
+    NotFound = "404", "It does not exist.";
+    TooLarge = "413", "The body or the payload is too large.";
+    UnsupportedMediaType = "415", "The content type is not supported.";
+    ResourceExhausted = "429", "A limit is reached; `Retry-After` says when to retry.";
+    Unavailable = "503", "Temporarily unavailable; `Retry-After` says when to retry.";
 }
 
-/// The refusals of every operation that needs a token: no token, a token without the right, and a
-/// server that can't verify it at present.
+/// The error responses of every operation that needs a token: no valid token, a token without
+/// permission, and a server that can't verify tokens at present.
 #[derive(Debug)]
 pub struct Guarded;
 

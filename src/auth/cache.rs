@@ -1,35 +1,26 @@
 //! A cache of recently verified tokens.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
-use hashbrown::HashTable;
+use quick_cache::sync;
 
 use super::{Fingerprint, Identity};
 use crate::event::Timestamp;
 
-/// The number of parts of the cache, each with its own lock.
-const STRIPES: usize = 16;
-/// The most tokens in one part.
-const STRIPE_LEN: usize = 1024;
+/// The most tokens.
+const CAPACITY: usize = 16 * 1024;
 
 /// Verified tokens with their identities, so that a token that comes with every call is verified
 /// once: at most 16384, each until it expires or the keys change.
 pub(super) struct Cache {
-    stripes: [Mutex<Stripe>; STRIPES],
-}
-
-#[derive(Default)]
-struct Stripe {
-    /// The generation of the keys that verified all of the entries.
-    generation: u64,
-    /// Entries, found by the fingerprint of the whole token.
-    identities: HashTable<Arc<Identity>>,
+    /// By the fingerprint of the whole token, with the generation of the keys that verified it.
+    identities: sync::Cache<Fingerprint, (u64, Arc<Identity>)>,
 }
 
 impl Cache {
     pub(super) fn new() -> Self {
         Cache {
-            stripes: std::array::from_fn(|_| Mutex::default()),
+            identities: sync::Cache::new(CAPACITY),
         }
     }
 
@@ -40,64 +31,33 @@ impl Cache {
         generation: u64,
         now: Timestamp,
     ) -> Option<Arc<Identity>> {
-        let mut stripe = self.stripe(token)?;
-        if stripe.generation != generation {
+        let (verified_with, identity) = self.identities.get(&token)?;
+        if verified_with != generation {
             return None;
         }
-        let is_it = |identity: &Arc<Identity>| exact(identity) == Some(token);
-        let entry = stripe.identities.find_entry(token.hash(), is_it).ok()?;
-        if is_valid(entry.get(), now) {
-            return Some(Arc::clone(entry.get()));
+        if is_valid(&identity, now) {
+            return Some(identity);
         }
-        entry.remove();
+        let is_it = |(_, known): &(u64, Arc<Identity>)| Arc::ptr_eq(known, &identity);
+        self.identities.remove_if(&token, is_it);
         None
     }
 
-    /// Adds a verified token. A full part first drops its expired entries, and then one arbitrary
-    /// entry.
-    pub(super) fn put(&self, generation: u64, identity: &Arc<Identity>, now: Timestamp) {
+    /// Adds a verified token, unless the keys have changed since. A full cache evicts a token that was
+    /// rarely requested.
+    pub(super) fn put(&self, generation: u64, identity: &Arc<Identity>) {
         let Some(token) = exact(identity) else { return };
-        let Some(mut stripe) = self.stripe(token) else {
-            return;
-        };
-        if generation < stripe.generation {
-            // The keys have changed since.
-            return;
+        // A race between two calls costs only another verification, because `get` checks the generation.
+        let known = self.identities.get(&token);
+        if known.is_none_or(|(known, _)| known <= generation) {
+            let entry = (generation, Arc::clone(identity));
+            self.identities.insert(token, entry);
         }
-        if generation > stripe.generation {
-            stripe.identities.clear();
-            stripe.generation = generation;
-        }
-        let identities = &mut stripe.identities;
-        if identities.len() >= STRIPE_LEN {
-            identities.retain(|identity| is_valid(identity, now));
-        }
-        if identities.len() >= STRIPE_LEN
-            && let Some(any) = identities.iter().next().and_then(|any| exact(any))
-            && let Ok(entry) = identities.find_entry(any.hash(), |one| exact(one) == Some(any))
-        {
-            entry.remove();
-        }
-        let is_it = |one: &Arc<Identity>| exact(one) == Some(token);
-        if let Some(known) = identities.find_mut(token.hash(), is_it) {
-            *known = Arc::clone(identity);
-            return;
-        }
-        let hash = |one: &Arc<Identity>| exact(one).map_or(0, Fingerprint::hash);
-        identities.insert_unique(token.hash(), Arc::clone(identity), hash);
     }
 
     /// Removes all entries.
     pub(super) fn clear(&self) {
-        for stripe in &self.stripes {
-            let mut stripe = stripe.lock().unwrap_or_else(PoisonError::into_inner);
-            stripe.identities = HashTable::new();
-        }
-    }
-
-    fn stripe(&self, token: Fingerprint) -> Option<MutexGuard<'_, Stripe>> {
-        let stripe = self.stripes.get(token.place(STRIPES))?;
-        Some(stripe.lock().unwrap_or_else(PoisonError::into_inner))
+        self.identities.clear();
     }
 }
 
@@ -129,20 +89,20 @@ mod tests {
     fn entry_ends_when_token_or_keys_expire() {
         let (cache, token) = (Cache::new(), Fingerprint::exact("a"));
         let at = Timestamp::from_micros;
-        cache.put(1, &identity("a", 100), at(0));
+        cache.put(1, &identity("a", 100));
         assert!(cache.get(token, 1, at(99)).is_some());
         assert!(cache.get(token, 1, at(100)).is_none());
-        cache.put(1, &identity("a", 100), at(0));
+        cache.put(1, &identity("a", 100));
         assert!(cache.get(token, 2, at(0)).is_none());
-        cache.put(2, &identity("a", 100), at(0));
+        cache.put(2, &identity("a", 100));
         assert!(cache.get(token, 2, at(0)).is_some());
     }
 
     #[test]
     fn token_verified_with_old_keys_is_not_cached() {
         let (cache, now) = (Cache::new(), Timestamp::from_micros(0));
-        cache.put(2, &identity("a", 100), now);
-        cache.put(1, &identity("a", 50), now);
+        cache.put(2, &identity("a", 100));
+        cache.put(1, &identity("a", 50));
         let found = cache.get(Fingerprint::exact("a"), 2, now).unwrap();
         assert_eq!(found.valid_until(), Some(Timestamp::from_micros(100)));
         assert!(cache.get(Fingerprint::exact("a"), 1, now).is_none());
@@ -151,21 +111,19 @@ mod tests {
     #[test]
     fn different_signature_is_different_entry() {
         let (cache, now) = (Cache::new(), Timestamp::from_micros(0));
-        cache.put(1, &identity("head.claims.signature", 100), now);
+        cache.put(1, &identity("head.claims.signature", 100));
         let other = Fingerprint::exact("head.claims.another");
         assert!(cache.get(other, 1, now).is_none());
     }
 
     #[test]
     fn cache_is_bounded() {
-        let (cache, now) = (Cache::new(), Timestamp::from_micros(0));
+        let cache = Cache::new();
         for n in 0..40_000 {
-            cache.put(1, &identity(&n.to_string(), 100), now);
+            cache.put(1, &identity(&n.to_string(), 100));
         }
-        let held = |stripe: &Mutex<Stripe>| stripe.lock().unwrap().identities.len();
-        assert_eq!(
-            cache.stripes.iter().map(held).sum::<usize>(),
-            STRIPES * STRIPE_LEN
-        );
+        assert!((1..=CAPACITY).contains(&cache.identities.len()));
+        cache.clear();
+        assert_eq!(cache.identities.len(), 0);
     }
 }

@@ -15,7 +15,7 @@ use crate::event::Timestamp;
 use crate::event::strict_json::{self, Text};
 
 /// The most roles, and the most channel patterns, in one token.
-pub(super) const MAX_NAMES: usize = 100;
+pub const MAX_NAMES: usize = 100;
 /// The longest user, role or channel pattern, in bytes.
 const MAX_NAME_LEN: usize = 255;
 

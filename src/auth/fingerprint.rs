@@ -43,18 +43,6 @@ impl Fingerprint {
         }
         Fingerprint(bytes)
     }
-
-    /// Selects a bucket of a table. Independent of the bits that [`Fingerprint::place`] uses.
-    pub(super) fn hash(self) -> u64 {
-        let last = self.0.last_chunk();
-        u64::from_le_bytes(*last.unwrap_or(&[0; 8]))
-    }
-
-    /// Selects one of this many buckets, uniformly.
-    pub(super) fn place(self, places: usize) -> usize {
-        let [first, second, ..] = self.0;
-        usize::from(u16::from_le_bytes([first, second])) % places
-    }
 }
 
 impl fmt::Display for Fingerprint {

@@ -24,7 +24,7 @@ mod verifier;
 mod visibility;
 
 pub use bearer::bearer;
-pub use claims::is_name;
+pub use claims::{MAX_NAMES, is_name};
 pub use failure::AuthFailure;
 pub use fingerprint::Fingerprint;
 pub use identity::{ADMIN, Identity, SERVICE, VIEWER, rate_limit_key};

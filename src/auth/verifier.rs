@@ -372,7 +372,7 @@ impl Verifier {
             let mut identity = state.verify(token, exact, now)?;
             self.interner.share(&mut identity);
             let identity = Arc::new(identity);
-            self.cache.put(state.generation, &identity, now);
+            self.cache.put(state.generation, &identity);
             identity
         };
         if self.revoked.covers(&identity, now) {

@@ -1,10 +1,9 @@
 //! `tidings disconnect`.
 
-use serde_json::json;
-
 use super::client::Target as Server;
 use super::failure::Failure;
 use super::output::Output;
+use crate::api::Disconnected;
 use crate::proto::DisconnectRequest;
 use crate::proto::disconnect_request::Target;
 
@@ -46,7 +45,9 @@ pub(super) async fn run(args: Args, server: &Server, output: &mut Output) -> Res
         .into_inner()
         .disconnected;
     if output.is_json() {
-        return output.object(&json!({"disconnected": count}));
+        return output.object(&Disconnected {
+            disconnected: count,
+        });
     }
     let plural = if count == 1 { "" } else { "s" };
     let revoked = if args.revoke {

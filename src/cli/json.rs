@@ -1,67 +1,36 @@
-//! Messages of the schema as JSON: fields have the names in the schema, durations are strings in
-//! seconds (`"1.5s"`) and times are RFC 3339, as in protobuf's own JSON mapping.
+//! The output of commands as JSON: the messages of gRPC, in the types of the HTTP API.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use prost_types::{Duration, Timestamp};
-use serde::Serialize;
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
-use std::collections::BTreeMap;
 
+use crate::api;
+use crate::api::operations::{Explanation, Refusal};
+use crate::api::sources::{Source, SourceDeadLetter};
 use crate::proto::{
-    Channel, Connection, Event, EventType, ExplainResponse, LatencyStats, Position,
-    PublishResponse, Refusal, SourceState, Stats, ValidateEventResponse,
+    self, Channel, Connection, Event, EventType, ExplainResponse, LatencyStats, Position,
+    PublishResponse, Stats, ValidateEventResponse,
 };
 
-/// An event in the form of WebSocket clients, plus its epoch, so that `--since` can resume after
-/// it.
-#[derive(Serialize)]
-pub(super) struct EventLine<'a> {
-    r#type: &'a str,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    channel: &'a str,
-    id: &'a str,
-    timestamp: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    offset: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    epoch: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    data: Option<Box<RawValue>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    data_base64: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    content_type: Option<&'a str>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    headers: BTreeMap<&'a str, &'a str>,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    traceparent: &'a str,
-}
-
-/// The line for an event.
-pub(super) fn event(event: &Event) -> EventLine<'_> {
+/// An event in the form of WebSocket clients, plus its epoch, so that `--since` can resume after it.
+pub(super) fn event(event: &Event) -> api::Event {
     let data = payload(event);
     let data_base64 = data.is_none().then(|| STANDARD.encode(&event.data));
-    EventLine {
-        r#type: &event.r#type,
-        channel: &event.channel,
-        id: &event.id,
+    let (epoch, offset) = place(event.position.as_ref());
+    api::Event {
+        r#type: event.r#type.clone(),
+        channel: named(&event.channel),
+        id: event.id.clone(),
         timestamp: time(event.time.as_ref()).unwrap_or_default(),
-        offset: event.position.as_ref().map(|position| position.offset),
-        epoch: event
-            .position
-            .as_ref()
-            .map(|position| position.epoch.as_str()),
-        content_type: data_base64.is_some().then_some(event.content_type.as_str()),
+        offset,
+        epoch,
+        content_type: data_base64.is_some().then(|| event.content_type.clone()),
         data,
         data_base64,
-        headers: event
-            .headers
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()))
-            .collect(),
-        traceparent: &event.traceparent,
+        headers: event.headers.clone().into_iter().collect(),
+        traceparent: named(&event.traceparent),
+        tracestate: named(&event.tracestate),
     }
 }
 
@@ -82,218 +51,224 @@ pub(super) fn payload(event: &Event) -> Option<Box<RawValue>> {
 }
 
 /// The result of a publish.
-pub(super) fn published(response: &PublishResponse) -> Value {
-    let results: Vec<Value> = response
-        .results
-        .iter()
-        .map(|result| {
-            json!({
-                "channel": result.channel,
-                "position": position(result.position.as_ref()),
-                "subscribers": result.subscribers,
-                "duplicate": result.duplicate,
-            })
-        })
-        .collect();
-    json!({"id": response.id, "results": results})
+pub(super) fn published(response: &PublishResponse) -> api::Published {
+    let results = response.results.iter().map(|result| {
+        let (epoch, offset) = place(result.position.as_ref());
+        api::PublishResult {
+            channel: named(&result.channel),
+            epoch,
+            offset,
+            subscribers: result.subscribers,
+            duplicate: result.duplicate,
+        }
+    });
+    api::Published {
+        id: response.id.clone(),
+        results: results.collect(),
+    }
 }
 
 /// A node's counters.
-pub(super) fn stats(stats: &Stats) -> Value {
+pub(super) fn stats(stats: &Stats) -> api::Stats {
     let connections = stats.connections.clone().unwrap_or_default();
     let events = stats.events.clone().unwrap_or_default();
-    let latency = stats.latency.unwrap_or_default();
-    json!({
-        "node": stats.node,
-        "uptime": duration(stats.uptime.as_ref()),
-        "connections": {
-            "now": connections.now,
-            "peak": connections.peak,
-            "total": connections.total,
-            "by_transport": connections.by_transport,
-            "by_client_type": connections.by_client_type,
+    api::Stats {
+        node: stats.node.clone(),
+        uptime_seconds: seconds(stats.uptime.as_ref()),
+        connections: api::ConnectionCounts {
+            now: connections.now,
+            peak: connections.peak,
+            total: connections.total,
+            by_transport: connections.by_transport.into_iter().collect(),
+            by_client_type: connections.by_client_type.into_iter().collect(),
         },
-        "subscriptions": stats.subscriptions,
-        "channels": stats.channels,
-        "events": {
-            "published": events.published,
-            "delivered": events.delivered,
-            "replayed": events.replayed,
-            "dropped": events.dropped,
-            "conflated": events.conflated,
-            "filtered": events.filtered,
-            "by_type": events.by_type,
+        subscriptions: stats.subscriptions,
+        channels: stats.channels,
+        events: api::EventCounts {
+            published: events.published,
+            delivered: events.delivered,
+            replayed: events.replayed,
+            dropped: events.dropped,
+            conflated: events.conflated,
+            filtered: events.filtered,
+            by_type: events.by_type.into_iter().collect(),
         },
-        "bytes_in": stats.bytes_in,
-        "bytes_out": stats.bytes_out,
-        "errors": stats.errors,
-        "auth_failures": stats.auth_failures,
-        "rate_limited": stats.rate_limited,
-        "slow_consumers": stats.slow_consumers,
-        "latency": distribution(&latency),
-    })
+        bytes: api::Bytes {
+            r#in: stats.bytes_in,
+            out: stats.bytes_out,
+        },
+        errors: stats.errors.clone().into_iter().collect(),
+        auth_failures: stats.auth_failures,
+        rate_limited: stats.rate_limited,
+        slow_consumers: stats.slow_consumers,
+        latency: latency(&stats.latency.unwrap_or_default()),
+    }
 }
 
-fn distribution(latency: &LatencyStats) -> Value {
-    json!({
-        "p50": duration(latency.p50.as_ref()),
-        "p90": duration(latency.p90.as_ref()),
-        "p99": duration(latency.p99.as_ref()),
-        "max": duration(latency.max.as_ref()),
-    })
+fn latency(latency: &LatencyStats) -> api::Latency {
+    let millis = |duration: Option<&Duration>| seconds(duration) * 1e3;
+    api::Latency {
+        p50_ms: millis(latency.p50.as_ref()),
+        p90_ms: millis(latency.p90.as_ref()),
+        p99_ms: millis(latency.p99.as_ref()),
+        max_ms: millis(latency.max.as_ref()),
+    }
 }
 
 /// One connection.
-pub(super) fn connection(connection: &Connection) -> Value {
-    let subscriptions: Vec<Value> = connection
-        .subscriptions
-        .iter()
-        .map(|s| {
-            json!({
-                "channel": s.channel,
-                "position": position(s.position.as_ref()),
-                "filter": s.filter,
-                "event_types": s.event_types,
-                "live": s.live,
-            })
-        })
-        .collect();
-    json!({
-        "id": connection.id,
-        "user": connection.user,
-        "roles": connection.roles,
-        "transport": connection.transport,
-        "client_type": connection.client_type,
-        "client_name": connection.client_name,
-        "address": connection.address,
-        "connected_at": time(connection.connected_at.as_ref()),
-        "last_seen_at": time(connection.last_seen_at.as_ref()),
-        "subscriptions": subscriptions,
-        "delivered": connection.delivered,
-        "dropped": connection.dropped,
-        "bytes_in": connection.bytes_in,
-        "bytes_out": connection.bytes_out,
-        "outbox_bytes": connection.outbox_bytes,
-        "round_trip": duration(connection.round_trip.as_ref()),
-        "user_agent": connection.user_agent,
-        "origin": connection.origin,
-        "dialect": connection.dialect,
-        "compression": connection.compression,
-        "token_expires_at": time(connection.token_expires_at.as_ref()),
-        "messages_in": connection.messages_in,
-        "rate_limited": connection.rate_limited,
-        "claims": connection.claims,
-    })
+pub(super) fn connection(connection: &Connection) -> api::Connection {
+    let subscriptions = connection.subscriptions.iter().map(|followed| {
+        let (epoch, offset) = place(followed.position.as_ref());
+        api::Subscription {
+            channel: followed.channel.clone(),
+            epoch,
+            offset,
+            filter: followed.filter.clone(),
+            event_types: followed.event_types.clone(),
+            live: followed.live,
+        }
+    });
+    let round_trip = connection.round_trip.as_ref();
+    api::Connection {
+        id: connection.id.clone(),
+        user: named(&connection.user),
+        roles: connection.roles.clone(),
+        transport: connection.transport.clone(),
+        client_type: connection.client_type.clone(),
+        client_name: connection.client_name.clone(),
+        address: connection.address.clone(),
+        connected_at: time(connection.connected_at.as_ref()).unwrap_or_default(),
+        last_seen_at: time(connection.last_seen_at.as_ref()).unwrap_or_default(),
+        subscriptions: subscriptions.collect(),
+        subscription_count: None,
+        delivered: connection.delivered,
+        dropped: connection.dropped,
+        bytes_in: connection.bytes_in,
+        bytes_out: connection.bytes_out,
+        outbox_bytes: connection.outbox_bytes,
+        round_trip_ms: round_trip.map(|round_trip| seconds(Some(round_trip)) * 1e3),
+        user_agent: connection.user_agent.clone(),
+        origin: connection.origin.clone(),
+        dialect: connection.dialect.clone(),
+        compression: connection.compression,
+        token_expires_at: time(connection.token_expires_at.as_ref()),
+        messages_in: connection.messages_in,
+        rate_limited: connection.rate_limited,
+        claims: connection.claims.clone(),
+    }
 }
 
 /// One channel.
-pub(super) fn channel(channel: &Channel) -> Value {
-    json!({
-        "channel": channel.channel,
-        "subscribers": channel.subscribers,
-        "position": position(channel.position.as_ref()),
-        "last_event_at": time(channel.last_event_at.as_ref()),
-        "history_events": channel.history_events,
-        "history_bytes": channel.history_bytes,
-        "rate": channel.rate,
-        "users": channel.users,
-    })
+pub(super) fn channel(channel: &Channel) -> api::Channel {
+    let (epoch, offset) = place(channel.position.as_ref());
+    api::Channel {
+        channel: channel.channel.clone(),
+        epoch,
+        offset,
+        subscribers: channel.subscribers,
+        rate: channel.rate,
+        last_event_at: time(channel.last_event_at.as_ref()),
+        history_events: channel.history_events,
+        history_bytes: channel.history_bytes,
+        users: channel.users,
+    }
 }
 
 /// The answer of the rules.
-pub(super) fn explanation(answer: &ExplainResponse) -> Value {
+pub(super) fn explanation(answer: &ExplainResponse) -> Explanation {
     let inputs = answer.inputs.iter();
-    let inputs: BTreeMap<&String, Value> = inputs
-        .map(|(name, value)| (name, serde_json::from_str(value).unwrap_or(Value::Null)))
-        .collect();
-    json!({
-        "allowed": answer.allowed,
-        "rule": answer.rule,
-        "source": answer.source,
-        "inputs": inputs,
-        "reason": answer.reason,
-    })
+    let inputs = inputs.map(|(name, value)| {
+        let value = serde_json::from_str(value).unwrap_or_default();
+        (name.clone(), value)
+    });
+    Explanation {
+        allowed: answer.allowed,
+        rule: answer.rule.clone(),
+        source: answer.source.clone(),
+        inputs: inputs.collect(),
+        reason: answer.reason.clone(),
+    }
 }
 
-/// One refusal.
-pub(super) fn refusal(refusal: &Refusal) -> Value {
-    json!({
-        "sequence": refusal.sequence,
-        "time": time(refusal.time.as_ref()),
-        "kind": refusal.kind,
-        "code": refusal.code,
-        "close_code": refusal.close_code,
-        "reason": refusal.reason,
-        "user": refusal.user,
-        "address": refusal.address,
-        "transport": refusal.transport,
-        "channel": refusal.channel,
-        "event_type": refusal.event_type,
-        "connection_id": refusal.connection_id,
-        "by": refusal.by,
-    })
+/// One refusal, or one close with a reason.
+pub(super) fn refusal(refusal: &proto::Refusal) -> Refusal {
+    Refusal {
+        sequence: refusal.sequence,
+        time: time(refusal.time.as_ref()).unwrap_or_default(),
+        kind: refusal.kind.clone(),
+        code: refusal.code.clone(),
+        close_code: u16::try_from(refusal.close_code).unwrap_or_default(),
+        reason: refusal.reason.clone(),
+        user: refusal.user.clone(),
+        address: refusal.address.clone(),
+        transport: refusal.transport.clone(),
+        channel: refusal.channel.clone(),
+        event_type: refusal.event_type.clone(),
+        connection_id: refusal.connection_id.clone(),
+        by: refusal.by.clone(),
+    }
 }
 
-/// One source of a node.
-pub(super) fn source(node: &str, source: &SourceState) -> Value {
-    let letters: Vec<Value> = source
-        .recent_dead_letters
-        .iter()
-        .map(|letter| {
-            json!({
-                "time": time(letter.time.as_ref()),
-                "record": letter.record,
-                "channel": letter.channel,
-                "reason": letter.reason,
-            })
-        })
-        .collect();
-    json!({
-        "node": node,
-        "name": source.name,
-        "kind": source.kind,
-        "server": source.server,
-        "connected": source.connected,
-        "lag": source.lag,
-        "lag_time": duration(source.lag_time.as_ref()),
-        "events": source.events,
-        "duplicates": source.duplicates,
-        "dead_letters": source.dead_letters,
-        "failures": source.failures,
-        "rate": source.rate,
-        "last_failure": source.last_failure,
-        "last_failure_at": time(source.last_failure_at.as_ref()),
-        "recent_dead_letters": letters,
-    })
+/// One source.
+pub(super) fn source(source: &proto::SourceState) -> Source {
+    let letters = source.recent_dead_letters.iter();
+    let letters = letters.map(|letter| SourceDeadLetter {
+        time: time(letter.time.as_ref()).unwrap_or_default(),
+        record: letter.record.clone(),
+        channel: letter.channel.clone(),
+        reason: letter.reason.clone(),
+    });
+    Source {
+        name: source.name.clone(),
+        kind: source.kind.clone(),
+        server: source.server.clone(),
+        connected: source.connected,
+        lag: source.lag,
+        lag_seconds: seconds(source.lag_time.as_ref()),
+        events: source.events,
+        duplicates: source.duplicates,
+        dead_letters: source.dead_letters,
+        failures: source.failures,
+        rate: source.rate,
+        last_failure: named(&source.last_failure),
+        last_failure_at: time(source.last_failure_at.as_ref()),
+        recent_dead_letters: letters.collect(),
+    }
 }
 
-/// One event type; schema and example are texts, as in the schema.
-pub(super) fn event_type(event_type: &EventType) -> Value {
-    json!({
-        "name": event_type.name,
-        "namespace": event_type.namespace,
-        "description": event_type.description,
-        "roles": event_type.roles,
-        "schema": event_type.schema,
-        "example": event_type.example,
-    })
+/// One event type; in a list without schema and example.
+pub(super) fn event_type(event_type: &EventType) -> api::EventType<'_> {
+    api::EventType {
+        name: &event_type.name,
+        namespace: &event_type.namespace,
+        description: &event_type.description,
+        roles: event_type.roles.iter().map(String::as_str).collect(),
+        schema: serde_json::from_str(&event_type.schema).ok(),
+        example: serde_json::from_str(&event_type.example).ok(),
+    }
 }
 
 /// The result of a validation.
-pub(super) fn judgement(response: &ValidateEventResponse) -> Value {
-    let errors: Vec<Value> = response
-        .errors
-        .iter()
-        .map(|e| json!({"path": e.path, "message": e.message}))
-        .collect();
-    json!({"valid": response.valid, "errors": errors})
+pub(super) fn judgement(response: &ValidateEventResponse) -> api::Judgement {
+    let errors = response.errors.iter().map(|error| api::Violation {
+        path: error.path.clone(),
+        message: error.message.clone(),
+    });
+    api::Judgement {
+        valid: response.valid,
+        errors: errors.collect(),
+    }
 }
 
-fn position(position: Option<&Position>) -> Value {
-    position.map_or(
-        Value::Null,
-        |p| json!({"epoch": p.epoch, "offset": p.offset}),
-    )
+/// A string of protobuf, in which an empty one is none.
+fn named(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+fn place(position: Option<&Position>) -> (Option<String>, Option<u64>) {
+    position
+        .map(|position| (position.epoch.clone(), position.offset))
+        .unzip()
 }
 
 /// RFC 3339 in UTC with milliseconds.
@@ -306,17 +281,16 @@ pub(super) fn time(time: Option<&Timestamp>) -> Option<String> {
     Some(crate::event::Timestamp::from_micros(micros).to_rfc3339())
 }
 
-fn duration(duration: Option<&Duration>) -> Option<String> {
-    let duration = duration?;
-    let mut text = format!("{}.{:09}", duration.seconds, duration.nanos.max(0));
-    text.truncate(text.trim_end_matches('0').trim_end_matches('.').len());
-    Some(text + "s")
+fn seconds(duration: Option<&Duration>) -> f64 {
+    let duration = duration.and_then(|duration| std::time::Duration::try_from(*duration).ok());
+    duration.unwrap_or_default().as_secs_f64()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use bytes::Bytes;
+    use serde_json::json;
 
     fn sample(data: &'static [u8], content_type: &str) -> Event {
         Event {
@@ -355,18 +329,33 @@ mod tests {
     }
 
     #[test]
-    fn durations_are_in_seconds() {
-        for (seconds, nanos, text) in [
-            (0, 0, "0s"),
-            (10, 0, "10s"),
-            (1, 500_000_000, "1.5s"),
-            (0, 1000, "0.000001s"),
-        ] {
-            assert_eq!(
-                duration(Some(&Duration { seconds, nanos })).as_deref(),
-                Some(text)
-            );
-        }
-        assert_eq!(duration(None), None);
+    fn stats_are_those_of_http_whatever_the_transport() {
+        let metrics = crate::telemetry::Metrics::new("n1");
+        metrics.received(9);
+        let duration = |seconds, nanos| Some(Duration { seconds, nanos });
+        let said = Stats {
+            node: String::from("n1"),
+            uptime: duration(1, 500_000_000),
+            bytes_in: 9,
+            latency: Some(LatencyStats {
+                p50: duration(0, 2_000_000),
+                ..LatencyStats::default()
+            }),
+            ..Stats::default()
+        };
+        let shown = stats(&said);
+        assert!((shown.uptime_seconds - 1.5).abs() < 1e-9);
+        assert!((shown.latency.p50_ms - 2.0).abs() < 1e-9);
+        let members = |stats: &api::Stats| {
+            let json = serde_json::to_value(stats).expect("JSON");
+            json.as_object()
+                .expect("an object")
+                .keys()
+                .cloned()
+                .collect::<Vec<_>>()
+        };
+        let http = api::Stats::from(metrics.snapshot());
+        assert_eq!(shown.bytes, http.bytes);
+        assert_eq!(members(&shown), members(&http));
     }
 }

@@ -60,7 +60,7 @@ pub(super) async fn run(args: Args, target: &Target, output: &mut Output) -> Res
     let answer = client.connections().list_sources(asked).await?.into_inner();
     if output.is_json() {
         let mut sources = answer.sources.iter();
-        return sources.try_for_each(|source| output.object(&json::source(&answer.node, source)));
+        return sources.try_for_each(|source| output.object(&json::source(source)));
     }
     if args.dead_letters {
         let letters = answer.sources.iter().flat_map(|source| {

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use http::header::FORWARDED;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use ipnet::IpNet;
 
 /// The most hops that are examined, starting from the nearest.
 const MAX_HOPS: usize = 32;
@@ -15,10 +16,7 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// A network in CIDR notation, `10.0.0.0/8`, or one address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Network {
-    first: IpAddr,
-    bits: u8,
-}
+pub struct Network(IpNet);
 
 /// The text is not a network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,29 +26,20 @@ impl FromStr for Network {
     type Err = NotANetwork;
 
     fn from_str(text: &str) -> Result<Self, NotANetwork> {
-        let (address, bits) = match text.split_once('/') {
-            None => (text, None),
-            Some((address, bits)) => (address, Some(bits)),
+        let network = if text.contains('/') {
+            text.parse().map_err(|_| NotANetwork)?
+        } else {
+            let address: IpAddr = text.parse().map_err(|_| NotANetwork)?;
+            IpNet::from(address)
         };
-        let first: IpAddr = address.parse().map_err(|_| NotANetwork)?;
-        let most: u8 = if first.is_ipv4() { 32 } else { 128 };
-        let bits: u8 = match bits {
-            None => most,
-            Some(bits) if bits.bytes().all(|digit| digit.is_ascii_digit()) => {
-                bits.parse().map_err(|_| NotANetwork)?
-            }
-            Some(_) => return Err(NotANetwork),
-        };
-        if bits > most {
-            return Err(NotANetwork);
-        }
         // Peers have IPv4 addresses here, even on a dual-stack socket.
-        match (first, first.to_canonical()) {
-            (IpAddr::V6(_), first @ IpAddr::V4(_)) => {
-                let bits = bits.checked_sub(MAPPED).ok_or(NotANetwork)?;
-                Ok(Network { first, bits })
+        match (network, network.addr().to_canonical()) {
+            (IpNet::V6(_), first @ IpAddr::V4(_)) => {
+                let bits = network.prefix_len().checked_sub(MAPPED);
+                let network = IpNet::new(first, bits.ok_or(NotANetwork)?);
+                network.map(Network).map_err(|_| NotANetwork)
             }
-            (first, _) => Ok(Network { first, bits }),
+            (network, _) => Ok(Network(network)),
         }
     }
 }
@@ -59,23 +48,13 @@ impl Network {
     /// True if it covers every address of its family.
     #[must_use]
     pub fn is_everyone(&self) -> bool {
-        self.bits == 0
+        self.0.prefix_len() == 0
     }
 
     /// True if it contains the address.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
-        match (self.first, address.to_canonical()) {
-            (IpAddr::V4(first), IpAddr::V4(address)) => {
-                let differ = u32::from(first) ^ u32::from(address);
-                differ.leading_zeros() >= u32::from(self.bits)
-            }
-            (IpAddr::V6(first), IpAddr::V6(address)) => {
-                let differ = u128::from(first) ^ u128::from(address);
-                differ.leading_zeros() >= u32::from(self.bits)
-            }
-            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
-        }
+        self.0.contains(&address.to_canonical())
     }
 }
 

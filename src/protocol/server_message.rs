@@ -7,6 +7,7 @@
 use serde_json::{Map, Value, json};
 
 use super::request::{ReplyTo, RequestId};
+use crate::api::ErrorBody;
 use crate::auth::Identity;
 use crate::error::Error;
 use crate::event::{ChannelName, ConnectionId, Event, Position, Timestamp};
@@ -300,26 +301,7 @@ impl ServerMessage<'_> {
 /// The members of an `error` message.
 #[must_use]
 pub fn error_members(error: &Error) -> Value {
-    let mut body = Map::new();
-    body.insert("code".into(), error.code().as_str().into());
-    body.insert("message".into(), error.message().into());
-    if let Some(field) = error.field_name() {
-        let mut details = json!({ "field": field, "expected": error.description() });
-        let violations = error
-            .wrong_places()
-            .iter()
-            .map(|(path, expected)| json!({ "path": path, "message": expected }));
-        let violations: Vec<Value> = violations.collect();
-        if let (false, Some(details)) = (violations.is_empty(), details.as_object_mut()) {
-            details.insert("errors".into(), violations.into());
-        }
-        body.insert("details".into(), details);
-    }
-    if let Some(wait) = error.retry_delay() {
-        let millis = u64::try_from(wait.as_micros().div_ceil(1000)).unwrap_or(u64::MAX);
-        body.insert("retry_after_ms".into(), millis.into());
-    }
-    Value::Object(body)
+    serde_json::to_value(ErrorBody::from(error)).unwrap_or_default()
 }
 
 /// The members of a `subscribed` message.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry_sdk::trace::Sampler;
+use percent_encoding::percent_decode_str;
 
 use super::exporter::Batching;
 use super::otlp::{TracingError, TracingSettings};
@@ -408,31 +409,17 @@ fn check_endpoint(endpoint: &str) -> Result<(), &'static str> {
         .ok_or("expected http://host:port or https://host:port")
 }
 
+/// A value of `OTEL_*` lists; a `%` without two hexadecimal digits is kept.
+pub(super) fn decoded(value: &str) -> Vec<u8> {
+    percent_decode_str(value.trim()).collect()
+}
+
 fn header(pair: &str) -> Option<(HeaderName, HeaderValue)> {
     let (name, value) = pair.split_once('=')?;
     let name = HeaderName::from_bytes(name.trim().as_bytes()).ok()?;
-    let mut value = HeaderValue::from_bytes(&percent_decoded(value.trim())).ok()?;
+    let mut value = HeaderValue::from_bytes(&decoded(value)).ok()?;
     value.set_sensitive(true);
     Some((name, value))
-}
-
-/// RFC 3986 §2.1. A `%` without two hexadecimal digits is kept.
-pub(super) fn percent_decoded(text: &str) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, after @ ..] = rest {
-        let digits = after.get(..2).and_then(|two| std::str::from_utf8(two).ok());
-        let digits = digits.filter(|two| two.bytes().all(|b| b.is_ascii_hexdigit()));
-        let decoded = digits.and_then(|two| u8::from_str_radix(two, 16).ok());
-        if let Some(byte) = decoded.filter(|_| *first == b'%') {
-            bytes.push(byte);
-            rest = after.get(2..).unwrap_or_default();
-        } else {
-            bytes.push(*first);
-            rest = after;
-        }
-    }
-    bytes
 }
 
 pub(super) fn ratio(place: &str, value: f64) -> Result<Sampler, TracingError> {

@@ -4,7 +4,7 @@ use opentelemetry::KeyValue;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::resource::TelemetryResourceDetector;
 
-use super::environment::{Environment, percent_decoded};
+use super::environment::{Environment, decoded};
 use super::otlp::TracingSettings;
 
 /// The variable with arbitrary attributes.
@@ -51,7 +51,7 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
 
 fn attribute(pair: &str) -> Option<(String, String)> {
     let (key, value) = pair.split_once('=')?;
-    let (key, value) = (key.trim(), percent_decoded(value.trim()));
+    let (key, value) = (key.trim(), decoded(value));
     let value = String::from_utf8(value).ok()?;
     (!key.is_empty()).then(|| (key.to_owned(), value))
 }

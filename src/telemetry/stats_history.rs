@@ -4,8 +4,6 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
-
 use super::histogram::HistogramSnapshot;
 use super::metrics::Metrics;
 use super::process;
@@ -19,10 +17,9 @@ const KEPT: usize = 720;
 
 /// The statistics of one step. What is counted is counted within the step; what is measured, such as
 /// connections, is measured at its end.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StatsSample {
     /// The end of the step.
-    #[serde(skip)]
     pub time: Timestamp,
     /// How long the step was: five seconds, unless the server stood still.
     pub seconds: f64,

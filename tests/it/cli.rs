@@ -110,7 +110,18 @@ async fn stats_connections_and_disconnect_commands_work() {
     let id = ws.id();
 
     let stats = server.cli(&["stats", "--json"]).run().await.exits(0).json();
-    assert!(stats.get("connections").is_some(), "{stats}");
+    let admin = Token::new("root").roles(&["admin"]);
+    let http = server.get_as(&admin, "/api/v1/stats").await.json();
+    let members = |json: &Value| {
+        json.as_object()
+            .unwrap()
+            .keys()
+            .cloned()
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(members(&stats), members(&http));
+    assert_eq!(stats["connections"]["now"], http["connections"]["now"]);
+    assert!(stats["uptime_seconds"].as_f64().unwrap() > 0.0, "{stats}");
     let human = server.cli(&["stats"]).run().await.exits(0);
     assert!(!human.stdout.is_empty());
 

@@ -140,6 +140,67 @@ async fn cloud_events_are_published_structured_and_binary() {
 }
 
 #[tokio::test]
+async fn cloud_event_paths_take_only_cloud_events() {
+    let server = Server::start(Config::rooms()).await;
+    let mut ws = server.ws().token("alice", &[]).connect().await;
+    let token = service();
+    let event = |id: &str| {
+        json!({
+            "specversion": "1.0", "id": id, "source": "/billing", "type": "bill.sent",
+            "data": {"id": id},
+        })
+    };
+    let post = async |path: &str, media: &str, body: &serde_json::Value| {
+        let headers = [("Authorization", token.as_str()), ("Content-Type", media)];
+        let (path, body) = (format!("/api/v1/cloudevents{path}"), body.to_string());
+        server.http(Method::POST, &path, &headers, &body).await
+    };
+    let structured = "application/cloudevents+json";
+    let batched = "application/cloudevents-batch+json";
+    let one = post("", structured, &event("1")).await;
+    assert_eq!(one.status, 200, "{one:?}");
+    let sent = ws.expect_event("bill.sent").await;
+    assert_eq!(sent["data"], json!({"id": "1"}));
+    assert_eq!(sent["id"], one.json()["id"]);
+
+    let batch = post("/batch", batched, &json!([event("2"), {"id": "3"}])).await;
+    assert_eq!(batch.status, 200, "{batch:?}");
+    let (batch, sent) = (batch.json(), ws.expect_event("bill.sent").await);
+    assert_eq!(sent["id"], batch[0]["id"]);
+    assert_eq!(batch[1]["error"]["code"], "invalid_argument");
+
+    let plain = json!({"type": "bill.sent", "data": 1});
+    for (path, media, body) in [
+        ("", "application/json", &plain),
+        ("", batched, &json!([event("4")])),
+        ("/batch", structured, &event("5")),
+    ] {
+        let refused = post(path, media, body).await;
+        let problem = refused.assert_problem(415);
+        assert_eq!(problem["errors"][0]["field"], "content-type", "{media}");
+    }
+}
+
+#[tokio::test]
+async fn allow_names_the_methods_of_history_and_presence() {
+    let server = Server::start(Config::rooms()).await;
+    let token = service();
+    let headers = [("Authorization", token.as_str())];
+    for (part, allowed) in [("history", "GET,HEAD,DELETE"), ("presence", "GET,HEAD")] {
+        let path = format!("/api/v1/channels/room:1/{part}");
+        let refused = server.http(Method::PUT, &path, &headers, "").await;
+        refused.assert_problem(405);
+        assert_eq!(refused.header("allow"), allowed, "{part}");
+        let options = server.http(Method::OPTIONS, &path, &headers, "").await;
+        assert_eq!(options.header("allow"), allowed, "{part}");
+    }
+    let path = "/api/v1/channels/room:1/presence";
+    let refused = server.http(Method::DELETE, path, &headers, "").await;
+    refused.assert_problem(405);
+    assert_eq!(refused.header("allow"), "GET,HEAD");
+}
+
+#[tokio::test]
 async fn connections_are_listed_and_disconnected() {
     let server = Server::start(Config::rooms()).await;
     let mut ws = server.ws().token("alice", &[]).connect().await;

@@ -75,6 +75,7 @@ mod metrics;
 mod moving_in;
 mod namespaces;
 mod one_reader;
+mod openapi;
 mod operations;
 mod origins;
 mod patterns;

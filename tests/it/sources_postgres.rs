@@ -7,7 +7,7 @@ use http::Method;
 use serde_json::{Value, json};
 use tokio_postgres::Client;
 
-use crate::harness::{Config, Postgres, Server, Token, eventually, within};
+use crate::harness::{Config, Nats, Postgres, Redis, Server, Token, eventually, within};
 
 const PUBLISH: &str = "SELECT tidings_publish($1, 'count.up', jsonb_build_object('n', $2::bigint))";
 const EVENTS: &str = "tidings_source_events_total{source=\"orders\"}";
@@ -471,4 +471,66 @@ async fn stop_acknowledges_what_was_published() {
     let stopping = tokio::time::timeout(Duration::from_secs(9), server.stop());
     drop(stopping.await.expect("a clean stop"));
     assert_eq!(Postgres::rows(&client).await, 0);
+}
+
+#[tokio::test]
+async fn rows_wait_while_the_engine_is_away() {
+    let (postgres, mut nats) = tokio::join!(Postgres::start(), Nats::start());
+    let server = Server::start(nats.join(postgres.source(Config::rooms()))).await;
+    let mut ws = server.ws().token("alice", &[]).connect().await;
+    ws.subscribe("room:1").await;
+    let client = postgres.client().await;
+    Postgres::count(&client, "room:1", 1..=10).await;
+    assert_eq!(ws.numbers("count.up", 10).await, numbers(1..=10));
+    nats.kill();
+    Postgres::count(&client, "room:1", 11..=40).await;
+    eventually("a refused publish", async || {
+        (server.metric(FAILURES).await >= 1).then_some(())
+    })
+    .await;
+    nats.restart().await;
+    assert_eq!(ws.numbers("count.up", 30).await, numbers(11..=40));
+    emptied(&client).await;
+    // The outcome of a publish may have been unknown: its repeat was dropped, and none is a dead letter.
+    let dead = "tidings_source_dead_letters_total{source=\"orders\"}";
+    assert_eq!(server.metric(dead).await, 0);
+}
+
+#[tokio::test]
+async fn other_node_takes_over_from_a_killed_one() {
+    let (postgres, redis) = tokio::join!(Postgres::start(), Redis::start());
+    let config = || {
+        postgres
+            .source(Config::rooms())
+            .set("cluster.engine", r#""redis""#)
+            .set("cluster.redis.urls", &format!("[{:?}]", redis.url()))
+    };
+    let (a, b) = tokio::join!(Server::start(config()), Server::start(config()));
+    let mut ws = b.ws().token("alice", &[]).connect().await;
+    for room in 0..8 {
+        ws.subscribe(&format!("room:{room}")).await;
+    }
+    let client = postgres.client().await;
+    for n in 1..=30 {
+        for room in 0..8 {
+            Postgres::count(&client, &format!("room:{room}"), n..=n).await;
+        }
+        if n == 15 {
+            a.signal("KILL");
+        }
+    }
+    let mut seen = vec![Vec::new(); 8];
+    for _ in 0..8 * 30 {
+        let event = ws.expect_event("count.up").await;
+        let room = event["channel"]
+            .as_str()
+            .unwrap()
+            .trim_start_matches("room:");
+        let room: usize = room.parse().unwrap();
+        seen[room].push(event["data"]["n"].as_u64().unwrap());
+    }
+    for events in seen {
+        assert_eq!(events, numbers(1..=30));
+    }
+    emptied(&client).await;
 }

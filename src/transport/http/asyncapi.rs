@@ -15,6 +15,7 @@ use serde_json::{Map, Value, json};
 use super::Shared;
 use super::caller::Reader;
 use super::reply::{self, Answer};
+use crate::api::refusals::Guarded;
 use crate::catalog::{Catalog, KnownType, pointer_part};
 use crate::protocol::Definition;
 use messages::{message, payload_schema};
@@ -48,7 +49,15 @@ pub struct AsyncApiServer {
     pub settings: Arc<AsyncApiSettings>,
 }
 
-/// Responds with the description of the currently declared events.
+/// The events, in AsyncAPI
+#[utoipa::path(
+    get,
+    path = "/asyncapi.json",
+    tag = "server",
+    operation_id = "describeEvents",
+    security((), ("bearer" = [])),
+    responses((status = 200, description = "Done.", body = Value), Guarded),
+)]
 pub(super) async fn show(_: Reader, State(shared): State<Shared>, headers: HeaderMap) -> Answer {
     let host = headers.get(HOST).and_then(|host| host.to_str().ok());
     let catalog = shared.services.catalog.load();

@@ -12,7 +12,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::body::Members;
-use super::events::AudienceMembers;
+use crate::api;
 use crate::error::{Error, Result};
 use crate::event::{
     Audience, ChannelName, Conditions, ConnectionId, EventType, Headers, Payload, Timestamp,
@@ -210,11 +210,11 @@ fn audience(members: &Members<'_>) -> Result<Option<Audience>> {
         except_connections,
     };
     let own = (own != Audience::default()).then_some(own);
-    let given: Option<AudienceMembers> = members.take("audience", AudienceMembers::EXPECTED)?;
+    let given: Option<api::Audience> = members.take("audience", api::Audience::EXPECTED)?;
     either(
         "audience",
         own,
-        given.map(AudienceMembers::audience).transpose()?,
+        given.map(api::Audience::checked).transpose()?,
     )
 }
 

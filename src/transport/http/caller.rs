@@ -75,7 +75,7 @@ fn check_parameters(parts: &Parts) -> Result<()> {
         return Ok(());
     };
     let query = Query::parse(parts.uri.query().unwrap_or_default())?;
-    parameters.check(parts.uri.path(), &query)
+    parameters.check(&query)
 }
 
 impl Caller {

@@ -1,17 +1,21 @@
 //! Channels: the list, their history, and their presence.
 
+use axum::extract::Request;
+use axum::middleware::Next;
+use axum::response::Response;
 use bytes::{BufMut, Bytes, BytesMut};
-use http::Uri;
-use serde_json::{Value, json};
+use http::header::ALLOW;
+use http::{HeaderValue, Method, StatusCode, Uri};
 
 use super::caller::Caller;
-use super::connections::at_position;
 use super::query::{Query, name_in_path};
 use super::reply::{self, Answer};
 use crate::admin::{ChannelOrder, ChannelsQuery, parse_order};
+use crate::api::refusals::{BadRequest, Guarded};
+use crate::api::{self, ChannelsParams, HistoryParams, PurgeParams};
 use crate::broker::Purge;
 use crate::error::{Error, Result};
-use crate::event::{ChannelName, Position, Timestamp, json as event_json};
+use crate::event::{ChannelName, Position, json as event_json};
 use crate::session::{HistoryPage, HistoryQuery};
 
 /// The path of one channel, before its name.
@@ -19,7 +23,15 @@ const ONE: &str = "/api/v1/channels/";
 /// The default number of events of a history page.
 const DEFAULT_LIMIT: u32 = 100;
 
-/// `GET /api/v1/channels`: a page of channels, by name.
+/// Lists channels
+#[utoipa::path(
+    get,
+    path = "/api/v1/channels",
+    tag = "channels",
+    operation_id = "listChannels",
+    params(ChannelsParams),
+    responses((status = 200, description = "Done.", body = api::ChannelPage), BadRequest, Guarded),
+)]
 pub(super) async fn list(caller: Caller, query: Query) -> Answer {
     let viewer = caller.viewer()?;
     let asked = ChannelsQuery {
@@ -32,25 +44,11 @@ pub(super) async fn list(caller: Caller, query: Query) -> Answer {
         page_size: query.number("page_size")?.unwrap_or_default(),
         page_token: query.text("page_token").to_owned(),
     };
-    let (channels, next) = viewer.channels(&asked).await?;
-    let channels = channels.iter().map(|channel| {
-        let mut entry = at_position(channel.channel.as_str(), channel.position);
-        if let Some(entry) = entry.as_object_mut() {
-            let last = channel.last_event_at.map(Timestamp::to_rfc3339);
-            let more = [
-                ("subscribers", json!(channel.subscribers)),
-                ("rate", json!(channel.rate)),
-                ("last_event_at", json!(last)),
-                ("history_events", json!(channel.history_events)),
-                ("history_bytes", json!(channel.history_bytes)),
-                ("users", json!(channel.users)),
-            ];
-            entry.extend(more.map(|(name, value)| (name.to_owned(), value)));
-        }
-        entry
-    });
-    let channels: Vec<Value> = channels.collect();
-    reply::json(&json!({ "channels": channels, "next_page_token": next }))
+    let (channels, next_page_token) = viewer.channels(&asked).await?;
+    reply::json(&api::ChannelPage {
+        channels: channels.iter().map(Into::into).collect(),
+        next_page_token,
+    })
 }
 
 /// `GET /api/v1/channels/{channel}/history` and `/presence`. A channel's name may contain slashes,
@@ -63,11 +61,26 @@ pub(super) async fn show(caller: Caller, uri: Uri, query: Query) -> Answer {
     }
 }
 
-/// `DELETE /api/v1/channels/{channel}/history`: purges events.
+/// Purges history
+///
+/// Removes events from the channel's history. The channel's position does not change.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/channels/{channel}/history",
+    tag = "channels",
+    operation_id = "purgeHistory",
+    params(
+        ("channel" = String, Path, pattern = "^[A-Za-z0-9_.:@/~-]{1,255}$",
+            description = "The channel's name; it may contain `/`."),
+        PurgeParams,
+    ),
+    responses((status = 200, description = "Done.", body = api::Purged), BadRequest, Guarded),
+)]
 pub(super) async fn purge(caller: Caller, uri: Uri, query: Query) -> Answer {
     let session = caller.service()?;
     let channel = match uri.path().rsplit_once('/') {
         Some((_, "history")) => channel_in(&uri, "/history")?,
+        Some((_, "presence")) => return Err(reply::not_allowed().await),
         _ => return Err(Error::not_found("only /history can be deleted").into()),
     };
     let until = query.all("until_offset").next();
@@ -78,17 +91,40 @@ pub(super) async fn purge(caller: Caller, uri: Uri, query: Query) -> Answer {
         user: (!user.is_empty()).then(|| user.into()),
     };
     let purged = session.purge(&channel, purge).await?;
-    let mut answer = at_position(channel.as_str(), purged.top);
-    if let Some(answer) = answer.as_object_mut() {
-        answer.insert("purged".to_owned(), purged.events.into());
+    reply::json(&api::Purged::new(&channel, purged))
+}
+
+/// Sets `Allow` for a channel's presence, which has fewer methods than its history. Both are one route, and
+/// axum adds the route's methods unless there is an `Allow` already.
+pub(super) async fn allow(request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    let is_presence = path.starts_with(ONE) && path.ends_with("/presence");
+    let is_options = request.method() == Method::OPTIONS;
+    let mut response = next.run(request).await;
+    if is_presence && (is_options || response.status() == StatusCode::METHOD_NOT_ALLOWED) {
+        let methods = HeaderValue::from_static("GET,HEAD");
+        response.headers_mut().insert(ALLOW, methods);
     }
-    reply::json(&answer)
+    response
 }
 
 fn channel_in(uri: &Uri, after: &str) -> Result<ChannelName> {
     ChannelName::new(name_in_path(uri, ONE, after)?)
 }
 
+/// Reads history
+#[utoipa::path(
+    get,
+    path = "/api/v1/channels/{channel}/history",
+    tag = "channels",
+    operation_id = "getHistory",
+    params(
+        ("channel" = String, Path, pattern = "^[A-Za-z0-9_.:@/~-]{1,255}$",
+            description = "The channel's name; it may contain `/`."),
+        HistoryParams,
+    ),
+    responses((status = 200, description = "Done.", body = api::History), BadRequest, Guarded),
+)]
 async fn history(caller: &Caller, uri: &Uri, query: &Query) -> Answer {
     let session = caller.reader()?;
     let channel = channel_in(uri, "/history")?;
@@ -126,17 +162,21 @@ fn page_json(channel: &ChannelName, page: &HistoryPage) -> Bytes {
     out.freeze()
 }
 
+/// Shows who is present
+#[utoipa::path(
+    get,
+    path = "/api/v1/channels/{channel}/presence",
+    tag = "channels",
+    operation_id = "getPresence",
+    params(
+        ("channel" = String, Path, pattern = "^[A-Za-z0-9_.:@/~-]{1,255}$",
+            description = "The channel's name; it may contain `/`."),
+    ),
+    responses((status = 200, description = "Done.", body = api::Presence), BadRequest, Guarded),
+)]
 async fn presence(caller: &Caller, uri: &Uri) -> Answer {
     let session = caller.reader()?;
     let channel = channel_in(uri, "/presence")?;
     let present = session.presence(&channel).await?;
-    let users = present
-        .users
-        .iter()
-        .map(|(user, connections)| json!({ "user": &**user, "connections": connections }));
-    reply::json(&json!({
-        "channel": channel.as_str(),
-        "users": users.collect::<Vec<_>>(),
-        "total": present.total,
-    }))
+    reply::json(&api::Presence::new(&channel, &present))
 }

@@ -77,7 +77,11 @@ pub(super) fn structured(json: &[u8]) -> Result<Publish> {
             Payload::new(from_base64(&members.text("data_base64")?)?, &content_type)?
         }
         (Some(data), None) => payload_of(data, &content_type)?,
-        (None, None) => nothing()?,
+        (None, None) => {
+            // The attribute must be a media type even without data.
+            Payload::new(Bytes::from_static(b"null"), &content_type)?;
+            nothing()?
+        }
     };
     let mut attributes = Vec::new();
     for (name, value) in members.iter() {
@@ -341,6 +345,7 @@ mod tests {
             (r#","nested":{}"#, "nested"),
             (r#","data":1,"data_base64":"AA==""#, "data_base64"),
             (r#","datacontenttype":"text/plain","data":1"#, "data"),
+            (r#","datacontenttype":"text""#, "content_type"),
         ];
         for (members, name) in table {
             assert_eq!(field(event(members)).as_deref(), Some(name), "{members}");

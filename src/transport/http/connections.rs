@@ -1,26 +1,40 @@
-//! Statistics, and the connections of all transports, for operators.
+//! The connections of all transports, for operators.
 
 use http::Uri;
-use serde_json::{Value, json};
 
 use super::caller::Caller;
 use super::query::{Query, name_in_path};
 use super::reply::{self, Answer};
 use crate::admin::{ConnectionsRequest, Target, parse_order};
+use crate::api::refusals::{BadRequest, Guarded, NotFound, ResourceExhausted};
+use crate::api::{self, ConnectionsParams, EndParams};
 use crate::error::{Error, Result};
-use crate::event::{ChannelName, ConnectionId, Position, Timestamp};
-use crate::hub::{ConnectionFilter, ConnectionInfo, ConnectionOrder};
+use crate::event::{ChannelName, ConnectionId};
+use crate::hub::{ConnectionFilter, ConnectionOrder};
 use crate::telemetry::Transport;
 
 /// The path of one connection, before its id.
 const ONE: &str = "/api/v1/connections/";
 
-/// `GET /api/v1/connections`: a page of connections.
+/// Lists connections
+#[utoipa::path(
+    get,
+    path = "/api/v1/connections",
+    tag = "connections",
+    operation_id = "listConnections",
+    params(ConnectionsParams),
+    responses(
+        (status = 200, description = "Done.", body = api::ConnectionPage),
+        BadRequest, Guarded,
+    ),
+)]
 pub(super) async fn list(caller: Caller, query: Query) -> Answer {
     let viewer = caller.viewer()?;
-    let (connections, next) = viewer.connections(&request(&query)?).await?;
-    let connections: Vec<Value> = connections.iter().map(describe).collect();
-    reply::json(&json!({ "connections": connections, "next_page_token": next }))
+    let (connections, next_page_token) = viewer.connections(&request(&query)?).await?;
+    reply::json(&api::ConnectionPage {
+        connections: connections.iter().map(Into::into).collect(),
+        next_page_token,
+    })
 }
 
 /// Which page of which connections a query asks for.
@@ -50,14 +64,33 @@ fn filter(query: &Query) -> Result<ConnectionFilter> {
     })
 }
 
-/// `GET /api/v1/connections/{id}`: one connection.
+/// Shows a connection
+#[utoipa::path(
+    get,
+    path = "/api/v1/connections/{id}",
+    tag = "connections",
+    operation_id = "getConnection",
+    params(("id" = String, Path, description = "The connection's id.")),
+    responses((status = 200, description = "Done.", body = api::Connection), NotFound, Guarded),
+)]
 pub(super) async fn show(caller: Caller, uri: Uri) -> Answer {
     let viewer = caller.viewer()?;
     let connection = viewer.connection(id_in(&uri, ONE)?).await?;
-    reply::json(&describe(&connection))
+    reply::json(&api::Connection::from(&connection))
 }
 
-/// `DELETE /api/v1/connections/{id}?reason=&revoke=`: closes a connection with close code 4410.
+/// Closes a connection (close code 4410)
+#[utoipa::path(
+    delete,
+    path = "/api/v1/connections/{id}",
+    tag = "connections",
+    operation_id = "disconnect",
+    params(("id" = String, Path, description = "The connection's id."), EndParams),
+    responses(
+        (status = 204, description = "Closed."),
+        BadRequest, NotFound, ResourceExhausted, Guarded,
+    ),
+)]
 pub(super) async fn end(caller: Caller, uri: Uri, query: Query) -> Answer {
     let admin = caller.admin()?;
     let target = Target::Connection(id_in(&uri, ONE)?);
@@ -66,8 +99,27 @@ pub(super) async fn end(caller: Caller, uri: Uri, query: Query) -> Answer {
     Ok(reply::nothing())
 }
 
-/// `DELETE /api/v1/connections?user=&reason=&revoke=`: closes all connections of a user. The user
-/// is required, so that a forgotten parameter can't close everybody's connections.
+/// Closes all connections of a user (close code 4410)
+///
+/// The user is required, so that a forgotten parameter can't close everybody's connections.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/connections",
+    tag = "connections",
+    operation_id = "disconnectUser",
+    params(
+        (
+            "user" = String, Query, min_length = 1, max_length = 255,
+            pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]+$",
+            description = "Whose connections: 1 to 255 bytes without control characters.",
+        ),
+        EndParams,
+    ),
+    responses(
+        (status = 200, description = "Done.", body = api::Disconnected),
+        BadRequest, ResourceExhausted, Guarded,
+    ),
+)]
 pub(super) async fn end_all(caller: Caller, query: Query) -> Answer {
     let admin = caller.admin()?;
     let user = query.text("user");
@@ -77,7 +129,7 @@ pub(super) async fn end_all(caller: Caller, query: Query) -> Answer {
     let (reason, revoke) = (query.text("reason"), query.flag("revoke")?);
     let target = Target::User(user.to_owned());
     let disconnected = admin.disconnect(target, reason, revoke).await?;
-    reply::json(&json!({ "disconnected": disconnected }))
+    reply::json(&api::Disconnected { disconnected })
 }
 
 /// The connection whose id ends a path; a malformed id matches no connection.
@@ -85,62 +137,4 @@ pub(super) fn id_in(uri: &Uri, before: &str) -> Result<ConnectionId> {
     let name = name_in_path(uri, before, "")?;
     name.parse()
         .map_err(|_| Error::not_found("no such connection"))
-}
-
-/// A connection, as shown to operators.
-pub(super) fn describe(connection: &ConnectionInfo) -> Value {
-    let subscriptions = connection.subscriptions.iter();
-    let subscriptions = subscriptions.map(|subscription| {
-        let mut entry = at_position(&subscription.channel, subscription.position);
-        if let Some(entry) = entry.as_object_mut() {
-            let more = [
-                ("filter", json!(subscription.filter)),
-                ("event_types", json!(subscription.event_types)),
-                ("live", json!(subscription.is_live)),
-            ];
-            entry.extend(more.map(|(name, value)| (name.to_owned(), value)));
-        }
-        entry
-    });
-    let facts = connection.request.as_ref();
-    let client = connection.client.as_ref();
-    let round_trip =
-        (connection.round_trip_us > 0).then(|| f64::from(connection.round_trip_us) / 1e3);
-    json!({
-        "id": connection.id.to_string(),
-        "user": connection.user.as_deref(),
-        "roles": connection.roles.iter().map(|role| &**role).collect::<Vec<_>>(),
-        "transport": connection.transport,
-        "client_type": client.map_or("unknown", |client| &client.kind),
-        "client_name": client.map_or("", |client| &client.name),
-        "address": connection.address.to_string(),
-        "connected_at": connection.connected_at.to_rfc3339(),
-        "last_seen_at": connection.last_seen_at.to_rfc3339(),
-        "subscriptions": subscriptions.collect::<Vec<_>>(),
-        "subscription_count": connection.subscription_count,
-        "delivered": connection.delivered,
-        "dropped": connection.dropped,
-        "bytes_in": connection.bytes_in,
-        "bytes_out": connection.bytes_out,
-        "outbox_bytes": connection.outbox_bytes,
-        "round_trip_ms": round_trip,
-        "user_agent": facts.map_or("", |facts| &facts.user_agent),
-        "origin": facts.map_or("", |facts| &facts.origin),
-        "dialect": connection.dialect,
-        "compression": connection.is_compressed,
-        "token_expires_at": connection.expires_at.map(Timestamp::to_rfc3339),
-        "messages_in": connection.messages_in,
-        "rate_limited": connection.rate_limited,
-        "claims": connection.claims,
-    })
-}
-
-/// A channel with its position; without a position if it keeps no history.
-pub(super) fn at_position(channel: &str, position: Option<Position>) -> Value {
-    match position {
-        None => json!({ "channel": channel }),
-        Some(Position { epoch, offset }) => {
-            json!({ "channel": channel, "epoch": epoch.to_string(), "offset": offset })
-        }
-    }
 }

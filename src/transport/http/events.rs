@@ -1,6 +1,5 @@
-//! `POST /api/v1/events`: publishing over HTTP.
+//! Publishing over HTTP: `POST /api/v1/events`, and the paths for CloudEvents.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
@@ -11,8 +10,6 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, StatusCode};
-use serde::Deserialize;
-use serde_json::{Value, json};
 
 use super::Shared;
 use super::body::{self, Members, too_large};
@@ -20,83 +17,144 @@ use super::caller::Caller;
 use super::cloud_events;
 use super::observe::Trace;
 use super::reply::{self, Answer, Refusal};
+use crate::api::refusals::{
+    BadRequest, Guarded, ResourceExhausted, TooLarge, UnsupportedMediaType,
+};
+use crate::api::{Audience, BatchEntry, CloudEvent, CloudEventBatch, PublishRequest, Published};
 use crate::clock::duration;
 use crate::error::{Error, Result};
-use crate::event::{
-    Audience, ChannelName, Conditions, ConnectionId, EventType, Headers, Payload, Timestamp,
-    TraceContext,
-};
-use crate::session::{MAX_ANSWER_BYTES, Publish, Published, Session};
+use crate::event::{ChannelName, Conditions, EventType, Headers, Payload, Timestamp, TraceContext};
+use crate::session::{MAX_ANSWER_BYTES, Publish, Published as Outcome, Session};
 
 /// The most bytes of a request besides its payload.
 const ENVELOPE: usize = 64 * 1024;
-/// The members of a request.
-const MEMBERS: [&str; 16] = [
-    "channels",
-    "type",
-    "data",
-    "data_base64",
-    "content_type",
-    "headers",
-    "key",
-    "idempotency_key",
-    "audience",
-    "source",
-    "time",
-    "traceparent",
-    "tracestate",
-    "ttl",
-    "skip_history",
-    "expected_offset",
-];
-
-/// Publishes one event, or a batch of CloudEvents.
+/// Publishes an event
+///
+/// Needs role `service`, or permission by the namespace's rules. This path also accepts CloudEvents
+/// 1.0, like `/api/v1/cloudevents`.
+#[utoipa::path(
+    post,
+    path = "/api/v1/events",
+    tag = "events",
+    operation_id = "publish",
+    request_body = PublishRequest,
+    responses(
+        (status = 200, description = "Done.", body = Published),
+        BadRequest, TooLarge, UnsupportedMediaType, ResourceExhausted, Guarded,
+    ),
+)]
 pub(super) async fn publish(
-    State(shared): State<Shared>,
+    shared: State<Shared>,
     caller: Caller,
-    Extension(trace): Extension<Trace>,
+    trace: Extension<Trace>,
     headers: HeaderMap,
+    body: Body,
+) -> Answer {
+    take(&Kind::ALL, &shared, &caller, &trace, &headers, body).await
+}
+
+/// Publishes a CloudEvent 1.0
+///
+/// The binary mode is accepted too: the attributes as `ce-` headers, the data as the body.
+#[utoipa::path(
+    post,
+    path = "/api/v1/cloudevents",
+    tag = "events",
+    operation_id = "publishCloudEvent",
+    request_body(content = CloudEvent, content_type = "application/cloudevents+json"),
+    responses(
+        (status = 200, description = "Done.", body = Published),
+        BadRequest, TooLarge, UnsupportedMediaType, ResourceExhausted, Guarded,
+    ),
+)]
+pub(super) async fn publish_cloud_event(
+    shared: State<Shared>,
+    caller: Caller,
+    trace: Extension<Trace>,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
+    let kinds = [Kind::Structured, Kind::Binary];
+    take(&kinds, &shared, &caller, &trace, &headers, body).await
+}
+
+/// Publishes a batch of CloudEvents 1.0
+///
+/// At most 1000. The response lists the result of each event, in their order: one event may be refused
+/// while others are published.
+#[utoipa::path(
+    post,
+    path = "/api/v1/cloudevents/batch",
+    tag = "events",
+    operation_id = "publishCloudEventBatch",
+    request_body(
+        content = CloudEventBatch, content_type = "application/cloudevents-batch+json",
+    ),
+    responses(
+        (status = 200, description = "Done.", body = Vec<BatchEntry>),
+        BadRequest, TooLarge, UnsupportedMediaType, ResourceExhausted, Guarded,
+    ),
+)]
+pub(super) async fn publish_cloud_event_batch(
+    shared: State<Shared>,
+    caller: Caller,
+    trace: Extension<Trace>,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
+    take(&[Kind::Batch], &shared, &caller, &trace, &headers, body).await
+}
+
+/// Publishes the events of a body, if the path accepts its kind.
+async fn take(
+    kinds: &[Kind],
+    shared: &Shared,
+    caller: &Caller,
+    trace: &Trace,
+    headers: &HeaderMap,
     body: Body,
 ) -> Answer {
     let session = caller.session();
     let limit = shared.services.limits.load().event_bytes;
     // Base64 encodes three bytes as four.
     let whole = limit.div_ceil(3).saturating_mul(4).saturating_add(ENVELOPE);
-    let kind = Kind::of(&headers)?;
+    let kind = Kind::of(headers, kinds)?;
     let body = body::read(body, whole, &session).await?;
     match kind {
-        Kind::Request => one(&session, request(&body)?, &trace).await,
-        Kind::Structured => one(&session, cloud_events::structured(&body)?, &trace).await,
+        Kind::Request => one(&session, request(&body)?, trace).await,
+        Kind::Structured => one(&session, cloud_events::structured(&body)?, trace).await,
         Kind::Binary => {
-            let event = cloud_events::binary(&headers, body.clone())?;
-            one(&session, event, &trace).await
+            let event = cloud_events::binary(headers, body.clone())?;
+            one(&session, event, trace).await
         }
-        Kind::Batch => {
-            let (mut answers, mut bytes) = (Vec::new(), 0_usize);
-            for event in cloud_events::batch(&body)? {
-                let published = match cloud_events::structured(event.get().as_bytes()) {
-                    Ok(event) => commit(&session, within(event, &trace)).await,
-                    Err(error) => Err(error.into()),
-                };
-                let answer = match published {
-                    Ok(published) => describe(&published),
-                    // Shortened errors, once there are many.
-                    Err(refusal) if bytes > MAX_ANSWER_BYTES / 3 => {
-                        refused(&session, &refusal.error().clone().brief())
-                    }
-                    Err(refusal) => refused(&session, refusal.error()),
-                };
-                let answer = serde_json::value::to_raw_value(&answer);
-                let answer = answer.map_err(|_| Error::internal("an answer is no JSON"))?;
-                bytes += answer.get().len();
-                answers.push(answer);
-            }
-            reply::json(&answers)
-        }
+        Kind::Batch => batch(&session, &body, trace).await,
     }
 }
 
-/// The encoding of an event in a request.
+async fn batch(session: &Session, body: &[u8], trace: &Trace) -> Answer {
+    let (mut answers, mut bytes) = (Vec::new(), 0_usize);
+    for event in cloud_events::batch(body)? {
+        let published = match cloud_events::structured(event.get().as_bytes()) {
+            Ok(event) => commit(session, within(event, trace)).await,
+            Err(error) => Err(error.into()),
+        };
+        let answer = match published {
+            Ok(published) => Published::from(&published).into(),
+            // Few words each, once there are many.
+            Err(refusal) if bytes > MAX_ANSWER_BYTES / 3 => {
+                refused(session, &refusal.error().clone().brief())
+            }
+            Err(refusal) => refused(session, refusal.error()),
+        };
+        let answer = serde_json::value::to_raw_value(&answer);
+        let answer = answer.map_err(|_| Error::internal("an answer is no JSON"))?;
+        bytes += answer.get().len();
+        answers.push(answer);
+    }
+    reply::json(&answers)
+}
+
+/// How an event stands in a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     /// The server's own JSON.
@@ -110,32 +168,44 @@ enum Kind {
 }
 
 impl Kind {
-    fn of(headers: &HeaderMap) -> Result<Self, Refusal> {
+    const ALL: [Kind; 4] = [Kind::Request, Kind::Structured, Kind::Batch, Kind::Binary];
+
+    /// The kind of a request, if it is one of these.
+    fn of(headers: &HeaderMap, taken: &[Kind]) -> Result<Self, Refusal> {
         let content_type = match headers.get(CONTENT_TYPE) {
             None => "",
             Some(value) => value.to_str().unwrap_or("?"),
         };
         let essence = content_type.split(';').next().unwrap_or_default().trim();
-        match essence.to_ascii_lowercase().as_str() {
-            "application/cloudevents+json" => Ok(Kind::Structured),
-            "application/cloudevents-batch+json" => Ok(Kind::Batch),
-            _ if cloud_events::is_binary(headers) => Ok(Kind::Binary),
-            "" | "application/json" => Ok(Kind::Request),
-            _ => Err(Refusal::with_status(
-                Error::field(
-                    "content-type",
-                    "expected application/json, application/cloudevents+json, \
-                     application/cloudevents-batch+json, or the headers of a binary CloudEvent",
-                ),
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            )),
+        let kind = match essence.to_ascii_lowercase().as_str() {
+            "application/cloudevents+json" => Some(Kind::Structured),
+            "application/cloudevents-batch+json" => Some(Kind::Batch),
+            _ if cloud_events::is_binary(headers) => Some(Kind::Binary),
+            "" | "application/json" => Some(Kind::Request),
+            _ => None,
+        };
+        kind.filter(|kind| taken.contains(kind)).ok_or_else(|| {
+            let named: Vec<&str> = taken.iter().map(|kind| kind.name()).collect();
+            let expected = format!("expected {}", named.join(", or "));
+            let error = Error::field("content-type", expected);
+            Refusal::with_status(error, StatusCode::UNSUPPORTED_MEDIA_TYPE)
+        })
+    }
+
+    /// How its content type is named.
+    const fn name(self) -> &'static str {
+        match self {
+            Kind::Request => "application/json",
+            Kind::Structured => "application/cloudevents+json",
+            Kind::Batch => "application/cloudevents-batch+json",
+            Kind::Binary => "the headers of a binary CloudEvent",
         }
     }
 }
 
 async fn one(session: &Session, event: Publish, trace: &Trace) -> Answer {
     let published = commit(session, within(event, trace)).await?;
-    reply::json(&describe(&published))
+    reply::json(&Published::from(&published))
 }
 
 /// Adds an event to its request's trace, unless only the event has one.
@@ -144,8 +214,8 @@ fn within(mut event: Publish, trace: &Trace) -> Publish {
     event
 }
 
-/// Publishes an event, unless its payload exceeds the limit.
-pub(super) async fn commit(session: &Session, event: Publish) -> Result<Published, Refusal> {
+/// Publishes an event, unless its payload is too large for the limits.
+pub(super) async fn commit(session: &Session, event: Publish) -> Result<Outcome, Refusal> {
     let services = session.services();
     let limit = services.limits.load().event_bytes;
     if event.payload.data().len() > limit {
@@ -156,27 +226,10 @@ pub(super) async fn commit(session: &Session, event: Publish) -> Result<Publishe
     Ok(session.publish(event).await?)
 }
 
-/// The result of an event.
-pub(super) fn describe(published: &Published) -> Value {
-    let results = published.results.iter().map(|result| {
-        let mut entry = json!({
-            "channel": result.channel.as_ref().map(ChannelName::as_str),
-            "subscribers": result.receipt.subscribers,
-            "duplicate": result.receipt.duplicate,
-        });
-        if let (Some(position), Some(entry)) = (result.receipt.position, entry.as_object_mut()) {
-            entry.insert("epoch".to_owned(), position.epoch.to_string().into());
-            entry.insert("offset".to_owned(), position.offset.into());
-        }
-        entry
-    });
-    json!({ "id": published.id.to_string(), "results": results.collect::<Vec<_>>() })
-}
-
-/// The entry of a refused event in a batch.
-fn refused(session: &Session, error: &Error) -> Value {
+/// The entry of a batch that was refused.
+fn refused(session: &Session, error: &Error) -> BatchEntry {
     session.services().metrics.error(error.code());
-    json!({ "error": crate::protocol::error_members(error) })
+    error.into()
 }
 
 /// Parses a request in the server's own JSON.
@@ -186,57 +239,75 @@ fn refused(session: &Session, error: &Error) -> Value {
 /// `invalid_argument` with the invalid member.
 fn request(body: &[u8]) -> Result<Publish> {
     let members = Members::parse(body)?;
-    members.only(&MEMBERS)?;
-    let channels: Vec<String> = members
-        .take("channels", "expected a list of strings")?
-        .unwrap_or_default();
-    let channels = channels.iter().map(|name| {
+    members.only(&PublishRequest::MEMBERS)?;
+    let request = PublishRequest {
+        channels: members
+            .take("channels", "expected a list of strings")?
+            .unwrap_or_default(),
+        r#type: members.required_text("type")?,
+        data: members.raw("data"),
+        data_base64: members
+            .raw("data_base64")
+            .map(|_| members.text("data_base64"))
+            .transpose()?,
+        content_type: Some(members.text("content_type")?),
+        headers: members.pairs("headers")?,
+        key: members.text("key")?,
+        idempotency_key: members.text("idempotency_key")?,
+        audience: members.take("audience", Audience::EXPECTED)?,
+        source: members.text("source")?,
+        time: members.text("time")?,
+        traceparent: Some(members.text("traceparent")?),
+        tracestate: Some(members.text("tracestate")?),
+        ttl: members.text("ttl")?,
+        skip_history: members.take("skip_history", "expected true or false")?,
+        expected_offset: members.take("expected_offset", "expected a whole number")?,
+    };
+    let channels = request.channels.iter().map(|name| {
         ChannelName::new(name)
             .map_err(|error| Error::field("channels", error.description().to_owned()))
     });
-    let audience: Option<AudienceMembers> = members.take("audience", AudienceMembers::EXPECTED)?;
     Ok(Publish {
         channels: channels.collect::<Result<_>>()?,
-        event_type: EventType::new(members.required_text("type")?)?,
-        payload: payload(&members)?,
-        headers: Headers::new(members.pairs("headers")?)?,
-        key: members.text("key")?.into_owned(),
-        idempotency_key: members.text("idempotency_key")?.into_owned(),
-        audience: audience.map(AudienceMembers::audience).transpose()?,
-        source: members.text("source")?.into_owned().into(),
-        time: time(&members.text("time")?)?,
-        trace: TraceContext::parse(&members.text("traceparent")?, &members.text("tracestate")?),
-        ttl: ttl(&members.text("ttl")?)?,
+        event_type: EventType::new(&*request.r#type)?,
+        payload: payload(&request)?,
+        headers: Headers::new(request.headers)?,
+        key: request.key.into_owned(),
+        idempotency_key: request.idempotency_key.into_owned(),
+        audience: request.audience.map(Audience::checked).transpose()?,
+        source: request.source.into_owned().into(),
+        time: time(&request.time)?,
+        trace: TraceContext::parse(
+            &request.traceparent.unwrap_or_default(),
+            &request.tracestate.unwrap_or_default(),
+        ),
+        ttl: ttl(&request.ttl)?,
         conditions: Conditions {
-            skip_history: members
-                .take("skip_history", "expected true or false")?
-                .unwrap_or_default(),
-            expected_offset: members.take("expected_offset", "expected a whole number")?,
+            skip_history: request.skip_history.unwrap_or_default(),
+            expected_offset: request.expected_offset,
         },
     })
 }
 
-/// The payload: unchanged JSON, or bytes in base64.
-fn payload(members: &Members<'_>) -> Result<Payload> {
-    let content_type = members.text("content_type")?;
-    match (members.raw("data"), members.text("data_base64")?) {
-        (Some(_), encoded) if !encoded.is_empty() => Err(Error::field(
+/// The payload: JSON as it stands, or bytes in base64.
+fn payload(request: &PublishRequest<'_>) -> Result<Payload> {
+    let content_type = request.content_type.as_deref().unwrap_or_default();
+    match (request.data, request.data_base64.as_deref()) {
+        (Some(_), Some(encoded)) if !encoded.is_empty() => Err(Error::field(
             "data_base64",
             "expected either data or data_base64",
         )),
         (Some(data), _) => {
             let data = Bytes::copy_from_slice(data.get().as_bytes());
-            let payload = Payload::new(data, &content_type)?;
+            let payload = Payload::new(data, content_type)?;
             if payload.is_json() {
                 return Ok(payload);
             }
             let expected = "expected a JSON media type; other data goes into data_base64";
             Err(Error::field("content_type", expected))
         }
-        (None, encoded) if members.raw("data_base64").is_some() => {
-            Payload::new(from_base64(&encoded)?, &content_type)
-        }
-        (None, _) => Err(Error::field("data", "expected JSON, but it is missing")),
+        (None, Some(encoded)) => Payload::new(from_base64(encoded)?, content_type),
+        (None, None) => Err(Error::field("data", "expected JSON, but it is missing")),
     }
 }
 
@@ -269,48 +340,6 @@ fn ttl(text: &str) -> Result<Option<Duration>> {
     }
     let parsed = duration::parse(text).map(Some);
     parsed.map_err(|expected| Error::field("ttl", expected))
-}
-
-/// An audience in a request.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct AudienceMembers {
-    users: Vec<Arc<str>>,
-    roles: Vec<Arc<str>>,
-    connections: Vec<String>,
-    except_connections: Vec<String>,
-}
-
-impl AudienceMembers {
-    /// The expected value, for error messages.
-    pub(super) const EXPECTED: &str =
-        "expected {users, roles, connections, except_connections}, each a list of strings";
-
-    /// The audience.
-    ///
-    /// # Errors
-    ///
-    /// `invalid_argument` if a connection's id is malformed, or nobody is named.
-    pub(super) fn audience(self) -> Result<Audience> {
-        let ids = |names: &[String]| -> Result<Vec<ConnectionId>> {
-            let ids = names.iter().map(|name| name.parse());
-            ids.collect::<Result<_>>()
-                .map_err(|error| error.within("audience"))
-        };
-        let audience = Audience {
-            connections: ids(&self.connections)?,
-            except_connections: ids(&self.except_connections)?,
-            users: self.users,
-            roles: self.roles,
-        };
-        // An empty list must not become everybody.
-        if audience.is_everyone() && audience.except_connections.is_empty() {
-            let expected = "expected users, roles or connections: it names nobody; \
-                            leave it out for everybody";
-            return Err(Error::field("audience", expected));
-        }
-        Ok(audience)
-    }
 }
 
 /// For `fuzz/`: decodes arbitrary bytes as each kind of publish request.

@@ -32,7 +32,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use axum::Router;
 use axum::extract::{ConnectInfo, Request};
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{MethodRouter, get, post};
 
 use crate::auth::Identity;
@@ -137,6 +137,7 @@ pub fn routes(
         .fallback(pages::nothing_here)
         .method_not_allowed_fallback(reply::not_allowed)
         .layer(origin::cors(Arc::clone(&shared.allowed_origins)))
+        .layer(from_fn(channels::allow))
         .with_state(shared)
 }
 
@@ -164,6 +165,7 @@ pub fn console_routes(
     routes
         .fallback(pages::nothing_here)
         .method_not_allowed_fallback(reply::not_allowed)
+        .layer(from_fn(channels::allow))
         .with_state(shared)
 }
 
@@ -184,6 +186,11 @@ fn api() -> Vec<(&'static str, MethodRouter<Shared>)> {
         ("/sse", get(sse::open)),
         ("/stream", get(stream::open)),
         ("/api/v1/events", post(events::publish)),
+        ("/api/v1/cloudevents", post(events::publish_cloud_event)),
+        (
+            "/api/v1/cloudevents/batch",
+            post(events::publish_cloud_event_batch),
+        ),
         ("/api/v1/stats", get(operations::stats)),
         ("/api/v1/stats/history", get(operations::stats_history)),
         ("/api/v1/server", get(operations::server)),

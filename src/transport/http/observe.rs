@@ -99,7 +99,7 @@ pub(super) async fn observe(
         brought: parent.is_some(),
         creators: span.is_recording().then(Arc::default),
     };
-    let parameters = Parameters::of(route.name, request.method());
+    let parameters = Parameters::of(route.name, request.method(), request.uri().path());
     request.extensions_mut().insert(trace.clone());
     request.extensions_mut().insert(parameters);
     let response = match coded(request.headers()) {

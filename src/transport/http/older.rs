@@ -2,25 +2,28 @@
 //!
 //! They use the same use cases as `/api/v1`, with the same roles; only the names differ.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use http::Uri;
-use serde_json::{Value, json};
 
 use super::Shared;
 use super::caller::Caller;
-use super::connections::{describe, id_in, request};
+use super::connections::{id_in, request};
 use super::events;
 use super::observe::Trace;
 use super::query::Query;
 use super::reply::{self, Answer};
 use super::{body, broadcast};
 use crate::admin::{ChannelsQuery, Target};
-use crate::api::Stats;
+use crate::api::ConnectionsParams;
+use crate::api::older::{
+    Broadcast, Broadcasted, ClientReport, ClientStats, ConnectionReport, DisconnectedClient,
+};
+use crate::api::refusals::{BadRequest, Guarded, NotFound, ResourceExhausted, TooLarge};
+use crate::error::Result;
 use crate::hub::ConnectionInfo;
 use crate::telemetry::StatsSnapshot;
 
@@ -33,77 +36,81 @@ const MOST: usize = 10_000;
 /// The most channels in the statistics.
 const CHANNELS: u32 = 1000;
 
-/// `GET /api/v1/websocket/connections`: as `/api/v1/connections`, with their number, deliveries and
-/// errors.
+/// Lists connections
+///
+/// Like `/api/v1/connections`, with their number, deliveries and errors.
+#[utoipa::path(
+    get,
+    path = "/api/v1/websocket/connections",
+    tag = "older",
+    operation_id = "listWebsocketConnections",
+    params(ConnectionsParams),
+    responses((status = 200, description = "Done.", body = ConnectionReport), BadRequest, Guarded),
+)]
 pub(super) async fn connections(caller: Caller, query: Query) -> Answer {
-    list(&caller, &query, "connections", describe).await
+    let (found, now, next_page_token) = find(&caller, &query).await?;
+    reply::json(&ConnectionReport {
+        connections: found.iter().map(Into::into).collect(),
+        total: now.connections.now,
+        statistics: (&now).into(),
+        next_page_token,
+    })
 }
 
-/// `GET /websocket/clients`: connections by their type, name and subscriptions.
+/// Lists clients
+///
+/// Connections by their type, name and subscriptions.
+#[utoipa::path(
+    get,
+    path = "/websocket/clients",
+    tag = "older",
+    operation_id = "listClients",
+    params(ConnectionsParams),
+    responses((status = 200, description = "Done.", body = ClientReport), BadRequest, Guarded),
+)]
 pub(super) async fn clients(caller: Caller, query: Query) -> Answer {
-    list(&caller, &query, "clients", client).await
+    let (found, now, next_page_token) = find(&caller, &query).await?;
+    reply::json(&ClientReport {
+        clients: found.iter().map(Into::into).collect(),
+        total: now.connections.now,
+        statistics: (&now).into(),
+        next_page_token,
+    })
 }
 
-async fn list(
+/// A page of connections, the counters, and the token of the next page.
+async fn find(
     caller: &Caller,
     query: &Query,
-    name: &str,
-    show: fn(&ConnectionInfo) -> Value,
-) -> Answer {
+) -> Result<(Vec<ConnectionInfo>, StatsSnapshot, String)> {
     let admin = caller.admin()?;
     let size = query.number("page_size")?;
     let mut asked = request(query)?;
     asked.page_size = size.unwrap_or(PAGE);
-    let mut found: Vec<Value> = Vec::new();
+    let mut found = Vec::new();
     // The old systems had no pages: without a page size, the response has as many as fit.
     let next = loop {
         let (page, next) = admin.connections(&asked).await?;
-        found.extend(page.iter().map(show));
+        found.extend(page);
         if size.is_some() || next.is_empty() || found.len() >= MOST {
             break next;
         }
         asked.page_token = next;
     };
-    let now = admin.stats().await?;
-    reply::json(&json!({
-        name: found,
-        "total": now.connections.now,
-        "statistics": statistics(&now),
-        "next_page_token": next,
-    }))
+    Ok((found, admin.stats().await?, next))
 }
 
-/// A summary of connections, deliveries and errors.
-fn statistics(now: &StatsSnapshot) -> Value {
-    json!({
-        "active_connections": now.connections.now,
-        "total_connections": now.connections.total,
-        "subscriptions": now.subscriptions,
-        "messages_delivered": now.events.delivered,
-        "errors": now.errors.values().sum::<u64>(),
-    })
-}
-
-fn client(connection: &ConnectionInfo) -> Value {
-    let known = connection.client.as_ref();
-    let channels = connection
-        .subscriptions
-        .iter()
-        .map(|subscription| &subscription.channel);
-    json!({
-        "id": connection.id.to_string(),
-        "client_id": connection.id.to_string(),
-        "type": known.map_or("unknown", |client| &client.kind),
-        "name": known.map_or("", |client| &client.name),
-        "user": connection.user.as_deref(),
-        "subscriptions": channels.collect::<Vec<_>>(),
-        "connected_at": connection.connected_at.to_rfc3339(),
-        "last_seen_at": connection.last_seen_at.to_rfc3339(),
-    })
-}
-
-/// `GET /api/v1/websocket/stats` and `/websocket/stats`: clients by type, the active channels, and
-/// the subscriptions of each, for the first 1,000 channels by name.
+/// Shows the counters
+///
+/// Clients by type, the active channels and the subscriptions of each, for the first 1,000 channels
+/// by name.
+#[utoipa::path(
+    get,
+    path = "/api/v1/websocket/stats",
+    tag = "older",
+    operation_id = "websocketStats",
+    responses((status = 200, description = "Done.", body = ClientStats), Guarded),
+)]
 pub(super) async fn stats(caller: Caller) -> Answer {
     let admin = caller.admin()?;
     let first = ChannelsQuery {
@@ -111,36 +118,42 @@ pub(super) async fn stats(caller: Caller) -> Answer {
         ..ChannelsQuery::default()
     };
     let (channels, _) = admin.channels(&first).await?;
-    let followed = channels.iter().filter(|channel| channel.subscribers > 0);
-    let subscriptions: BTreeMap<&str, u64> = followed
-        .map(|channel| (channel.channel.as_str(), channel.subscribers))
-        .collect();
-    let now = admin.stats().await?;
-    let errors: u64 = now.errors.values().sum();
-    reply::json(&json!({
-        "total_connections": now.connections.now,
-        "total_subscriptions": now.subscriptions,
-        "clients_by_type": now.connections.by_client_type,
-        "active_channels": subscriptions.keys().collect::<Vec<_>>(),
-        "subscriptions_per_channel": subscriptions,
-        // The same under the older name.
-        "rooms": subscriptions,
-        "messages_delivered": now.events.delivered,
-        "errors": errors,
-        "stats": Stats::from(now),
-    }))
+    reply::json(&ClientStats::new(&channels, admin.stats().await?))
 }
 
-/// `POST /websocket/disconnect/{id}`: closes a connection with close code 4410.
+/// Closes a connection (close code 4410)
+#[utoipa::path(
+    post,
+    path = "/websocket/disconnect/{id}",
+    tag = "older",
+    operation_id = "disconnectClient",
+    params(("id" = String, Path, description = "The connection's id.")),
+    responses((status = 200, description = "Done.", body = DisconnectedClient), NotFound, Guarded),
+)]
 pub(super) async fn disconnect(caller: Caller, uri: Uri) -> Answer {
     let admin = caller.admin()?;
     let id = id_in(&uri, "/websocket/disconnect/")?;
     admin.disconnect(Target::Connection(id), "", false).await?;
-    reply::json(&json!({ "success": true, "client_id": id.to_string() }))
+    reply::json(&DisconnectedClient {
+        success: true,
+        client_id: id.to_string(),
+    })
 }
 
-/// `POST /api/v1/websocket/broadcast` and `/websocket/broadcast`: an event to everyone, to a
-/// channel, to a user or to roles.
+/// Publishes an event
+///
+/// To everyone, to a channel, to users or to roles.
+#[utoipa::path(
+    post,
+    path = "/api/v1/websocket/broadcast",
+    tag = "older",
+    operation_id = "websocketBroadcast",
+    request_body = Broadcast,
+    responses(
+        (status = 200, description = "Done.", body = Broadcasted),
+        BadRequest, TooLarge, ResourceExhausted, Guarded,
+    ),
+)]
 pub(super) async fn broadcast(
     State(shared): State<Shared>,
     caller: Caller,
@@ -171,10 +184,5 @@ pub(super) async fn broadcast(
         .iter()
         .map(|result| result.receipt.subscribers);
     let recipients = included.unwrap_or_else(|| subscribers.sum());
-    let mut answer = events::describe(&published);
-    if let Some(answer) = answer.as_object_mut() {
-        answer.insert("success".to_owned(), true.into());
-        answer.insert("recipients".to_owned(), recipients.into());
-    }
-    reply::json(&answer)
+    reply::json(&Broadcasted::new((&published).into(), recipients))
 }

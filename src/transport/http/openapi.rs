@@ -1,107 +1,205 @@
-//! `GET /openapi.json`: the HTTP API, described in OpenAPI 3.1.
+//! `GET /openapi.json`: the HTTP API in OpenAPI 3.1, generated from the annotations of the handlers and
+//! the types of `crate::api`, whose first comment says how to add an operation.
 
-mod names;
-mod operations;
-mod paths;
-mod schemas;
-mod sources;
-
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use axum::response::Response;
 use bytes::Bytes;
-use serde_json::{Value, json};
-use utoipa::OpenApi;
+use http::Method;
+use serde_json::Value;
+use utoipa::openapi::extensions::Extensions;
+use utoipa::openapi::path::{Operation, Parameter, ParameterIn};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{Components, PathItem, RefOr, Required, Schema};
+use utoipa::{Modify, OpenApi};
 
 use super::caller::Reader;
-use super::reply;
+use super::{
+    asyncapi, catalog, channels, connections, events, older, operations, pages, reply, sse, stream,
+};
+use crate::api::refusals::{self, Guarded};
+use crate::api::{self, problem::Problem};
 
 /// The description; it is the same for every server of this version.
-static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| document().to_string().into());
+static DOCUMENT: LazyLock<Bytes> =
+    LazyLock::new(|| serde_json::to_vec(&document()).unwrap_or_default().into());
+/// The query parameters of each operation, by path and method.
+static QUERIES: LazyLock<BTreeMap<(String, Method), Vec<String>>> = LazyLock::new(queries);
 
-/// Responds with the document.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Tidings",
+        description = "Publishing, reading and watching events over HTTP.",
+        license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
+    ),
+    servers((url = "/")),
+    tags(
+        (name = "events", description = "Publishing and subscribing."),
+        (
+            name = "connections",
+            description = "For operators: role `admin`, or `viewer` for reading.",
+        ),
+        (name = "channels", description = "History and presence."),
+        (name = "catalog", description = "The declared event types."),
+        (name = "older", description = "The paths of the older systems."),
+        (name = "server", description = "Health and descriptions."),
+    ),
+    security(("bearer" = [])),
+    paths(
+        events::publish,
+        events::publish_cloud_event,
+        events::publish_cloud_event_batch,
+        sse::open,
+        stream::open,
+        operations::stats,
+        operations::stats_history,
+        operations::server,
+        operations::explain,
+        operations::refusals,
+        operations::sources,
+        connections::list,
+        connections::end_all,
+        connections::show,
+        connections::end,
+        channels::list,
+        channels::history,
+        channels::purge,
+        channels::presence,
+        catalog::list,
+        catalog::show,
+        catalog::validate,
+        older::connections,
+        older::broadcast,
+        older::stats,
+        older::clients,
+        older::disconnect,
+        pages::healthy,
+        pages::ready,
+        show,
+        asyncapi::show,
+    ),
+    components(schemas(Problem)),
+    modifiers(&Shared),
+)]
+struct Document;
+
+/// The parts that many operations and schemas share.
+struct Shared;
+
+impl Modify for Shared {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let components = document.components.get_or_insert_default();
+        components.responses.extend(refusals::all());
+        add_security(components);
+        add_conditions(components);
+        let paths = &mut document.paths.paths;
+        for (path, of, operation_id) in ALIASES {
+            if let Some(mut item) = paths.get(*of).cloned() {
+                for operation in operations(&mut item) {
+                    operation.operation_id = Some((*operation_id).to_owned());
+                }
+                paths.insert((*path).to_owned(), item);
+            }
+        }
+        let operations = paths.values_mut().flat_map(operations);
+        let parameters = operations.filter_map(|operation| operation.parameters.as_mut());
+        parameters.flatten().for_each(allow_empty);
+    }
+}
+
+/// Paths that are aliases: the alias, its path, and the id of the alias' operation.
+const ALIASES: &[(&str, &str, &str)] = &[
+    (
+        "/websocket/broadcast",
+        "/api/v1/websocket/broadcast",
+        "broadcast",
+    ),
+    ("/websocket/stats", "/api/v1/websocket/stats", "clientStats"),
+];
+
+fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    [&mut item.get, &mut item.post, &mut item.delete]
+        .into_iter()
+        .flatten()
+}
+
+/// An empty query parameter counts as missing.
+fn allow_empty(parameter: &mut RefOr<Parameter>) {
+    if let RefOr::T(parameter) = parameter
+        && parameter.parameter_in == ParameterIn::Query
+        && parameter.required != Required::True
+    {
+        let empty = Extensions::from_iter([("allowEmptyValue", true)]);
+        parameter.extensions.get_or_insert_default().merge(empty);
+    }
+}
+
+fn add_security(components: &mut Components) {
+    let bearer = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .bearer_format("JWT");
+    components.add_security_scheme("bearer", SecurityScheme::Http(bearer.build()));
+    let token = ApiKey::Query(ApiKeyValue::new("token"));
+    components.add_security_scheme("token", SecurityScheme::ApiKey(token));
+}
+
+/// Adds the conditions on several members of a type together.
+fn add_conditions(components: &mut Components) {
+    for (name, conditions) in api::conditions() {
+        if let Some(RefOr::T(Schema::Object(object))) = components.schemas.get_mut(name) {
+            let keywords = Extensions::from_iter(conditions);
+            object.extensions.get_or_insert_default().merge(keywords);
+        }
+    }
+}
+
+/// This description
+#[utoipa::path(
+    get,
+    path = "/openapi.json",
+    tag = "server",
+    operation_id = "describeHttp",
+    security((), ("bearer" = [])),
+    responses((status = 200, description = "Done.", body = Value), Guarded),
+)]
 pub(super) async fn show(_: Reader) -> Response {
     reply::json_text(DOCUMENT.clone())
 }
 
-/// The operations whose handlers are annotated, with the types that they name.
-#[derive(OpenApi)]
-#[openapi(components(schemas(crate::api::Stats)))]
-struct Annotated;
-
 /// The whole description.
 pub(super) fn document() -> Value {
-    let mut document = by_hand();
-    let annotated = serde_json::to_value(Annotated::openapi()).unwrap_or_default();
-    for pointer in ["/paths", "/components/schemas"] {
-        let annotated = annotated.pointer(pointer).and_then(Value::as_object);
-        let members = document.pointer_mut(pointer).and_then(Value::as_object_mut);
-        if let (Some(annotated), Some(members)) = (annotated, members) {
-            members.extend(annotated.clone());
+    serde_json::to_value(Document::openapi()).unwrap_or_default()
+}
+
+/// The names of the query parameters of an operation.
+pub(super) fn query_of(path: &str, method: &Method) -> &'static [String] {
+    let key = (path.to_owned(), method.clone());
+    QUERIES.get(&key).map_or(&[], Vec::as_slice)
+}
+
+fn queries() -> BTreeMap<(String, Method), Vec<String>> {
+    let mut queries = BTreeMap::new();
+    for (path, item) in Document::openapi().paths.paths {
+        let operations = [
+            (Method::GET, item.get),
+            (Method::POST, item.post),
+            (Method::DELETE, item.delete),
+        ];
+        for (method, operation) in operations {
+            let parameters = operation.and_then(|operation| operation.parameters);
+            let names = parameters.into_iter().flatten();
+            let names = names.filter_map(|parameter| match parameter {
+                RefOr::T(parameter) if parameter.parameter_in == ParameterIn::Query => {
+                    Some(parameter.name)
+                }
+                RefOr::T(_) | RefOr::Ref(_) => None,
+            });
+            queries.insert((path.clone(), method), names.collect());
         }
     }
-    document
-}
-
-/// What is not annotated yet.
-fn by_hand() -> Value {
-    json!({
-        "openapi": "3.1.0",
-        "info": {
-            "title": "Tidings",
-            "version": env!("CARGO_PKG_VERSION"),
-            "description": "Publishing, reading and watching events over HTTP.",
-            "license": { "name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0" },
-        },
-        "servers": [{ "url": "/" }],
-        "tags": [
-            { "name": "events", "description": "Publishing and following." },
-            { "name": "connections", "description": "For operators: role `admin`, or `viewer` to look." },
-            { "name": "channels", "description": "History and presence." },
-            { "name": "catalog", "description": "The known event types." },
-            { "name": "older", "description": "Paths of systems that came before." },
-            { "name": "server", "description": "Health and descriptions." },
-        ],
-        "security": [{ "bearer": [] }],
-        "paths": paths::all(),
-        "components": {
-            "schemas": schemas::all(),
-            "responses": responses(),
-            "securitySchemes": {
-                "bearer": { "type": "http", "scheme": "bearer", "bearerFormat": "JWT" },
-                "token": { "type": "apiKey", "in": "query", "name": "token" },
-            },
-        },
-    })
-}
-
-/// The error responses that many operations share.
-fn responses() -> Value {
-    let problem = |description: &str| {
-        json!({
-            "description": description,
-            "content": {
-                "application/problem+json": {
-                    "schema": { "$ref": "#/components/schemas/Problem" },
-                },
-            },
-        })
-    };
-    let mut unauthenticated = problem("There is no valid token.");
-    if let Some(response) = unauthenticated.as_object_mut() {
-        let header = json!({ "WWW-Authenticate": { "schema": { "const": "Bearer" } } });
-        response.insert("headers".to_owned(), header);
-    }
-    json!({
-        "BadRequest": problem("The request is wrong; `errors` names the field."),
-        "Unauthenticated": unauthenticated,
-        "PermissionDenied": problem("The token's roles, or the namespace's rules, do not allow it."),
-        "NotFound": problem("There is no such thing."),
-        "TooLarge": problem("The body or the payload is over the limit."),
-        "UnsupportedMediaType": problem("The content type is none of those that are taken."),
-        "ResourceExhausted": problem("A limit was reached; `Retry-After` says when to try again."),
-        "Unavailable": problem("Not now; `Retry-After` says when to try again."),
-    })
+    queries
 }
 
 #[cfg(test)]
@@ -135,5 +233,40 @@ mod tests {
         }
         let document = document();
         walk(&document, &document);
+    }
+
+    #[test]
+    fn each_request_body_has_one_media_type() {
+        let document = document();
+        for (path, item) in document["paths"].as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap() {
+                let body = operation.pointer("/requestBody/content");
+                let types = body
+                    .and_then(Value::as_object)
+                    .map_or(0, serde_json::Map::len);
+                assert!(types <= 1, "{method} {path}");
+            }
+        }
+    }
+
+    #[test]
+    fn conditions_are_in_their_schemas() {
+        let document = document();
+        for (name, conditions) in api::conditions() {
+            let schema = &document["components"]["schemas"][name];
+            for (keyword, condition) in conditions {
+                assert_eq!(schema[keyword], condition, "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn publish_request_accepts_the_members_of_its_schema() {
+        let document = document();
+        let schema = &document["components"]["schemas"]["PublishRequest"]["properties"];
+        let described: Vec<&String> = schema.as_object().unwrap().keys().collect();
+        let mut taken = api::PublishRequest::MEMBERS;
+        taken.sort_unstable();
+        assert_eq!(described, taken);
     }
 }

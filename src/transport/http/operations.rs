@@ -18,6 +18,7 @@ use crate::api::Stats;
 use crate::api::operations::{
     Explain, Explanation, RefusalStream, Refusals, Server, StatsHistory, Subject,
 };
+use crate::api::refusals::{BadRequest, Guarded, ResourceExhausted, TooLarge};
 use crate::api::sources::Sources;
 use crate::error::{Error, Result};
 use crate::event::{Timestamp, strict_json};
@@ -29,7 +30,25 @@ const PAUSE: Duration = Duration::from_millis(250);
 /// The most refusals of one answer: all that are kept.
 const MOST: u32 = 1000;
 
-/// `GET /api/v1/stats`: the counters at this moment; as a stream, again and again.
+/// Shows the counters
+///
+/// With `Accept: text/event-stream` periodically, as `event: stats`.
+#[utoipa::path(
+    get,
+    path = "/api/v1/stats",
+    tag = "connections",
+    operation_id = "getStats",
+    params(
+        ("interval_ms" = Option<u32>, Query, minimum = 100, maximum = 3_600_000,
+            description = "The time between two messages of a stream; 1000 if absent."),
+    ),
+    responses(
+        (status = 200, description = "Done.", content(
+            (Stats = "application/json"), (String = "text/event-stream"),
+        )),
+        BadRequest, Guarded,
+    ),
+)]
 pub(super) async fn stats(
     State(shared): State<Shared>,
     caller: Caller,
@@ -57,7 +76,18 @@ fn interval(query: &Query) -> Result<Duration> {
     }
 }
 
-/// `GET /api/v1/stats/history`: the last hour in steps of five seconds.
+/// Shows the statistics of the last hour in steps of 5 s
+#[utoipa::path(
+    get,
+    path = "/api/v1/stats/history",
+    tag = "connections",
+    operation_id = "getStatsHistory",
+    params(
+        ("after" = Option<String>, Query, format = DateTime,
+            description = "Only samples after this time."),
+    ),
+    responses((status = 200, description = "Done.", body = StatsHistory), BadRequest, Guarded),
+)]
 pub(super) async fn stats_history(caller: Caller, query: Query) -> Answer {
     let viewer = caller.viewer()?;
     let after = match query.text("after") {
@@ -72,19 +102,50 @@ pub(super) async fn stats_history(caller: Caller, query: Query) -> Answer {
     reply::json(&StatsHistory::from(viewer.stats_history(after).as_slice()))
 }
 
-/// `GET /api/v1/server`: what it is, what it was started with, and how far its limits are used.
+/// Describes the server
+///
+/// Its version, nodes, store, limits with their use, namespaces and configuration.
+#[utoipa::path(
+    get,
+    path = "/api/v1/server",
+    tag = "connections",
+    operation_id = "getServer",
+    responses((status = 200, description = "Done.", body = Server), Guarded),
+)]
 pub(super) async fn server(caller: Caller) -> Answer {
     let info = caller.viewer()?.server_info().await;
     reply::json(&Server::new(info, caller.identity()))
 }
 
-/// `GET /api/v1/sources`: the sources of this node, with lag, rate and failures.
+/// Lists the sources of this node
+///
+/// State, lag, rate, failures and the newest dead letters of each.
+#[utoipa::path(
+    get,
+    path = "/api/v1/sources",
+    tag = "connections",
+    operation_id = "listSources",
+    responses((status = 200, description = "Done.", body = Sources), Guarded),
+)]
 pub(super) async fn sources(caller: Caller) -> Answer {
     let viewer = caller.viewer()?;
     reply::json(&Sources::new(viewer.node(), viewer.sources()))
 }
 
-/// `POST /api/v1/explain`: whether somebody may do something, and why.
+/// Explains whether somebody may do something
+///
+/// Nothing is done: the rules are evaluated as they are now.
+#[utoipa::path(
+    post,
+    path = "/api/v1/explain",
+    tag = "connections",
+    operation_id = "explain",
+    request_body = Explain,
+    responses(
+        (status = 200, description = "Done.", body = Explanation),
+        BadRequest, TooLarge, ResourceExhausted, Guarded,
+    ),
+)]
 pub(super) async fn explain(caller: Caller, body: Body) -> Answer {
     let viewer = caller.viewer()?;
     let data = body::read(body, QUESTION, &caller.session()).await?;
@@ -109,8 +170,28 @@ pub(super) async fn explain(caller: Caller, body: Body) -> Answer {
     reply::json(&Explanation::from(explained))
 }
 
-/// `GET /api/v1/refusals`: the newest refusals, and closes with a reason, newest first; as a stream,
-/// oldest first and then new ones as they happen.
+/// Lists the newest refusals, and closes with a reason
+///
+/// Newest first. With `Accept: text/event-stream` as `event: refusals`, oldest first and then new ones
+/// as they happen.
+#[utoipa::path(
+    get,
+    path = "/api/v1/refusals",
+    tag = "connections",
+    operation_id = "listRefusals",
+    params(
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000,
+            description = "At most this many; 1000 if absent."),
+        ("after" = Option<u64>, Query, maximum = 4_294_967_295_u64,
+            description = "Only those after this `sequence`."),
+    ),
+    responses(
+        (status = 200, description = "Done.", content(
+            (Refusals = "application/json"), (String = "text/event-stream"),
+        )),
+        BadRequest, Guarded,
+    ),
+)]
 pub(super) async fn refusals(
     State(shared): State<Shared>,
     caller: Caller,

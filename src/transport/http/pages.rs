@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use super::Shared;
 use super::reply::{self, Refusal};
+use crate::api::refusals::Unavailable;
 use crate::error::Error;
 use crate::net::host;
 
@@ -46,13 +47,30 @@ fn sources(page: &str, open: &str, close: &str) -> String {
     digests.collect::<Vec<_>>().join(" ")
 }
 
-/// The process runs.
+/// Whether the process runs
+#[utoipa::path(
+    get,
+    path = "/healthz",
+    tag = "server",
+    operation_id = "healthy",
+    security(()),
+    responses((status = 200, description = "Yes.", body = String)),
+)]
 pub(super) async fn healthy() -> &'static str {
     "ok\n"
 }
 
-/// Readiness: the server accepts connections, can judge their tokens, and can store published
-/// events.
+/// Whether the server takes connections
+///
+/// It can also verify their tokens, and store published events.
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    tag = "server",
+    operation_id = "ready",
+    security(()),
+    responses((status = 200, description = "Yes.", body = String), Unavailable),
+)]
 pub(super) async fn ready(State(shared): State<Shared>) -> Response {
     if !shared.lifecycle.is_ready() {
         let error = Error::unavailable("the server is about to stop");

@@ -1,8 +1,11 @@
 //! Parses a request's URL: the query, and names within the path.
 
+use std::borrow::Cow;
+
 use axum::extract::FromRequestParts;
 use http::Uri;
 use http::request::Parts;
+use percent_encoding::percent_decode_str;
 
 use super::Shared;
 use super::reply::Refusal;
@@ -102,27 +105,23 @@ pub(super) fn name_in_path(uri: &Uri, before: &str, after: &str) -> Result<Strin
         .ok_or_else(|| Error::invalid("expected a percent-encoded path in UTF-8"))
 }
 
-/// Decodes percent-encoding (RFC 3986 §2.1), and in queries `+` as a space; `None` if it is invalid
-/// or the bytes are not UTF-8.
+/// Decodes percent-encoding (RFC 3986 §2.1), and in queries `+` as a space; `None` if it is invalid,
+/// which `percent_encoding` would keep as it is, or the bytes are not UTF-8.
 pub(super) fn decode(text: &str, plus_is_space: bool) -> Option<String> {
-    let mut bytes = text.bytes();
-    let mut plain = Vec::with_capacity(text.len());
-    while let Some(byte) = bytes.next() {
-        plain.push(match byte {
-            b'%' => {
-                let (high, low) = (bytes.next()?, bytes.next()?);
-                hex(high)? << 4 | hex(low)?
-            }
-            b'+' if plus_is_space => b' ',
-            other => other,
-        });
+    let is_whole = |after: &str| {
+        let digits = after.as_bytes().get(..2);
+        digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    };
+    if !text.split('%').skip(1).all(is_whole) {
+        return None;
     }
-    String::from_utf8(plain).ok()
-}
-
-fn hex(digit: u8) -> Option<u8> {
-    let value = char::from(digit).to_digit(16)?;
-    u8::try_from(value).ok()
+    let text = if plus_is_space {
+        Cow::Owned(text.replace('+', " "))
+    } else {
+        Cow::Borrowed(text)
+    };
+    let plain = percent_decode_str(&text).decode_utf8().ok()?;
+    Some(plain.into_owned())
 }
 
 #[cfg(test)]

@@ -32,6 +32,8 @@ use super::observe::Trace;
 use super::parameters::Parameters;
 use super::query::Query;
 use super::reply::{Answer, Refusal};
+use crate::api::FollowParams;
+use crate::api::refusals::{BadRequest, Guarded, ResourceExhausted};
 use crate::auth::{AuthFailure, bearer};
 use crate::clock::duration;
 use crate::error::{Error, Result};
@@ -52,7 +54,30 @@ pub fn dialect() -> Arc<dyn crate::hub::Protocol> {
     Arc::new(EventStream)
 }
 
-/// Opens a stream, or says when to reconnect.
+/// Follows channels as server-sent events
+///
+/// The first message is `event: subscribed`; events have no `event` field. An `id` is EPOCH/OFFSET, or
+/// for several channels one such position for each, separated by commas; as `Last-Event-ID` it resumes
+/// all of them.
+#[utoipa::path(
+    get,
+    path = "/sse",
+    tag = "events",
+    operation_id = "follow",
+    security(("bearer" = []), ("token" = []), ()),
+    params(
+        FollowParams,
+        ("last_event_id" = Option<String>, Query,
+            description = "Like the header `Last-Event-ID`."),
+        ("sample" = Option<u32>, Query, minimum = 1, maximum = 10_000,
+            description = "At most this many events a second; `event: sampled` counts the others."),
+        ("Last-Event-ID" = Option<String>, Header, description = "Resumes after this id."),
+    ),
+    responses(
+        (status = 200, description = "Done.", body = String, content_type = "text/event-stream"),
+        BadRequest, ResourceExhausted, Guarded,
+    ),
+)]
 #[expect(clippy::too_many_arguments, reason = "the extractors of one request")]
 pub(super) async fn open(
     State(shared): State<Shared>,
@@ -64,6 +89,7 @@ pub(super) async fn open(
     headers: HeaderMap,
     query: Query,
 ) -> Answer {
+    let unknown = parameters.check(&query);
     let request = Request {
         shared: &shared,
         trace: &trace,
@@ -73,7 +99,7 @@ pub(super) async fn open(
         headers: &headers,
         query: &query,
     };
-    let answer = follow(request, parameters.check("/sse", &query)).await;
+    let answer = follow(request, unknown).await;
     answer.or_else(|refusal| retry::instead_of(refusal, &headers, &shared.lifecycle))
 }
 

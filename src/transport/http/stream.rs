@@ -27,6 +27,8 @@ use super::parameters::Parameters;
 use super::query::Query;
 use super::reply::Answer;
 use super::sse;
+use crate::api::FollowParams;
+use crate::api::refusals::{BadRequest, Guarded, ResourceExhausted};
 use crate::error::{CloseCode, Result};
 use crate::event::{Event, Timestamp, json as event_json};
 use crate::hub::{ConnCtx, DialectId, Joined, Notice, PipeReader, Piped, Protocol, Refused};
@@ -34,7 +36,28 @@ use crate::protocol::{ReplyTo, ServerMessage};
 use crate::session::{AdmissionRequest, Authentication, OriginRule, open_subscribed};
 use crate::telemetry::Transport;
 
-/// Opens a stream.
+/// Follows channels as lines of JSON
+///
+/// Each line is a message as on the WebSocket: first `subscribed`, then events and notices, and last
+/// `close`.
+#[utoipa::path(
+    get,
+    path = "/stream",
+    tag = "events",
+    operation_id = "stream",
+    security(("bearer" = []), ("token" = []), ()),
+    params(
+        FollowParams,
+        ("since" = Option<String>, Query,
+            description = "EPOCH/OFFSET, for several channels one for each, separated by commas, \
+                           `-` for none: resumes after it."),
+    ),
+    responses(
+        (status = 200, description = "Done.", body = String, content_type = "application/x-ndjson"),
+        BadRequest, ResourceExhausted, Guarded,
+    ),
+)]
+#[expect(clippy::too_many_arguments, reason = "the extractors of one request")]
 pub(super) async fn open(
     State(shared): State<Shared>,
     Extension(trace): Extension<Trace>,
@@ -65,7 +88,7 @@ pub(super) async fn open(
             Some("last_event_id") => error.about("since"),
             _ => error,
         })?;
-    parameters.check("/stream", &query)?;
+    parameters.check(&query)?;
     if method == Method::HEAD {
         return Ok(stream(Body::empty()));
     }
