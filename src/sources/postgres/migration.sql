@@ -43,17 +43,16 @@ CREATE TABLE IF NOT EXISTS tidings_dead_letters (
 -- The advisory lock makes the order of a channel's ids the order of its commits: from the call to the
 -- end of its transaction, no other transaction publishes to the channel. So call this late in a
 -- transaction, and call it for several channels in one fixed order, or two transactions may wait for
--- each other (PostgreSQL then ends one of them: deadlock detected). There are 1,024 locks for all
--- channels, so that a transaction with many channels can't fill the table of locks.
+-- each other (PostgreSQL then ends one of them: deadlock detected). Each channel of a transaction
+-- takes a lock: for thousands, raise max_locks_per_transaction or use several transactions.
 CREATE OR REPLACE FUNCTION tidings_publish(
   channel text, type text, data jsonb, idempotency_key text DEFAULT NULL, headers jsonb DEFAULT NULL
 ) RETURNS bigint LANGUAGE plpgsql AS $function$
 DECLARE
-  lock_class CONSTANT int := 'tidings_outbox'::regclass::oid::int;
-  slot       CONSTANT int := hashtext(channel) & 1023;
-  row_id     bigint;
+  slot   CONSTANT int := hashtext(channel);
+  row_id bigint;
 BEGIN
-  PERFORM pg_advisory_xact_lock(lock_class, slot);
+  PERFORM pg_advisory_xact_lock('tidings_outbox'::regclass::oid::int, slot);
   -- The transaction must have its id before the row has its own: readers rely on it to know which
   -- rows can still appear.
   PERFORM pg_current_xact_id();
@@ -63,7 +62,9 @@ BEGIN
   RETURNING o.id INTO row_id;
   -- A reader that sleeps holds this lock exclusively, and only then it needs a notification, which
   -- would make commits wait for each other. A reader can't fall asleep before this transaction ends.
-  IF NOT pg_try_advisory_xact_lock_shared(lock_class, 200000 + (slot & 15)) THEN
+  IF NOT pg_try_advisory_xact_lock_shared(
+    'tidings_dead_letters'::regclass::oid::int, 200000 + (slot & 15)
+  ) THEN
     PERFORM pg_notify('tidings_outbox', (slot & 15)::text);
   END IF;
   RETURN row_id;

@@ -1,7 +1,8 @@
 //! The prepared statements.
 //!
-//! Advisory locks have two numbers: the oid of the table, and one of these. The writer's function
-//! (`migration.sql`) uses 0 to 1,023 for channels.
+//! An advisory lock has two numbers. The writer's function (`migration.sql`) locks channels by the oid
+//! of `tidings_outbox` and the hash of the name. All other locks have the oid of
+//! `tidings_dead_letters`, and 100,000, 200,000 or 300,000 and more.
 
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Statement};
@@ -51,10 +52,10 @@ const FORGET_DEAD: &str = "
 
 const SLEEP: &str = "
     SELECT bucket FROM unnest($1::int[]) AS bucket
-    WHERE pg_try_advisory_lock('tidings_outbox'::regclass::oid::int, 200000 + bucket)";
+    WHERE pg_try_advisory_lock('tidings_dead_letters'::regclass::oid::int, 200000 + bucket)";
 
 const WAKE: &str = "
-    SELECT pg_advisory_unlock('tidings_outbox'::regclass::oid::int, 200000 + bucket)
+    SELECT pg_advisory_unlock('tidings_dead_letters'::regclass::oid::int, 200000 + bucket)
     FROM unnest($1::int[]) AS bucket";
 
 const LAG: &str = "
@@ -62,19 +63,20 @@ const LAG: &str = "
 
 const TAKE: &str = "
     SELECT bucket FROM unnest($1::int[]) AS bucket
-    WHERE pg_try_advisory_lock('tidings_outbox'::regclass::oid::int, 100000 + bucket)
+    WHERE pg_try_advisory_lock('tidings_dead_letters'::regclass::oid::int, 100000 + bucket)
     LIMIT $2";
 
 const GIVE: &str = "
-    SELECT pg_advisory_unlock('tidings_outbox'::regclass::oid::int, 100000 + bucket)
+    SELECT pg_advisory_unlock('tidings_dead_letters'::regclass::oid::int, 100000 + bucket)
     FROM unnest($1::int[]) AS bucket";
 
-const JOIN: &str = "SELECT pg_advisory_lock_shared('tidings_outbox'::regclass::oid::int, 300000)";
+const JOIN: &str =
+    "SELECT pg_advisory_lock_shared('tidings_dead_letters'::regclass::oid::int, 300000)";
 
 const READERS: &str = "
     SELECT count(*) FROM pg_locks
     WHERE locktype = 'advisory' AND granted AND objsubid = 2 AND objid = 300000
-      AND classid = 'tidings_outbox'::regclass::oid
+      AND classid = 'tidings_dead_letters'::regclass::oid
       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
 
 /// The snapshot is taken before the table is read.
