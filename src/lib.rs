@@ -29,6 +29,7 @@ pub mod session;
 pub mod sources;
 pub mod telemetry;
 pub mod transport;
+pub mod webhooks;
 
 /// The messages and clients of `proto/tidings/v1`, shared with the Rust client.
 pub mod proto {

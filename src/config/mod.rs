@@ -36,6 +36,7 @@ mod tests;
 mod validate;
 mod values;
 mod warnings;
+mod webhook_tables;
 
 pub use crate::auth::Secret;
 pub use crate::clock::duration;
@@ -58,6 +59,8 @@ pub use tables::{
     Audit, Auth, Durability, Heartbeat, HistoryConfig, Limits, LogFormat, OnDamage, OtlpProtocol,
     Server, Storage, Telemetry, WebSocket,
 };
+
+pub use webhook_tables::{WebhookConfig, WebhooksConfig};
 
 use serde::Deserialize;
 
@@ -90,6 +93,10 @@ pub struct Config {
     pub dialect: Vec<DialectConfig>,
     /// Systems of the application whose records are published.
     pub source: Vec<SourceConfig>,
+    /// What all webhooks share.
+    pub webhooks: WebhooksConfig,
+    /// The application's addresses that get events.
+    pub webhook: Vec<WebhookConfig>,
     /// How strictly events are checked against the catalog.
     pub catalog: Catalog,
     /// The WebSocket.
@@ -122,6 +129,8 @@ impl Default for Config {
             event_type: Vec::new(),
             dialect: Vec::new(),
             source: Vec::new(),
+            webhooks: WebhooksConfig::default(),
+            webhook: Vec::new(),
             catalog: Catalog::default(),
             websocket: WebSocket::default(),
             telemetry: Telemetry::default(),

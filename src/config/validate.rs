@@ -7,7 +7,10 @@ use std::path::Path;
 
 use super::certificates::{Unusable, server_config};
 use super::problem::{Place, Problem};
-use super::{Config, InternalAuth, OnDamage, Storage, cluster, declarations, dialects, sources};
+use super::{
+    Config, InternalAuth, OnDamage, Storage, cluster, declarations, dialects, sources,
+    webhook_tables,
+};
 use crate::event::ChannelName;
 use crate::net::forwarded::Network;
 use crate::net::origin;
@@ -67,6 +70,7 @@ pub(super) fn problems(
     dialects::check(config, &mut check);
     cluster::check(config, &mut check);
     sources::check(config, &mut check);
+    webhook_tables::check(config, &mut check);
     rest(config, &mut check);
     check.found
 }

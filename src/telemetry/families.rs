@@ -9,8 +9,7 @@ use super::history::Evicted;
 use super::labels::{Confirmation, DropReason, Stalled, Transport};
 use super::metrics::{CLOSE_CODES, Metrics};
 use super::names::{Counter, OTHER};
-use super::process;
-use super::source_families;
+use super::{process, source_families, webhooks};
 use crate::error::Code;
 
 /// One metric with all of its series.
@@ -42,7 +41,7 @@ pub(super) enum Data {
     Histogram(HistogramSnapshot, Vec<Option<Exemplar>>),
 }
 
-fn counter(name: &'static str, help: &'static str, value: u64) -> Family {
+pub(super) fn counter(name: &'static str, help: &'static str, value: u64) -> Family {
     Family {
         name,
         help,
@@ -133,6 +132,7 @@ pub(super) fn read(metrics: &Metrics) -> Vec<Family> {
         families.extend(cluster(metrics.cluster()));
     }
     families.extend(source_families::read(metrics.sources()));
+    families.extend(webhooks::families(metrics.webhooks()));
     families.extend(troubles(metrics));
     families.extend(keys(metrics));
     families.extend(process_itself(metrics));

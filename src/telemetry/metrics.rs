@@ -16,6 +16,7 @@ use super::shard::{Deliveries, ShardMetrics};
 use super::sources::SourcesMetrics;
 use super::stats_history::StatsHistory;
 use super::store::StoreMetrics;
+use super::webhooks::{WebhookMetrics, WebhooksMetrics};
 use crate::error::Code;
 use crate::event::{AcceptedAt, EventType, TraceContext};
 
@@ -38,7 +39,7 @@ pub(super) const CLOSE_CODES: [u16; 18] = [
 /// allocate nothing for known names, and never wait for a reader.
 #[derive(Debug)]
 pub struct Metrics {
-    pub(super) node: String,
+    pub(super) node: Arc<str>,
     pub(super) started: Instant,
     pub(super) started_at: SystemTime,
     pub(super) connections: [Gauge; Transport::COUNT],
@@ -86,6 +87,7 @@ pub struct Metrics {
     pub(super) store: StoreMetrics,
     pub(super) cluster: ClusterMetrics,
     sources: SourcesMetrics,
+    webhooks: WebhooksMetrics,
     pub(super) history: HistoryMetrics,
     pub(super) recent: StatsHistory,
     /// For threads other than shards.
@@ -96,7 +98,7 @@ pub struct Metrics {
 impl Metrics {
     /// Starts counting, with the name of this node.
     #[must_use]
-    pub fn new(node: impl Into<String>) -> Arc<Self> {
+    pub fn new(node: impl Into<Arc<str>>) -> Arc<Self> {
         Arc::new(Metrics {
             node: node.into(),
             started: Instant::now(),
@@ -146,6 +148,7 @@ impl Metrics {
             store: StoreMetrics::default(),
             cluster: ClusterMetrics::default(),
             sources: SourcesMetrics::default(),
+            webhooks: WebhooksMetrics::default(),
             history: HistoryMetrics::default(),
             recent: StatsHistory::default(),
             shared: ShardMetrics::default(),
@@ -426,19 +429,29 @@ impl Metrics {
         }
     }
 
-    /// The name of this node.
-    #[must_use]
-    pub fn node(&self) -> &str {
-        &self.node
-    }
-
     /// Metrics of the sources.
     #[must_use]
     pub fn sources(&self) -> &SourcesMetrics {
         &self.sources
     }
 
-    /// Metrics of the store on disk.
+    /// Metrics of all webhooks.
+    pub(super) fn webhooks(&self) -> &WebhooksMetrics {
+        &self.webhooks
+    }
+
+    /// Metrics of a new webhook with this URL.
+    #[must_use]
+    pub fn webhook(&self, url: &str) -> Arc<WebhookMetrics> {
+        self.webhooks.webhook(url)
+    }
+
+    /// The queue of edges for webhooks was full.
+    pub fn webhook_edge_lost(&self) {
+        self.webhooks.edges_lost.add(1);
+    }
+
+    /// Metrics of the nodes and their engine.
     #[must_use]
     pub fn cluster(&self) -> &ClusterMetrics {
         &self.cluster

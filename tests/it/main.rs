@@ -107,3 +107,4 @@ mod together;
 mod token_lifetime;
 mod tokens;
 mod traces;
+mod webhooks;

@@ -90,14 +90,15 @@ async fn find(
     let mut found = Vec::new();
     // The old systems had no pages: without a page size, the response has as many as fit.
     let next = loop {
-        let (page, next) = admin.connections(&asked).await?;
-        found.extend(page);
+        let page = admin.connections(&asked).await?;
+        let next = page.next_page_token;
+        found.extend(page.connections);
         if size.is_some() || next.is_empty() || found.len() >= MOST {
             break next;
         }
         asked.page_token = next;
     };
-    Ok((found, admin.stats().await?, next))
+    Ok((found, admin.stats("").await?.total, next))
 }
 
 /// Shows the counters
@@ -118,7 +119,7 @@ pub(super) async fn stats(caller: Caller) -> Answer {
         ..ChannelsQuery::default()
     };
     let (channels, _) = admin.channels(&first).await?;
-    reply::json(&ClientStats::new(&channels, admin.stats().await?))
+    reply::json(&ClientStats::new(&channels, admin.stats("").await?.total))
 }
 
 /// Closes a connection (close code 4410)
