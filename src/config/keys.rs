@@ -170,6 +170,10 @@ pub(super) const TABLES: [(&str, &str); 25] = [
         "A client command. Repeat as needed; other commands are as in the dialect tidings.",
     ),
     (
+        "source",
+        "A system of the application whose records are published. Repeat as needed.",
+    ),
+    (
         "webhook",
         "An address of the application that gets events. Repeat as needed.",
     ),
