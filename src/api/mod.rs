@@ -27,6 +27,7 @@ pub mod operations;
 pub mod problem;
 mod publish;
 pub mod refusals;
+pub mod server;
 mod stats;
 
 pub use catalog::{EventType, EventTypePage, Judgement, Violation};

@@ -16,9 +16,10 @@ use super::ticks::{self, asks_for_stream};
 use crate::admin::ExplainRequest;
 use crate::api::Stats;
 use crate::api::operations::{
-    Explain, Explanation, RefusalStream, Refusals, Server, StatsHistory, Subject,
+    Explain, Explanation, RefusalStream, Refusals, StatsHistory, Subject,
 };
 use crate::api::refusals::{BadRequest, Guarded, ResourceExhausted, TooLarge};
+use crate::api::server::Server;
 use crate::error::{Error, Result};
 use crate::event::{Timestamp, strict_json};
 
