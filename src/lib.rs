@@ -28,6 +28,7 @@ pub mod server;
 pub mod session;
 pub mod telemetry;
 pub mod transport;
+pub mod webhooks;
 
 /// The messages and clients of `proto/tidings/v1`, shared with the Rust client.
 pub mod proto {

@@ -53,6 +53,7 @@ fn heading_of(path: &str) -> String {
     match path.split_once("[].") {
         Some(("namespace", _)) => "## Namespaces".to_owned(),
         Some(("dialect", _)) => "## Dialects".to_owned(),
+        Some(("webhook", _)) => "## Webhooks".to_owned(),
         Some(_) => "## Event types".to_owned(),
         None => match path.rsplit_once('.') {
             Some((table, _)) => format!("### `[{table}]`"),

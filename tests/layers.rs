@@ -19,6 +19,7 @@ const LAYERS: &[&[&str]] = &[
     &["hub"],
     &["net"],
     &["cluster"],
+    &["webhooks"],
     &["session"],
     &["admin"],
     &["api", "proto"],

@@ -19,6 +19,19 @@ pub struct ConnectionsRequest {
     pub page_size: u32,
     /// The token that came with the page before; empty for the first.
     pub page_token: String,
+    /// The name or number of the only node that is asked; empty for all.
+    pub node: String,
+}
+
+/// A page of connections.
+#[derive(Debug, Default)]
+pub struct ConnectionsAnswer {
+    /// The connections.
+    pub connections: Vec<ConnectionInfo>,
+    /// The token of the next page; empty on the last.
+    pub next_page_token: String,
+    /// The names of nodes whose connections are missing because they did not answer in time.
+    pub unreachable: Vec<String>,
 }
 
 /// Reads an order such as `bytes` or `bytes desc`; `None` for an empty one.
@@ -59,32 +72,37 @@ pub fn parse_order<T: Copy>(
 }
 
 impl Viewer {
-    /// A page of connections, and the token of the next; an empty token is the start or the end. A
-    /// page ends early where more would not fit an answer. Without an order, nodes follow one another
+    /// A page of connections. A page ends early where more would not fit an answer. Without an order, nodes follow one another
     /// by number. With one, a connection whose value changes between two pages may be on both or on
     /// neither.
     ///
     /// # Errors
     /// `invalid_argument` for the fields `page_size` and `page_token`.
-    pub async fn connections(
-        &self,
-        request: &ConnectionsRequest,
-    ) -> Result<(Vec<ConnectionInfo>, String)> {
+    pub async fn connections(&self, request: &ConnectionsRequest) -> Result<ConnectionsAnswer> {
         let size = page_size_of(request.page_size)?;
+        let asked = self.node_named(&request.node)?;
         if let Some((order, descending)) = request.order {
-            return self.ranked(request, order, descending, size).await;
+            return self.ranked(request, asked, order, descending, size).await;
         }
         let (start, mut from) = parse_token(&request.page_token)?;
         let (mut found, mut room) = (Vec::<ConnectionInfo>::new(), MAX_ANSWER_BYTES);
+        let mut unreachable = Vec::new();
+        let answer = |connections, next_page_token, unreachable: &[NodeId]| {
+            Ok(ConnectionsAnswer {
+                connections,
+                next_page_token,
+                unreachable: self.names_of(unreachable),
+            })
+        };
         for node in self.services.cluster.nodes() {
-            if node < start {
+            if node < start || asked != To::All && asked != To::Node(node) {
                 continue;
             }
             if node > start {
                 from = Place::default();
             }
             if found.len() == size {
-                return Ok((found, page_token_of(node, from)));
+                return answer(found, page_token_of(node, from), &unreachable);
             }
             let query = Query::Connections(ConnectionsQuery {
                 filter: request.filter.clone(),
@@ -92,25 +110,32 @@ impl Viewer {
                 limit: size - found.len(),
                 bytes: room,
             });
-            let Some(Answer::Connections(page)) = self.ask(node, query).await? else {
+            let survey = self
+                .services
+                .cluster
+                .survey(To::Node(node), query, DEADLINE);
+            let survey = survey.await?;
+            unreachable.extend(survey.unreachable);
+            let Some((_, Answer::Connections(page))) = survey.answers.into_iter().next() else {
                 continue;
             };
             found.extend(page.connections);
             room = room.saturating_sub(page.bytes);
             if let Some(next) = page.next {
-                return Ok((found, page_token_of(node, next)));
+                return answer(found, page_token_of(node, next), &unreachable);
             }
         }
-        Ok((found, String::new()))
+        answer(found, String::new(), &unreachable)
     }
 
     async fn ranked(
         &self,
         request: &ConnectionsRequest,
+        asked: To,
         order: ConnectionOrder,
         descending: bool,
         size: usize,
-    ) -> Result<(Vec<ConnectionInfo>, String)> {
+    ) -> Result<ConnectionsAnswer> {
         let after = match request.page_token.as_str() {
             "" => None,
             token => Some(parse_ranked(token)?),
@@ -125,9 +150,10 @@ impl Viewer {
         let survey = self
             .services
             .cluster
-            .survey(To::All, Query::Ranked(query), DEADLINE);
+            .survey(asked, Query::Ranked(query), DEADLINE);
         let mut found: Vec<(Ranked, ConnectionInfo)> = Vec::new();
-        for (_, answer) in survey.await?.answers {
+        let survey = survey.await?;
+        for (_, answer) in survey.answers {
             if let Answer::Ranked(connections) = answer {
                 found.extend(connections);
             }
@@ -151,7 +177,11 @@ impl Viewer {
             .into_iter()
             .map(|(_, connection)| connection)
             .collect();
-        Ok((connections, token.unwrap_or_default()))
+        Ok(ConnectionsAnswer {
+            connections,
+            next_page_token: token.unwrap_or_default(),
+            unreachable: self.names_of(&survey.unreachable),
+        })
     }
 }
 

@@ -23,10 +23,10 @@ use crate::event::ConnectionId;
 use crate::session::Services;
 
 pub use channels::{ChannelInfo, ChannelOrder, ChannelsQuery};
-pub use connections::{ConnectionsRequest, parse_order};
+pub use connections::{ConnectionsAnswer, ConnectionsRequest, parse_order};
 pub use explain::ExplainRequest;
 pub use server_info::{LimitUse, NodeInfo, ServerInfo};
-pub use viewer::Viewer;
+pub use viewer::{ClusterStats, Viewer};
 
 /// The most entries of one page.
 const MAX_PAGE: usize = 1000;
@@ -160,6 +160,27 @@ impl Admin {
         }
         services.metrics.revocations(services.verifier.sweep());
         Ok(())
+    }
+
+    /// Queues the dead letters of a webhook of this node again, or of all if `url` is empty. Failing
+    /// webhooks are tried at once. Returns how many events were queued.
+    ///
+    /// # Errors
+    /// `not_found` if there is no webhook with this URL; `unavailable` if the queue can't be written.
+    pub async fn resend_webhooks(&self, url: &str) -> Result<u64> {
+        let services = &self.viewer.services;
+        let resent = match &services.webhooks {
+            Some(webhooks) => webhooks.resend(url).await?,
+            None if url.is_empty() => 0,
+            None => return Err(Error::not_found("no webhook with this URL")),
+        };
+        let record = Record {
+            reason: (!url.is_empty()).then_some(url),
+            by: Some(&self.by),
+            ..Record::default()
+        };
+        services.audit.note(What::ResendWebhooks, &record);
+        Ok(resent)
     }
 
     /// A backup of the store, in parts.

@@ -3,7 +3,8 @@
 use std::time::SystemTime;
 
 use super::viewer::Viewer;
-use crate::event::{NodeId, Timestamp};
+use crate::cluster;
+use crate::event::Timestamp;
 use crate::session::ServerFacts;
 use crate::telemetry::{ProcessFigures, open_files, process_figures};
 
@@ -39,10 +40,10 @@ pub struct ServerInfo {
 }
 
 /// A node of the cluster.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeInfo {
-    /// Its number.
-    pub id: NodeId,
+    /// What every node knows of it.
+    pub node: cluster::NodeInfo,
     /// Whether it is the one that answers.
     pub is_self: bool,
 }
@@ -69,7 +70,7 @@ impl Viewer {
         let snapshot = metrics.snapshot();
         let cluster = &services.cluster;
         let here = cluster.node();
-        let nodes = cluster.nodes().into_iter();
+        let nodes = cluster.describe().into_iter();
         let open_files = tokio::task::spawn_blocking(open_files).await;
         let (revocations, idempotency_keys) = metrics.levels();
         let used = |key: &str| match key {
@@ -100,9 +101,9 @@ impl Viewer {
             started_at: since_epoch(metrics.started_at()),
             limits: limits.collect(),
             nodes: nodes
-                .map(|id| NodeInfo {
-                    id,
-                    is_self: id == here,
+                .map(|node| NodeInfo {
+                    is_self: node.number == here,
+                    node,
                 })
                 .collect(),
             store_available: services.broker.is_available(),

@@ -5,12 +5,24 @@ use std::sync::Arc;
 use super::{gone, no_answer, refused};
 use crate::audit::RecentRefusals;
 use crate::auth::Identity;
-use crate::cluster::{Answer, DEADLINE, Query, To};
-use crate::error::Result;
+use crate::cluster::{Answer, DEADLINE, NodeInfo, Query, To};
+use crate::error::{Error, Result};
 use crate::event::{ConnectionId, NodeId, Timestamp};
 use crate::hub::ConnectionInfo;
 use crate::session::Services;
 use crate::telemetry::{StatsSample, StatsSnapshot};
+use crate::webhooks::WebhookStatus;
+
+/// Counters of several nodes.
+#[derive(Debug, Clone)]
+pub struct ClusterStats {
+    /// All nodes together.
+    pub total: StatsSnapshot,
+    /// Each node that answered.
+    pub nodes: Vec<StatsSnapshot>,
+    /// The names of the nodes that are alive but did not answer in time.
+    pub unreachable: Vec<String>,
+}
 
 /// An operator's view of the server.
 #[derive(Clone)]
@@ -32,15 +44,67 @@ impl Viewer {
         })
     }
 
-    /// The counters of this node at this moment.
+    /// The counters at this moment, of all nodes or of one: its name or number, empty for all.
     ///
     /// # Errors
-    /// `unavailable` where the node does not answer.
-    pub async fn stats(&self) -> Result<StatsSnapshot> {
-        match self.ask(self.services.cluster.node(), Query::Stats).await? {
-            Some(Answer::Stats(stats)) => Ok(*stats),
-            _ => Err(no_answer()),
+    /// `not_found` for an unknown node; `unavailable` if no node answers.
+    pub async fn stats(&self, node: &str) -> Result<ClusterStats> {
+        let to = self.node_named(node)?;
+        let survey = self.services.cluster.survey(to, Query::Stats, DEADLINE);
+        let survey = survey.await?;
+        let mut answers = survey.answers;
+        // The node that is asked comes first.
+        let here = self.services.cluster.node();
+        answers.sort_by_key(|(number, _)| (*number != here, *number));
+        let nodes: Vec<StatsSnapshot> = answers
+            .into_iter()
+            .filter_map(|(_, answer)| match answer {
+                Answer::Stats(stats) => Some(*stats),
+                Answer::Connections(_)
+                | Answer::Ranked(_)
+                | Answer::Connection(_)
+                | Answer::Identity(_)
+                | Answer::Channels(_)
+                | Answer::Presence(_) => None,
+            })
+            .collect();
+        Ok(ClusterStats {
+            total: StatsSnapshot::together(&nodes).ok_or_else(no_answer)?,
+            nodes,
+            unreachable: self.names_of(&survey.unreachable),
+        })
+    }
+
+    /// The node with this name or number; all for an empty text.
+    ///
+    /// # Errors
+    /// `not_found`, naming the field `node`.
+    pub(super) fn node_named(&self, node: &str) -> Result<To> {
+        if node.is_empty() {
+            return Ok(To::All);
         }
+        let nodes = self.services.cluster.describe();
+        let found = nodes.iter().find(|known| known.name == node);
+        let found = found.or_else(|| {
+            let number = |known: &&NodeInfo| known.number.to_string() == node;
+            nodes.iter().find(number)
+        });
+        found
+            .map(|found| To::Node(found.number))
+            .ok_or_else(|| Error::not_found("no such node").about("node"))
+    }
+
+    /// The names of nodes that did not answer.
+    pub(super) fn names_of(&self, nodes: &[NodeId]) -> Vec<String> {
+        if nodes.is_empty() {
+            return Vec::new();
+        }
+        let known = self.services.cluster.describe();
+        let name = |node: &NodeId| {
+            let found = known.iter().find(|known| known.number == *node);
+            found.map_or_else(|| node.to_string(), |found| found.name.clone())
+        };
+        nodes.iter().map(name).collect()
     }
 
     /// The counters of this node at this moment, for a stream of them.
@@ -75,6 +139,13 @@ impl Viewer {
     #[must_use]
     pub fn stats_history(&self, after: Option<Timestamp>) -> Vec<StatsSample> {
         self.services.metrics.stats_history(after)
+    }
+
+    /// The webhooks of this node.
+    #[must_use]
+    pub fn webhooks(&self) -> Vec<WebhookStatus> {
+        let webhooks = self.services.webhooks.as_ref();
+        webhooks.map_or_else(Vec::new, |webhooks| webhooks.status())
     }
 
     /// The newest refusals and closes on this node.

@@ -12,6 +12,8 @@ use crate::hub::{ConnectionInfo, SubscriptionInfo};
 pub struct Connection {
     /// The id.
     pub id: String,
+    /// The name of its node.
+    pub node: String,
     /// The token's user; `null` for anonymous ones.
     #[schema(required = true)]
     pub user: Option<String>,
@@ -76,6 +78,7 @@ impl From<&ConnectionInfo> for Connection {
         let facts = info.request.as_ref();
         Connection {
             id: info.id.to_string(),
+            node: info.node.to_string(),
             user: info.user.as_ref().map(ToString::to_string),
             roles: info.roles.iter().map(ToString::to_string).collect(),
             transport: info.transport.to_owned(),
@@ -145,6 +148,8 @@ pub struct ConnectionPage {
     pub connections: Vec<Connection>,
     /// `page_token` of the next page; empty on the last.
     pub next_page_token: String,
+    /// The names of nodes that did not answer within 2 s. Their connections are missing.
+    pub unreachable: Vec<String>,
 }
 
 /// The number of connections that were closed.
@@ -170,6 +175,8 @@ pub struct ConnectionsParams {
     pub transport: Option<String>,
     /// Only those that registered as this.
     pub client_type: Option<String>,
+    /// Only those of this node: its name or its number.
+    pub node: Option<String>,
     /// Only those from this address or network, such as 192.0.2.0/24.
     pub address: Option<String>,
     /// The order. A `desc` after the name is like the parameter.

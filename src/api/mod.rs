@@ -29,6 +29,7 @@ mod publish;
 pub mod refusals;
 pub mod server;
 mod stats;
+pub mod webhooks;
 
 pub use catalog::{EventType, EventTypePage, Judgement, Violation};
 pub use channels::{
@@ -43,7 +44,7 @@ pub use publish::{
     Audience, BatchEntry, CloudEvent, CloudEventBatch, ErrorBody, ErrorDetails, Event,
     PublishRequest, PublishResult, Published,
 };
-pub use stats::{Bytes, ConnectionCounts, EventCounts, Latency, Stats};
+pub use stats::{Bytes, ClusterStats, ConnectionCounts, EventCounts, Latency, Stats};
 
 use serde_json::Value;
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::admin::ServerInfo;
+use crate::admin::{NodeInfo, ServerInfo};
 use crate::auth::Identity;
 use crate::event::Timestamp;
 use crate::session::{NamespaceFacts, Setting as Configured};
@@ -70,6 +70,39 @@ pub struct Node {
     /// Whether it is the one that answers.
     #[serde(rename = "self")]
     pub is_self: bool,
+    /// Its name.
+    pub name: String,
+    /// The version of its program.
+    pub version: String,
+    /// When it started.
+    #[schema(format = DateTime)]
+    pub started_at: String,
+    /// Its connections, at its last heartbeat.
+    pub connections: u64,
+    /// Whether it drains.
+    pub leaving: bool,
+    /// How long ago it was last heard, in seconds: heartbeats come every second.
+    #[schema(minimum = 0)]
+    pub heard_ago_seconds: f64,
+    /// The round trip between it and the engine; `null` without an engine.
+    #[schema(required = true, minimum = 0)]
+    pub round_trip_ms: Option<f64>,
+}
+
+impl From<&NodeInfo> for Node {
+    fn from(NodeInfo { node, is_self }: &NodeInfo) -> Self {
+        Node {
+            id: node.number.to_string(),
+            is_self: *is_self,
+            name: node.name.clone(),
+            version: node.version.clone(),
+            started_at: node.started_at.to_rfc3339(),
+            connections: node.connections,
+            leaving: node.leaving,
+            heard_ago_seconds: node.heard.as_secs_f64(),
+            round_trip_ms: node.round_trip.map(|took| took.as_secs_f64() * 1e3),
+        }
+    }
 }
 
 /// A store of history.
@@ -168,10 +201,7 @@ impl Server {
     #[must_use]
     pub fn new(info: ServerInfo, caller: &Identity) -> Self {
         let facts = info.facts;
-        let nodes = info.nodes.iter().map(|node| Node {
-            id: node.id.to_string(),
-            is_self: node.is_self,
-        });
+        let nodes = info.nodes.iter().map(Node::from);
         let limits = info.limits.iter().map(|limit| Limit {
             key: limit.key,
             limit: limit.limit,

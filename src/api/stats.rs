@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::admin;
 use crate::telemetry::StatsSnapshot;
 
 /// A node's counters. Values that change meanwhile may differ from each other by one event.
@@ -35,6 +36,29 @@ pub struct Stats {
     pub slow_consumers: u64,
     /// From the accepted publish to passing the bytes to the socket.
     pub latency: Latency,
+}
+
+/// The counters of several nodes.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct ClusterStats {
+    /// The nodes together: counters and levels are added; uptime and percentiles are the largest of
+    /// any node. The name is that of the node that answered.
+    #[serde(flatten)]
+    pub total: Stats,
+    /// Each node that answered.
+    pub nodes: Vec<Stats>,
+    /// The names of nodes that did not answer within 2 s. Their counters are missing.
+    pub unreachable: Vec<String>,
+}
+
+impl From<admin::ClusterStats> for ClusterStats {
+    fn from(stats: admin::ClusterStats) -> Self {
+        ClusterStats {
+            total: stats.total.into(),
+            nodes: stats.nodes.into_iter().map(Into::into).collect(),
+            unreachable: stats.unreachable,
+        }
+    }
 }
 
 /// Connected clients.

@@ -46,6 +46,16 @@ pub(crate) use self::nats::fixture::NatsServer as TestNatsServer;
 #[cfg(test)]
 pub(crate) use self::redis::tests::TestServer as TestRedisServer;
 
+/// How long an engine may be away before a node is not ready.
+const ELECTION: Duration = Duration::from_secs(15);
+
+/// True if something that began at this uptime, in milliseconds, has lasted longer than an election.
+/// 0 stands for nothing.
+fn outlasts_election(since: u64) -> bool {
+    let lasted = crate::clock::uptime_ms().saturating_sub(since);
+    since > 0 && u128::from(lasted) >= ELECTION.as_millis()
+}
+
 /// The receiver of published events: the hub.
 pub trait Sink: Send + Sync {
     /// Delivers an event with its position. A broker calls this once per event, and sequentially in
@@ -349,6 +359,13 @@ pub trait Broker: Send + Sync {
     /// False while publishing is impossible because the store cannot write.
     fn is_available(&self) -> bool {
         true
+    }
+
+    /// False once publishing has been impossible for so long that new clients should go to another
+    /// node. An engine gets time for an election, which every node sees: it must not take all of
+    /// them out of a load balancer.
+    fn is_ready(&self) -> bool {
+        self.is_available()
     }
 
     /// Finishes accepted publishes and closes the store. Later publishes are refused. Blocks until

@@ -4,6 +4,7 @@ use super::client::Target;
 use super::failure::Failure;
 use super::json;
 use super::output::Output;
+use super::stats;
 use crate::proto::{Connection, ListConnectionsRequest};
 
 /// Connections requested at a time.
@@ -30,6 +31,9 @@ pub(super) struct Args {
     /// Only those from this address or network, such as 192.0.2.0/24
     #[arg(long)]
     address: Option<String>,
+    /// Only of this node: its name or number
+    #[arg(long)]
+    node: Option<String>,
     /// The order: `outbox`, `dropped`, `bytes`, `connected_at` or `round_trip`
     #[arg(long, value_name = "ORDER")]
     order_by: Option<String>,
@@ -52,8 +56,9 @@ pub(super) async fn run(args: Args, target: &Target, output: &mut Output) -> Res
         address: args.address.unwrap_or_default(),
         order_by: args.order_by.unwrap_or_default(),
         desc: args.desc,
+        node: args.node.unwrap_or_default(),
     };
-    let mut first = true;
+    let (mut first, mut unreachable) = (true, Vec::new());
     loop {
         let asked = client.request(request.clone()).await?;
         let page = client
@@ -62,12 +67,19 @@ pub(super) async fn run(args: Args, target: &Target, output: &mut Output) -> Res
             .await?
             .into_inner();
         print(&page.connections, first, output)?;
+        unreachable.extend(page.unreachable);
         if page.next_page_token.is_empty() {
-            return Ok(());
+            break;
         }
         request.page_token = page.next_page_token;
         first = false;
     }
+    if output.is_json() || unreachable.is_empty() {
+        return Ok(());
+    }
+    unreachable.sort_unstable();
+    unreachable.dedup();
+    stats::missing(&unreachable, output)
 }
 
 const HEADINGS: [&str; 8] = [

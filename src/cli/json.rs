@@ -8,8 +8,8 @@ use serde_json::value::RawValue;
 use crate::api;
 use crate::api::operations::{Explanation, Refusal};
 use crate::proto::{
-    self, Channel, Connection, Event, EventType, ExplainResponse, LatencyStats, Position,
-    PublishResponse, Stats, ValidateEventResponse,
+    self, Channel, Connection, Event, EventType, ExplainResponse, GetStatsResponse, LatencyStats,
+    Position, PublishResponse, ServerNode, Stats, ValidateEventResponse, Webhook,
 };
 
 /// An event in the form of WebSocket clients, plus its epoch, so that `--since` can resume after it.
@@ -67,6 +67,33 @@ pub(super) fn published(response: &PublishResponse) -> api::Published {
     }
 }
 
+/// How a webhook is doing.
+pub(super) fn webhook(webhook: &Webhook) -> api::webhooks::Webhook {
+    api::webhooks::Webhook {
+        url: webhook.url.clone(),
+        events: webhook.events.clone(),
+        state: webhook.state.clone(),
+        queued: webhook.queued,
+        queued_bytes: webhook.queued_bytes,
+        lag_seconds: seconds(webhook.lag.as_ref()),
+        delivered: webhook.delivered,
+        failures: webhook.failures,
+        last_error: webhook.last_error.clone(),
+        next_attempt_at: time(webhook.next_attempt_at.as_ref()),
+        dead_letters: webhook.dead_letters,
+        dropped: webhook.dropped,
+    }
+}
+
+/// The counters of several nodes.
+pub(super) fn cluster_stats(answer: &GetStatsResponse) -> api::ClusterStats {
+    api::ClusterStats {
+        total: stats(&answer.stats.clone().unwrap_or_default()),
+        nodes: answer.nodes.iter().map(stats).collect(),
+        unreachable: answer.unreachable.clone(),
+    }
+}
+
 /// A node's counters.
 pub(super) fn stats(stats: &Stats) -> api::Stats {
     let connections = stats.connections.clone().unwrap_or_default();
@@ -114,6 +141,24 @@ fn latency(latency: &LatencyStats) -> api::Latency {
     }
 }
 
+/// A node.
+pub(super) fn node(node: &ServerNode) -> api::server::Node {
+    api::server::Node {
+        id: node.id.clone(),
+        is_self: node.self_,
+        name: node.name.clone(),
+        version: node.version.clone(),
+        started_at: time(node.started_at.as_ref()).unwrap_or_default(),
+        connections: node.connections,
+        leaving: node.leaving,
+        heard_ago_seconds: seconds(node.heard_ago.as_ref()),
+        round_trip_ms: node
+            .round_trip
+            .as_ref()
+            .map(|took| seconds(Some(took)) * 1e3),
+    }
+}
+
 /// One connection.
 pub(super) fn connection(connection: &Connection) -> api::Connection {
     let subscriptions = connection.subscriptions.iter().map(|followed| {
@@ -130,6 +175,7 @@ pub(super) fn connection(connection: &Connection) -> api::Connection {
     let round_trip = connection.round_trip.as_ref();
     api::Connection {
         id: connection.id.clone(),
+        node: connection.node.clone(),
         user: named(&connection.user),
         roles: connection.roles.clone(),
         transport: connection.transport.clone(),

@@ -20,6 +20,7 @@ mod healthcheck;
 mod history;
 mod init;
 mod json;
+mod nodes;
 mod output;
 mod presence;
 mod private_file;
@@ -31,6 +32,7 @@ mod shell;
 mod stats;
 mod tail;
 mod token;
+mod webhooks;
 
 use std::num::NonZero;
 use std::process::ExitCode;
@@ -136,11 +138,20 @@ enum Errand {
     #[command(after_help = "Examples:
   tidings refusals")]
     Refusals(Asking<refusals::Args>),
+    /// Show how the webhooks are doing, or send their dead letters again
+    #[command(after_help = "Examples:
+  tidings webhooks
+  tidings webhooks --resend --url https://app.example.com/tidings")]
+    Webhooks(Asking<webhooks::Args>),
     /// List connections
     #[command(after_help = "Examples:
   tidings connections --user alice
   tidings connections --channel project:42 --json")]
     Connections(Asking<connections::Args>),
+    /// List the nodes of the cluster
+    #[command(after_help = "Examples:
+  tidings nodes")]
+    Nodes(Asking<nodes::Args>),
     /// End a connection, or all of a user's
     #[command(after_help = "Examples:
   tidings disconnect 0198c0de-0000-7000-8000-000000000000
@@ -280,11 +291,13 @@ async fn run(errand: Errand, before: Target, mut output: Output) -> Result<(), F
         Errand::Tail(asking) => asking.run(before, output, tail::run).await,
         Errand::Stats(asking) => asking.run(before, output, stats::run).await,
         Errand::Connections(asking) => asking.run(before, output, connections::run).await,
+        Errand::Nodes(asking) => asking.run(before, output, nodes::run).await,
         Errand::Channels(asking) => asking.run(before, output, channels::run).await,
         Errand::History(asking) => asking.run(before, output, history::run).await,
         Errand::Presence(asking) => asking.run(before, output, presence::run).await,
         Errand::Explain(asking) => asking.run(before, output, explain::run).await,
         Errand::Refusals(asking) => asking.run(before, output, refusals::run).await,
+        Errand::Webhooks(asking) => asking.run(before, output, webhooks::run).await,
         Errand::Disconnect(asking) => asking.run(before, output, disconnect::run).await,
         Errand::Token(args) => token::run(args, output),
         Errand::Context(args) => context::run(args, output),
@@ -411,6 +424,8 @@ mod tests {
             "tidings explain subscribe project:42 --claims {}",
             "tidings refusals",
             "tidings refusals --recent 5 --watch",
+            "tidings webhooks",
+            "tidings webhooks --resend --url http://a/b",
             "tidings disconnect 00 --reason bye",
             "tidings disconnect --user u",
             "tidings token --sub u --role a --role b --ttl 1h --channel project:*",
@@ -471,6 +486,7 @@ mod tests {
             "tidings explain delete a",
             "tidings explain publish a --user u --claims {}",
             "tidings refusals --recent 1001",
+            "tidings webhooks --url http://a/b",
             "tidings disconnect",
             "tidings disconnect a --user u",
             "tidings token",

@@ -13,7 +13,10 @@ use crate::proto::{GetStatsRequest, LatencyStats, Stats, WatchStatsRequest};
 /// How to show the counters.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Print them repeatedly
+    /// Only of this node: its name or number
+    #[arg(long, conflicts_with = "watch")]
+    node: Option<String>,
+    /// Print those of the node that answers repeatedly
     #[arg(long)]
     watch: bool,
     /// Time between two prints, 100ms to 1h [default: 1s]
@@ -33,14 +36,25 @@ fn interval(text: &str) -> Result<Duration, &'static str> {
 
 /// Prints the counters, once or until it is stopped.
 pub(super) async fn run(args: Args, target: &Target, output: &mut Output) -> Result<(), Failure> {
-    let Args { watch, interval } = args;
+    let Args {
+        node,
+        watch,
+        interval,
+    } = args;
     let client = target.connect().await?;
     if !watch {
-        let answer = client
-            .connections()
-            .get_stats(client.request(GetStatsRequest {}).await?)
-            .await?;
-        return print(&answer.into_inner().stats.unwrap_or_default(), output);
+        let node = node.unwrap_or_default();
+        let request = client.request(GetStatsRequest { node }).await?;
+        let answer = client.connections().get_stats(request).await?.into_inner();
+        if output.is_json() {
+            return output.object(&json::cluster_stats(&answer));
+        }
+        print(&answer.stats.unwrap_or_default(), output)?;
+        if answer.nodes.len() > 1 {
+            let names = answer.nodes.iter().map(|stats| stats.node.as_str());
+            output.line(&format!("sum of {}", names.collect::<Vec<_>>().join(", ")))?;
+        }
+        return missing(&answer.unreachable, output);
     }
     let interval = interval.and_then(|interval| prost_types::Duration::try_from(interval).ok());
     let request = client.endless(WatchStatsRequest { interval }).await?;
@@ -56,6 +70,14 @@ pub(super) async fn run(args: Args, target: &Target, output: &mut Output) -> Res
         }
     }
     Err(Failure::new("unavailable: the server ended the stream"))
+}
+
+/// Names the nodes that did not answer.
+pub(super) fn missing(unreachable: &[String], output: &mut Output) -> Result<(), Failure> {
+    if unreachable.is_empty() {
+        return Ok(());
+    }
+    output.line(&format!("without {}: no answer", unreachable.join(", ")))
 }
 
 fn print(stats: &Stats, output: &mut Output) -> Result<(), Failure> {

@@ -54,6 +54,7 @@ impl Cluster for Local {
             connections: stats.connections.now,
             leaving: false,
             heard: Duration::ZERO,
+            round_trip: None,
         }]
     }
 

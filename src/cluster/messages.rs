@@ -14,6 +14,7 @@ pub(super) mod pb {
 
 use std::sync::Arc;
 
+use super::stats_message;
 use super::{Answer, ConnectionsPage, ConnectionsQuery, Control, Place, Query};
 use crate::error::{Code, Error, Result};
 use crate::event::{ChannelName, ChannelPattern, Epoch, Position, Timestamp, TypePattern};
@@ -168,7 +169,8 @@ pub(super) fn query(query: &Query) -> Option<pb::Query> {
             channel: channel.to_string(),
             limit: small(*limit),
         }),
-        Query::Stats | Query::Identity(_) => return None,
+        Query::Stats => Body::Stats(pb::StatsQuery {}),
+        Query::Identity(_) => return None,
     };
     Some(pb::Query { query: Some(body) })
 }
@@ -226,6 +228,7 @@ pub(super) fn asked(query: pb::Query) -> Result<Query> {
                 filter: filter_of(it.filter.unwrap_or_default())?,
             })
         }
+        Body::Stats(_) => Query::Stats,
         Body::ConnectionId(id) => Query::Connection(id.parse().map_err(|_| unreadable())?),
         Body::Channels(it) => Query::Channels {
             prefix: it.prefix,
@@ -277,7 +280,8 @@ pub(super) fn reply(answer: Result<Answer>) -> pb::Reply {
                 })
                 .collect(),
         }),
-        Ok(Answer::Stats(_) | Answer::Identity(_)) => {
+        Ok(Answer::Stats(stats)) => Reply::Stats(stats_message::message(*stats)),
+        Ok(Answer::Identity(_)) => {
             return reply(Err(Error::internal("not for other nodes")));
         }
         Err(error) => return refused(&error),
@@ -321,6 +325,9 @@ pub(super) fn replied(reply: pb::Reply) -> Result<Replied> {
             let mut codes = Code::ALL.into_iter();
             let code = codes.find(|code| code.as_str() == refusal.code);
             return Err(Error::new(code.unwrap_or(Code::Internal), refusal.message));
+        }
+        Reply::Stats(stats) => {
+            Replied::Answer(Answer::Stats(Box::new(stats_message::stats(stats))))
         }
         Reply::Connections(page) => Replied::Answer(Answer::Connections(page_of(page)?)),
         Reply::Connection(page) => {
@@ -423,6 +430,7 @@ fn connection(info: ConnectionInfo) -> pb::Connection {
         messages_in: info.messages_in,
         rate_limited: info.rate_limited,
         claims: info.claims,
+        node: info.node.to_string(),
     }
 }
 
@@ -479,6 +487,7 @@ fn info(connection: pb::Connection) -> Result<ConnectionInfo> {
         messages_in: connection.messages_in,
         rate_limited: connection.rate_limited,
         claims: connection.claims,
+        node: connection.node.into(),
     })
 }
 

@@ -9,9 +9,11 @@ mod local;
 mod messages;
 mod nats;
 mod nats_cursors;
+mod occupancy;
 mod presence;
 mod redis;
 mod remote;
+mod stats_message;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,8 +29,9 @@ pub use link::{Address, Link, Receive};
 pub use local::Local;
 pub use nats::NatsLink;
 pub use nats_cursors::NatsCursors;
+pub use occupancy::{ClusterOccupancy, OccupancyChange};
 pub use presence::{Change, ClusterPresence};
-pub use remote::{Me, Remote, claim};
+pub use remote::{Me, Remote, Shared, claim};
 
 /// How long other nodes may take to answer an operator's query.
 pub const DEADLINE: Duration = Duration::from_secs(2);
@@ -191,6 +194,8 @@ pub struct NodeInfo {
     pub leaving: bool,
     /// How long ago it was last heard. Zero for this node.
     pub heard: Duration,
+    /// The round trip between it and the engine; `None` without an engine, or while it is unknown.
+    pub round_trip: Option<Duration>,
 }
 
 /// The nodes that serve together.

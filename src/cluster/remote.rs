@@ -3,6 +3,8 @@
 //! Each node sends a heartbeat every second. A node that was heard within [`ALIVE`] is alive. A
 //! command or a query is one message, and each node that it is for sends one reply.
 
+mod occupancy;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -16,6 +18,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
 use super::link::{Address, Link};
 use super::messages::{self, Replied, pb};
+use super::occupancy::{ClusterOccupancy, OccupancyChange};
 use super::presence::{Change, ClusterPresence};
 use super::{Answer, Cluster, Control, DEADLINE, Local, NodeInfo, Query, Survey, To};
 use crate::broker::Share;
@@ -37,6 +40,14 @@ const CHANGES: usize = 500;
 const REPLIES: usize = 1024;
 /// How many numbers a start tries.
 const ATTEMPTS: usize = 64;
+
+/// What nodes exchange about their subscribers, with the changes of this one.
+pub struct Shared {
+    /// Who is present.
+    pub presence: (Arc<ClusterPresence>, mpsc::Receiver<Change>),
+    /// Which channels are occupied, if webhooks need it.
+    pub occupancy: Option<(Arc<ClusterOccupancy>, mpsc::Receiver<OccupancyChange>)>,
+}
 
 /// This node, as others see it.
 #[derive(Debug, Clone)]
@@ -73,6 +84,7 @@ pub struct Remote {
     started: Timestamp,
     metrics: Arc<Metrics>,
     presence: Arc<ClusterPresence>,
+    occupancy: Option<Arc<ClusterOccupancy>>,
     peers: Mutex<BTreeMap<NodeId, Peer>>,
     pending: Mutex<HashMap<u64, mpsc::Sender<(NodeId, pb::Reply)>>>,
     next_request: AtomicU64,
@@ -98,9 +110,10 @@ impl Remote {
         link: Arc<dyn Link>,
         me: Me,
         metrics: Arc<Metrics>,
-        presence: Arc<ClusterPresence>,
-        changes: mpsc::Receiver<Change>,
+        shared: Shared,
     ) -> Result<Arc<Self>> {
+        let (presence, changes) = shared.presence;
+        let (occupancy, occupancy_changes) = shared.occupancy.unzip();
         let remote = Arc::new(Remote {
             local: Local::new(Arc::clone(&hub)),
             hub,
@@ -109,6 +122,7 @@ impl Remote {
             started: Timestamp::now(),
             metrics,
             presence,
+            occupancy,
             peers: Mutex::default(),
             pending: Mutex::default(),
             next_request: AtomicU64::new(1),
@@ -126,6 +140,10 @@ impl Remote {
         remote
             .runtime
             .spawn(send_changes(Arc::downgrade(&remote), changes));
+        if let Some(changes) = occupancy_changes {
+            let sending = occupancy::send_changes(Arc::downgrade(&remote), changes);
+            remote.runtime.spawn(sending);
+        }
         remote.send_heartbeat().await;
         Ok(remote)
     }
@@ -166,6 +184,7 @@ impl Remote {
             }),
             connections: self.metrics.connections_now(),
             leaving: self.leaving.load(Ordering::Relaxed),
+            round_trip_us: self.metrics.cluster().last_round_trip_us(),
         }
     }
 
@@ -197,12 +216,17 @@ impl Remote {
             }
             Some(pb::envelope::Body::Presence(changes)) => {
                 if changes.reset {
-                    self.absent(number);
+                    self.nobody_present(number);
                 }
                 for change in changes.changes {
                     if let Some(change) = Change::of(&change) {
                         self.presence_changed(number, &change);
                     }
+                }
+            }
+            Some(pb::envelope::Body::Occupancy(changes)) => {
+                if let Some(occupancy) = &self.occupancy {
+                    occupancy.changed_elsewhere(number, &changes);
                 }
             }
             None => {}
@@ -224,6 +248,9 @@ impl Remote {
         self.runtime.spawn(async move {
             this.send_all_presence(Address::Process(process)).await;
         });
+        if let Some(occupancy) = &self.occupancy {
+            occupancy.announce_all_to(process);
+        }
     }
 
     /// Sends who is present on this node, in the place of everything sent before.
@@ -350,6 +377,13 @@ impl Remote {
 
     /// Nobody is on this node any more.
     fn absent(&self, node: NodeId) {
+        if let Some(occupancy) = &self.occupancy {
+            occupancy.node_lost(node);
+        }
+        self.nobody_present(node);
+    }
+
+    fn nobody_present(&self, node: NodeId) {
         for (channel, user) in self.presence.node_lost(node) {
             self.hub.notify_presence(&channel, &user, false);
         }
@@ -458,6 +492,9 @@ impl Cluster for Arc<Remote> {
             connections: heartbeat.connections,
             leaving: heartbeat.leaving,
             heard,
+            round_trip: Some(heartbeat.round_trip_us)
+                .filter(|micros| *micros > 0)
+                .map(Duration::from_micros),
         };
         let mut nodes = vec![info(self.me.number, self.heartbeat(), Duration::ZERO)];
         let peers = self.peers();

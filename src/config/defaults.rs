@@ -8,7 +8,7 @@ use super::layer::Layer;
 use super::{
     Audit, Auth, Catalog, ClusterConfig, Console, DialectCommand, DialectConfig, DialectControl,
     DialectEvent, EventTypeConfig, Heartbeat, HistoryConfig, Internal, Limits, NamespaceConfig,
-    NamespaceHistory, Public, Server, Telemetry, WebSocket,
+    NamespaceHistory, Public, Server, Telemetry, WebSocket, WebhookConfig, WebhooksConfig,
 };
 
 /// The declared default of a key or of a whole table.
@@ -58,6 +58,7 @@ declared_defaults! {
     HistoryConfig = "history",
     ClusterConfig = "cluster",
     Catalog = "catalog",
+    WebhooksConfig = "webhooks",
     WebSocket = "websocket",
     Telemetry = "telemetry",
     Audit = "audit",
@@ -71,6 +72,7 @@ declared_defaults! {
     NamespaceHistory = "namespace[].history",
     EventTypeConfig = "event_type[]",
     DialectConfig = "dialect[]",
+    WebhookConfig = "webhook[]",
     DialectEvent = "dialect[].event",
     DialectControl = "dialect[].control",
     DialectCommand = "dialect[].command[]",

@@ -100,7 +100,7 @@ pub(super) const fn fixed(
 }
 
 /// Tables with their descriptions, in the order of the default file.
-pub(super) const TABLES: [(&str, &str); 22] = [
+pub(super) const TABLES: [(&str, &str); 24] = [
     ("public", "The listener for browsers and the HTTP API."),
     ("internal", "The listener for gRPC, gRPC-Web and /metrics."),
     (
@@ -140,6 +140,7 @@ pub(super) const TABLES: [(&str, &str); 22] = [
         "console",
         "The page for operators, at /console/ on the internal listener.",
     ),
+    ("webhooks", "What all webhooks share."),
     (
         "namespace",
         "Settings for the channels whose names begin with this name and a colon. Repeat as needed.",
@@ -161,6 +162,10 @@ pub(super) const TABLES: [(&str, &str); 22] = [
     (
         "dialect[].command",
         "A client command. Repeat as needed; other commands are as in the dialect tidings.",
+    ),
+    (
+        "webhook",
+        "An address of the application that gets events. Repeat as needed.",
     ),
 ];
 

@@ -245,6 +245,11 @@ fn terms(config: &Config) -> Vec<Term> {
             product(&[bytes(config.event_type.len()), 256 * KIB]),
             "event types × 256 KiB",
         ),
+        term(
+            "webhooks",
+            webhooks(config, &size),
+            "webhooks, each: a batch + webhook.queue_bytes + webhook.dead_letter_bytes (in memory) + 136 MiB + (limits.connections × (limits.subscriptions_per_connection + 1)) × 512 B, if there are any",
+        ),
         term("audit log", audit, "8 MiB"),
         term("spans", spans, "36 MiB"),
     ]
@@ -263,6 +268,20 @@ fn filters(config: &Config, size: &Sizes) -> u64 {
         product(&[elsewhere, 32, bytes(config.limits.event_bytes)]),
         product(&[size.connections, sum(&[size.outbox, size.event])]),
     ])
+}
+
+/// The queues of webhooks if they are in memory, edges on their way, the database's own memory, and
+/// what was reported.
+fn webhooks(config: &Config, size: &Sizes) -> u64 {
+    if config.webhook.is_empty() {
+        return 0;
+    }
+    let queues = config.webhook.iter().map(|webhook| {
+        let in_memory = bytes(webhook.queue_bytes).saturating_add(bytes(webhook.dead_letter_bytes));
+        sum(&[2 * MIB, in_memory])
+    });
+    let reported = product(&[size.connections, size.subscriptions.saturating_add(1), 512]);
+    sum(&[queues.fold(0, u64::saturating_add), 136 * MIB, reported])
 }
 
 /// The memory of the store.

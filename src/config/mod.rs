@@ -34,6 +34,7 @@ mod tests;
 mod validate;
 mod values;
 mod warnings;
+mod webhook_tables;
 
 pub use crate::auth::Secret;
 pub use crate::clock::duration;
@@ -55,6 +56,8 @@ pub use tables::{
     Audit, Auth, Durability, Heartbeat, HistoryConfig, Limits, LogFormat, OnDamage, OtlpProtocol,
     Server, Storage, Telemetry, WebSocket,
 };
+
+pub use webhook_tables::{WebhookConfig, WebhooksConfig};
 
 use serde::Deserialize;
 
@@ -85,6 +88,10 @@ pub struct Config {
     pub event_type: Vec<EventTypeConfig>,
     /// Dialects besides the built-in ones.
     pub dialect: Vec<DialectConfig>,
+    /// What all webhooks share.
+    pub webhooks: WebhooksConfig,
+    /// The application's addresses that get events.
+    pub webhook: Vec<WebhookConfig>,
     /// How strictly events are checked against the catalog.
     pub catalog: Catalog,
     /// The WebSocket.
@@ -116,6 +123,8 @@ impl Default for Config {
             namespace: Vec::new(),
             event_type: Vec::new(),
             dialect: Vec::new(),
+            webhooks: WebhooksConfig::default(),
+            webhook: Vec::new(),
             catalog: Catalog::default(),
             websocket: WebSocket::default(),
             telemetry: Telemetry::default(),

@@ -1,7 +1,7 @@
-//! The declarations of the keys in tables that may be repeated: namespaces, event types and
-//! dialects.
+//! The declarations of the keys in tables that may be repeated: namespaces, event types,
+//! dialects and webhooks.
 
-use super::keys::{Key, key, required};
+use super::keys::{Key, fixed, key, required};
 use super::kind::{Kind, MANY};
 
 const ONE: Kind = Kind::Whole(1, MANY);
@@ -233,5 +233,63 @@ pub(super) const REPEATED: &[Key] = &[
         Kind::List,
         "[]",
         "Members of the message that its reply repeats, also if the reply is an `error`; never a token.",
+    ),
+    fixed("webhook", Kind::Tables, "[]", "Webhooks."),
+    Key {
+        reloads: false,
+        ..required(
+            "webhook[].url",
+            Kind::Text,
+            r#""https://app.example.com/tidings""#,
+            "The `http` or `https` address that gets [the events](../how-to/webhooks.md), without user and password.",
+        )
+    },
+    fixed(
+        "webhook[].secret",
+        Kind::Text,
+        r#""""#,
+        "Signs the requests (Standard Webhooks): `whsec_` and 24 to 64 bytes in base64; empty: they are not signed.",
+    ),
+    fixed(
+        "webhook[].events",
+        Kind::List,
+        r#"["connection.opened", "connection.closed", "channel.occupied", "channel.vacated", "presence.joined", "presence.left"]"#,
+        "The events that it gets.",
+    ),
+    fixed(
+        "webhook[].queue_bytes",
+        Kind::Whole(1 << 16, MANY),
+        "67108864",
+        "Most bytes of queued events. When the queue is full, new events are dropped, which is counted, logged and reported to the application by `webhook.dropped`.",
+    ),
+    fixed(
+        "webhook[].dead_letter_bytes",
+        Kind::Whole(0, MANY),
+        "16777216",
+        "Most bytes of dead letters that are kept; the oldest are dropped.",
+    ),
+    fixed(
+        "webhook[].batch_events",
+        Kind::Whole(1, 10_000),
+        "500",
+        "Most events of one request, which has at most 256 KiB unless one event is larger.",
+    ),
+    fixed(
+        "webhook[].timeout",
+        Kind::Duration,
+        r#""10s""#,
+        "How long a request may take, the answer included.",
+    ),
+    fixed(
+        "webhook[].retry_for",
+        Kind::Duration,
+        r#""24h""#,
+        "How long an event is tried before it becomes a dead letter.",
+    ),
+    fixed(
+        "webhook[].retry_pause",
+        Kind::Duration,
+        r#""5m""#,
+        "The longest pause between two attempts, unless the application asks for a longer one with `Retry-After`. Pauses begin at 1 s and double.",
     ),
 ];

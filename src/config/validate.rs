@@ -7,7 +7,9 @@ use std::path::Path;
 
 use super::certificates::{Unusable, server_config};
 use super::problem::{Place, Problem};
-use super::{Config, InternalAuth, OnDamage, Storage, cluster, declarations, dialects};
+use super::{
+    Config, InternalAuth, OnDamage, Storage, cluster, declarations, dialects, webhook_tables,
+};
 use crate::event::ChannelName;
 use crate::net::forwarded::Network;
 use crate::net::origin;
@@ -66,6 +68,7 @@ pub(super) fn problems(
     declarations::check(config, setting.dev, &mut check);
     dialects::check(config, &mut check);
     cluster::check(config, &mut check);
+    webhook_tables::check(config, &mut check);
     rest(config, &mut check);
     check.found
 }

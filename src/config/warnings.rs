@@ -41,6 +41,13 @@ impl Config {
                 "internal.allowed_origins: pages of every origin may call gRPC-Web",
             ));
         }
+        for (index, webhook) in self.webhook.iter().enumerate() {
+            if webhook.secret.is_none() {
+                warnings.push(format!(
+                    "webhook[{index}].secret: not set: the application can't tell who sends the requests"
+                ));
+            }
+        }
         if self.limits.outbox_bytes < self.limits.event_bytes {
             warnings.push(String::from(
                 "limits.outbox_bytes: less than limits.event_bytes: the biggest events fit no outbox",

@@ -2,18 +2,17 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
-use tokio::sync::mpsc::Receiver;
-
 use super::StartError;
 use super::described::{asyncapi_settings, catalog};
 use super::observer::LoggingObserver;
 use super::stores::{self, Stores};
+use super::webhooks;
 use crate::audit::Audit;
 use crate::auth::{AuthEvent, NamespaceRules, Policy, Revocations, Verifier};
-use crate::cluster::{Change, Cluster, ClusterPresence, Link, Local, Me, Remote};
+use crate::cluster::{Cluster, ClusterPresence, Link, Local, Me, Remote, Shared};
 use crate::config::{
-    Config, DialectConfig, DialectProtocol, Documents, ForwardedHeader, InternalAuth, OtlpProtocol,
+    Config, DialectConfig, DialectProtocol, Documents, Engine, ForwardedHeader, InternalAuth,
+    OtlpProtocol,
 };
 use crate::event::NodeId;
 use crate::filter::FilterLimits;
@@ -27,6 +26,8 @@ use crate::transport::grpc::{GrpcAuth, HealthHandle};
 use crate::transport::http::AsyncApiSettings;
 use crate::transport::socketio::{Endpoint as SocketIo, SocketIoDialect, SocketIoSettings};
 use crate::transport::ws::{Declared, Endpoint, WsSettings};
+use crate::webhooks::{Edges, WebhooksParts};
+use arc_swap::ArcSwap;
 
 /// The parts of a running server.
 pub struct Assembled {
@@ -49,6 +50,8 @@ pub struct Assembled {
     most_event_bytes: Option<usize>,
     /// The other nodes, if there is an engine.
     remote: Option<Arc<Remote>>,
+    /// Observes connections for webhooks, if there are any.
+    observed: Option<Arc<Edges>>,
 }
 
 /// Builds the parts.
@@ -57,7 +60,7 @@ pub(super) async fn assemble(
     dev: bool,
     lifecycle: Arc<Lifecycle>,
 ) -> Result<Assembled, StartError> {
-    let metrics = Metrics::new(config.server.node.clone());
+    let metrics = Metrics::new(node_name(config));
     let tracing = Tracing::init(&tracing_settings(config), &metrics).map_err(StartError::new)?;
     let tracing = Arc::new(tracing);
     let namespaces = Arc::new(ArcSwap::from_pointee(config.namespaces(dev)));
@@ -87,16 +90,25 @@ pub(super) async fn assemble(
         Some(path) => Audit::open(path, &metrics).map_err(StartError::at("audit.file"))?,
     };
     let verifier = verifier(config, revocations, &metrics)?;
-    let joining = link.is_some().then(ClusterPresence::new);
+    let (observed, observing) = webhooks::observe(config, &metrics).unzip();
+    let joining = link.is_some().then(|| Shared {
+        presence: ClusterPresence::new(),
+        occupancy: observed.as_ref().map(webhooks::occupancy),
+    });
     let presence: Box<dyn PresenceStore> = match &joining {
-        Some((presence, _)) => Box::new(Arc::clone(presence)),
+        Some(shared) => Box::new(Arc::clone(&shared.presence.0)),
         None => Box::new(LocalPresence::new()),
     };
+    let occupancy = joining
+        .as_ref()
+        .and_then(|shared| shared.occupancy.as_ref());
+    let occupancy = occupancy.map(|(occupancy, _)| Arc::clone(occupancy));
     let parts = HubParts {
         broker: Arc::clone(&broker),
         observer: Arc::new(LoggingObserver {
             tracing,
             audit: Arc::clone(&audit),
+            webhooks: observed.clone(),
         }),
         revalidator: revalidator(&verifier),
         presence,
@@ -105,12 +117,22 @@ pub(super) async fn assemble(
     let hub = builder
         .start(parts)
         .map_err(StartError::at("server.shards"))?;
-    let (cluster, remote) = join(config, &hub, link.zip(joining)).await?;
+    let (cluster, remote) = join(&hub, link.zip(joining)).await?;
+    let parts = observing.map(|edges| WebhooksParts {
+        hub: Arc::clone(&hub),
+        cluster: Arc::clone(&cluster),
+        occupancy,
+        edges,
+    });
+    let webhooks = parts
+        .map(|parts| webhooks::start(config, parts))
+        .transpose()?;
     let services = Services::new(ServiceParts {
         cluster,
         hub,
         broker,
         cursors,
+        webhooks,
         verifier,
         policy: policy(config, dev)?,
         catalog: catalog(config)?,
@@ -147,31 +169,28 @@ pub(super) async fn assemble(
         dev,
         most_event_bytes,
         remote,
+        observed,
     })
 }
 
-/// What joins this node with others: the link, its number, and the changes of presence to send.
-type Joining = (
-    (Arc<dyn Link>, NodeId),
-    (Arc<ClusterPresence>, Receiver<Change>),
-);
+/// What joins this node with others: the link, its number, and what nodes exchange.
+type Joining = ((Arc<dyn Link>, NodeId), Shared);
 
 /// The cluster: this node alone, or with those that the engine joins it with.
 async fn join(
-    config: &Config,
     hub: &Arc<Hub>,
     joining: Option<Joining>,
 ) -> Result<(Arc<dyn Cluster>, Option<Arc<Remote>>), StartError> {
-    let Some(((link, number), (presence, changes))) = joining else {
+    let Some(((link, number), shared)) = joining else {
         return Ok((Arc::new(Local::new(Arc::clone(hub))), None));
     };
+    let metrics = Arc::clone(hub.metrics());
     let me = Me {
         process: fastrand::u64(1..),
         number,
-        name: node_name(config),
+        name: metrics.node().to_string(),
     };
-    let metrics = Arc::clone(hub.metrics());
-    let joined = Remote::join(Arc::clone(hub), link, me, metrics, presence, changes);
+    let joined = Remote::join(Arc::clone(hub), link, me, metrics, shared);
     let remote = joined.await.map_err(StartError::new)?;
     Ok((Arc::new(Arc::clone(&remote)), Some(remote)))
 }
@@ -192,6 +211,9 @@ fn verifier(
 
 /// The node's name for operators.
 fn node_name(config: &Config) -> String {
+    if config.cluster.engine == Engine::None {
+        return config.server.node.clone();
+    }
     let random = || format!("{}-{:04x}", config.server.node, fastrand::u16(..));
     config.cluster.node.clone().unwrap_or_else(random)
 }
@@ -245,6 +267,9 @@ impl Assembled {
             .hub
             .set_namespaces(config.namespaces(self.dev));
         self.services.hub.set_settings(bus_settings(config));
+        if let Some(observed) = &self.observed {
+            observed.set_anonymous(!config.auth.required);
+        }
         self.services
             .reload(policy, catalog, request_limits(config));
         self.endpoint.reload(ws_settings(config, self.dev));

@@ -10,6 +10,7 @@ mod rehearsal;
 mod serve;
 mod stores;
 mod tls;
+mod webhooks;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -272,6 +273,9 @@ impl Server {
         });
         if stopped.await.is_err() {
             tracing::error!("the shards could not be stopped");
+        }
+        if let Some(webhooks) = &self.services().webhooks {
+            webhooks.close(FLUSH).await;
         }
         let audit = &self.services().audit;
         audit.note(What::Stop, &Record::default());

@@ -1,15 +1,20 @@
-//! An observer that records opened and closed connections in logs, traces and the audit log.
+//! An observer that records opened and closed connections in logs, traces and the audit log, and
+//! hands everything to webhooks.
 
 use std::sync::Arc;
 
 use crate::audit::{Audit, Record, What};
+use crate::event::ChannelName;
 use crate::hub::{End, Observer, Seen};
 use crate::telemetry::Tracing;
+use crate::webhooks::Edges;
 
 /// Records when each connection opens and closes, under its id.
 pub(super) struct LoggingObserver {
     pub(super) tracing: Arc<Tracing>,
     pub(super) audit: Arc<Audit>,
+    /// Reports them to the application, if webhooks are configured.
+    pub(super) webhooks: Option<Arc<Edges>>,
 }
 
 /// The audit record of a connection.
@@ -44,6 +49,15 @@ impl Observer for LoggingObserver {
         let transport = connection.transport.as_str();
         tracing::debug!(connection_id = %id, user, %address, transport, "connected");
         self.audit.note(What::Connect, &of(connection));
+        if let Some(webhooks) = &self.webhooks {
+            webhooks.opened(connection);
+        }
+    }
+
+    fn identified(&self, connection: Seen<'_>) {
+        if let Some(webhooks) = &self.webhooks {
+            webhooks.identified(connection);
+        }
     }
 
     fn closed(&self, connection: Seen<'_>, end: End<'_>) {
@@ -63,5 +77,20 @@ impl Observer for LoggingObserver {
             ..of(connection)
         };
         self.audit.note(What::Disconnect, &record);
+        if let Some(webhooks) = &self.webhooks {
+            webhooks.closed(connection, end);
+        }
+    }
+
+    fn occupancy(&self, channel: &ChannelName, occupied: bool) {
+        if let Some(webhooks) = &self.webhooks {
+            webhooks.occupancy(channel, occupied);
+        }
+    }
+
+    fn presence(&self, channel: &ChannelName, user: &Arc<str>, joined: bool) {
+        if let Some(webhooks) = &self.webhooks {
+            webhooks.presence(channel, user, joined);
+        }
     }
 }

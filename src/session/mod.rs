@@ -37,6 +37,7 @@ use crate::event::{ChannelName, ChannelPattern, ConnectionId};
 use crate::hub::{Hub, Joined, Refused, RequestFacts, Revalidator};
 use crate::lifecycle::Lifecycle;
 use crate::telemetry::{Metrics, Tracing, Transport};
+use crate::webhooks::Webhooks;
 
 pub use admission::{
     AdmissionRequest, Admitted, Authentication, Credentials, OriginRule, RejectReason, Rejection,
@@ -90,6 +91,8 @@ pub struct Services {
     pub hub: Arc<Hub>,
     /// The broker.
     pub broker: Arc<dyn Broker>,
+    /// The webhooks, if there are any.
+    pub webhooks: Option<Arc<Webhooks>>,
     /// The cursors of durable subscriptions.
     pub cursors: Arc<dyn CursorStore>,
     /// The nodes that serve together.
@@ -131,6 +134,8 @@ pub struct ServiceParts {
     pub hub: Arc<Hub>,
     /// The broker.
     pub broker: Arc<dyn Broker>,
+    /// The webhooks, if there are any.
+    pub webhooks: Option<Arc<Webhooks>>,
     /// The cursors of durable subscriptions.
     pub cursors: Arc<dyn CursorStore>,
     /// The nodes that serve together.
@@ -167,6 +172,7 @@ impl Services {
             hub,
             broker,
             cursors,
+            webhooks,
             cluster,
             verifier,
             policy,
@@ -186,6 +192,7 @@ impl Services {
             hub,
             broker,
             cursors,
+            webhooks,
             cluster,
             verifier,
             policy: ArcSwap::from_pointee(policy),

@@ -1,5 +1,6 @@
 //! Metrics of a node in a cluster.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::histogram::Histogram;
@@ -20,6 +21,8 @@ pub struct ClusterMetrics {
     pub(super) late: Counter,
     pub(super) conflicts: Counter,
     pub(super) round_trip: Histogram,
+    /// The last round trip, in microseconds.
+    last_round_trip: AtomicU64,
 }
 
 impl ClusterMetrics {
@@ -82,6 +85,14 @@ impl ClusterMetrics {
     /// How long the engine took to answer a probe.
     pub fn round_trip(&self, took: Duration) {
         self.round_trip.record(took);
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.last_round_trip.store(micros.max(1), Ordering::Relaxed);
+    }
+
+    /// The last round trip, in microseconds; 0 before the first.
+    #[must_use]
+    pub fn last_round_trip_us(&self) -> u64 {
+        self.last_round_trip.load(Ordering::Relaxed)
     }
 }
 

@@ -15,6 +15,7 @@ use super::names::{Counter, Gauge, Names};
 use super::shard::{Deliveries, ShardMetrics};
 use super::stats_history::StatsHistory;
 use super::store::StoreMetrics;
+use super::webhooks::{WebhookMetrics, WebhooksMetrics};
 use crate::error::Code;
 use crate::event::{AcceptedAt, EventType, TraceContext};
 
@@ -37,7 +38,7 @@ pub(super) const CLOSE_CODES: [u16; 18] = [
 /// allocate nothing for known names, and never wait for a reader.
 #[derive(Debug)]
 pub struct Metrics {
-    pub(super) node: String,
+    pub(super) node: Arc<str>,
     pub(super) started: Instant,
     pub(super) started_at: SystemTime,
     pub(super) connections: [Gauge; Transport::COUNT],
@@ -84,6 +85,7 @@ pub struct Metrics {
     pub(super) confirmations: [Counter; 3],
     pub(super) store: StoreMetrics,
     pub(super) cluster: ClusterMetrics,
+    webhooks: WebhooksMetrics,
     pub(super) history: HistoryMetrics,
     pub(super) recent: StatsHistory,
     /// For threads other than shards.
@@ -94,7 +96,7 @@ pub struct Metrics {
 impl Metrics {
     /// Starts counting, with the name of this node.
     #[must_use]
-    pub fn new(node: impl Into<String>) -> Arc<Self> {
+    pub fn new(node: impl Into<Arc<str>>) -> Arc<Self> {
         Arc::new(Metrics {
             node: node.into(),
             started: Instant::now(),
@@ -143,6 +145,7 @@ impl Metrics {
             confirmations: Default::default(),
             store: StoreMetrics::default(),
             cluster: ClusterMetrics::default(),
+            webhooks: WebhooksMetrics::default(),
             history: HistoryMetrics::default(),
             recent: StatsHistory::default(),
             shared: ShardMetrics::default(),
@@ -423,7 +426,23 @@ impl Metrics {
         }
     }
 
-    /// Metrics of the store on disk.
+    /// Metrics of all webhooks.
+    pub(super) fn webhooks(&self) -> &WebhooksMetrics {
+        &self.webhooks
+    }
+
+    /// Metrics of a new webhook with this URL.
+    #[must_use]
+    pub fn webhook(&self, url: &str) -> Arc<WebhookMetrics> {
+        self.webhooks.webhook(url)
+    }
+
+    /// The queue of edges for webhooks was full.
+    pub fn webhook_edge_lost(&self) {
+        self.webhooks.edges_lost.add(1);
+    }
+
+    /// Metrics of the nodes and their engine.
     #[must_use]
     pub fn cluster(&self) -> &ClusterMetrics {
         &self.cluster

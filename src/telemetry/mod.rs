@@ -34,6 +34,7 @@ mod spans;
 mod stats;
 mod stats_history;
 mod store;
+mod webhooks;
 
 pub use arrival::{Arrival, Delivered};
 pub use cluster::ClusterMetrics;
@@ -54,6 +55,7 @@ pub use spans::{Tracing, extract};
 pub use stats::{ByteStats, ConnectionStats, EventStats, LatencyStats, StatsSnapshot};
 pub use stats_history::{STEP as STATS_STEP, StatsSample};
 pub use store::StoreMetrics;
+pub use webhooks::WebhookMetrics;
 
 #[cfg(test)]
 mod otlp_tests;

@@ -1,6 +1,7 @@
 //! The statistics for operators, over gRPC and HTTP.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::histogram::HistogramSnapshot;
@@ -110,13 +111,90 @@ fn millis(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }
 
+impl StatsSnapshot {
+    /// The statistics of several nodes together, under the name of the first: counters and levels are
+    /// added, and uptime and percentiles are the largest of any node. `None` of no node.
+    #[must_use]
+    pub fn together(nodes: &[StatsSnapshot]) -> Option<StatsSnapshot> {
+        let (first, others) = nodes.split_first()?;
+        let mut all = first.clone();
+        for node in others {
+            all.add(node);
+        }
+        Some(all)
+    }
+
+    fn add(&mut self, other: &StatsSnapshot) {
+        // Named one by one, so that a new counter is not forgotten.
+        let StatsSnapshot {
+            node: _,
+            uptime_seconds,
+            connections,
+            subscriptions,
+            channels,
+            events,
+            bytes,
+            errors,
+            auth_failures,
+            rate_limited,
+            slow_consumers,
+            latency,
+        } = other;
+        self.uptime_seconds = self.uptime_seconds.max(*uptime_seconds);
+        self.connections.now += connections.now;
+        self.connections.peak += connections.peak;
+        self.connections.total += connections.total;
+        add_all(
+            &mut self.connections.by_transport,
+            &connections.by_transport,
+        );
+        add_all(
+            &mut self.connections.by_client_type,
+            &connections.by_client_type,
+        );
+        self.subscriptions += subscriptions;
+        self.channels += channels;
+        self.events.published += events.published;
+        self.events.delivered += events.delivered;
+        self.events.replayed += events.replayed;
+        self.events.dropped += events.dropped;
+        self.events.conflated += events.conflated;
+        self.events.filtered += events.filtered;
+        add_all(&mut self.events.by_type, &events.by_type);
+        self.bytes.received += bytes.received;
+        self.bytes.sent += bytes.sent;
+        add_all(&mut self.errors, errors);
+        self.auth_failures += auth_failures;
+        self.rate_limited += rate_limited;
+        self.slow_consumers += slow_consumers;
+        self.latency = LatencyStats {
+            p50_ms: self.latency.p50_ms.max(latency.p50_ms),
+            p90_ms: self.latency.p90_ms.max(latency.p90_ms),
+            p99_ms: self.latency.p99_ms.max(latency.p99_ms),
+            max_ms: self.latency.max_ms.max(latency.max_ms),
+        };
+    }
+}
+
+fn add_all(to: &mut BTreeMap<String, u64>, from: &BTreeMap<String, u64>) {
+    for (name, count) in from {
+        *to.entry(name.clone()).or_default() += count;
+    }
+}
+
 impl Metrics {
+    /// The name of the node.
+    #[must_use]
+    pub fn node(&self) -> &Arc<str> {
+        &self.node
+    }
+
     /// All statistics now.
     #[must_use]
     pub fn snapshot(&self) -> StatsSnapshot {
         let deliveries = self.deliveries();
         StatsSnapshot {
-            node: self.node.clone(),
+            node: self.node.to_string(),
             uptime_seconds: self.started.elapsed().as_secs_f64(),
             connections: self.connection_stats(),
             subscriptions: self.subscriptions.level(),

@@ -27,7 +27,11 @@ const AT_ONCE: u64 = 32;
 const STEADY: usize = 8;
 
 async fn stats(server: &Server) -> Stats {
-    let answer = server.admin().await.get_stats(GetStatsRequest {}).await;
+    let answer = server
+        .admin()
+        .await
+        .get_stats(GetStatsRequest::default())
+        .await;
     answer.unwrap().into_inner().stats.unwrap()
 }
 

@@ -72,7 +72,10 @@ async fn client_resumes_on_another_node_without_loss() {
     service.count("room:1", "tick", 4..=499).await;
     let last = service.publish("room:1", "tick", json!({"n": 500})).await;
     let position = last.results[0].position.clone().unwrap();
-    assert_eq!((json!(position.epoch), position.offset), (epoch.clone(), 500));
+    assert_eq!(
+        (json!(position.epoch), position.offset),
+        (epoch.clone(), 500)
+    );
     a.kill().await;
 
     let mut back = b.ws().token("alice", &[]).connect().await;
@@ -345,4 +348,78 @@ async fn epochs_hold_while_positions_are_compared_under_load() {
     futures_util::future::join_all(publishing).await;
     // Positions are compared only where somebody subscribes.
     drop(ws);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn operator_sees_all_nodes_and_which_one_does_not_answer() {
+    let (_nats, a, b) = two().await;
+    let _here = a.ws().token("alice", &[]).connect().await;
+    let _there = b.ws().token("bob", &[]).connect().await;
+    let admin = Token::new("root").roles(&["admin"]);
+    let get = async |path: &str| a.get_as(&admin, path).await;
+    let nodes = eventually("both nodes to be listed", async || {
+        let server = get("/api/v1/server").await.json();
+        let nodes = server["nodes"].as_array().unwrap().clone();
+        let whole = nodes.len() == 2
+            && nodes
+                .iter()
+                .all(|node| node["connections"] == 1 && node["round_trip_ms"].as_f64() > Some(0.0));
+        whole.then_some(nodes)
+    })
+    .await;
+    assert!(
+        nodes.iter().all(|node| node["leaving"] == false),
+        "{nodes:?}"
+    );
+    let other = nodes.iter().find(|node| node["self"] == false).unwrap();
+    let (name, number) = (
+        other["name"].as_str().unwrap(),
+        other["id"].as_str().unwrap(),
+    );
+
+    let stats = get("/api/v1/stats").await.json();
+    assert_eq!(stats["connections"]["now"], 2, "{stats}");
+    let each = stats["nodes"].as_array().unwrap();
+    assert_eq!(each.len(), 2, "{stats}");
+    assert!(
+        each.iter().all(|node| node["connections"]["now"] == 1),
+        "{stats}"
+    );
+    assert_eq!(stats["unreachable"], json!([]));
+    for node in [name, number] {
+        let one = get(&format!("/api/v1/stats?node={node}")).await.json();
+        assert_eq!(
+            (&one["node"], &one["connections"]["now"]),
+            (&json!(name), &json!(1))
+        );
+        let page = get(&format!("/api/v1/connections?node={node}"))
+            .await
+            .json();
+        let found = page["connections"].as_array().unwrap();
+        assert_eq!(found.len(), 1, "{page}");
+        assert_eq!(
+            (&found[0]["user"], &found[0]["node"]),
+            (&json!("bob"), &json!(name))
+        );
+    }
+    let unknown = get("/api/v1/stats?node=nobody").await.assert_problem(404);
+    assert_eq!(unknown["errors"][0]["field"], "node", "{unknown}");
+
+    // A stopped node is alive for a while, and does not answer.
+    b.signal("STOP");
+    let stats = get("/api/v1/stats").await.json();
+    assert_eq!(stats["unreachable"], json!([name]), "{stats}");
+    assert_eq!(
+        stats["connections"]["now"], 1,
+        "the rest is answered: {stats}"
+    );
+    b.signal("CONT");
+    let page = eventually("the node to answer again", async || {
+        let page = get("/api/v1/connections?order_by=connected_at")
+            .await
+            .json();
+        (page["connections"].as_array().unwrap().len() == 2).then_some(page)
+    })
+    .await;
+    assert_eq!(page["unreachable"], json!([]));
 }

@@ -411,3 +411,31 @@ async fn durable_subscription_resumes_on_another_node() {
     );
     assert_eq!(tablet.numbers("tick", 4).await, [3, 4, 5, 6]);
 }
+
+/// An election must not take every node out of a load balancer.
+#[tokio::test]
+async fn node_is_ready_for_15_seconds_without_its_engine() {
+    let redis = Redis::start().await;
+    let a = Server::start(redis.config()).await;
+    assert_eq!(a.get("/readyz").await.status, 200);
+    let away = std::time::Instant::now();
+    let (directory, port) = redis.kill();
+    eventually("the engine to be away", async || {
+        (a.metric("tidings_cluster_up").await == 0).then_some(())
+    })
+    .await;
+    assert_eq!(a.get("/readyz").await.status, 200);
+    tokio::time::timeout(std::time::Duration::from_secs(30), async {
+        while a.get("/readyz").await.status == 200 {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    })
+    .await
+    .expect("the node is not ready in the end");
+    assert!(away.elapsed() >= std::time::Duration::from_secs(15));
+    let _redis = Redis::start_in(directory, port).await;
+    eventually("the node to be ready again", async || {
+        (a.get("/readyz").await.status == 200).then_some(())
+    })
+    .await;
+}

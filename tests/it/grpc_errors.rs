@@ -213,7 +213,10 @@ async fn calls_without_valid_token_are_refused() {
         let refused = events.publish(base()).await.unwrap_err();
         assert_eq!(refused.code(), Code::Unauthenticated, "{refused}");
         let mut connections = server.connections_as(token.as_ref()).await;
-        let refused = connections.get_stats(GetStatsRequest {}).await.unwrap_err();
+        let refused = connections
+            .get_stats(GetStatsRequest::default())
+            .await
+            .unwrap_err();
         assert_eq!(refused.code(), Code::Unauthenticated, "{refused}");
     }
 }
@@ -225,7 +228,10 @@ async fn connection_service_requires_admin() {
         let token = Token::new("backend").roles(&[role]);
         let mut connections = server.connections_as(Some(&token)).await;
         let refused = [
-            connections.get_stats(GetStatsRequest {}).await.unwrap_err(),
+            connections
+                .get_stats(GetStatsRequest::default())
+                .await
+                .unwrap_err(),
             connections
                 .list_connections(ListConnectionsRequest::default())
                 .await

@@ -208,7 +208,7 @@ async fn slow_grpc_reader_is_disconnected() {
             .await;
         assert_eq!(reader.numbers(1).await, [n]);
         let stats = admin
-            .get_stats(tidings::proto::GetStatsRequest {})
+            .get_stats(tidings::proto::GetStatsRequest::default())
             .await
             .unwrap();
         if stats.into_inner().stats.unwrap().slow_consumers > 0 {

@@ -104,3 +104,4 @@ mod together;
 mod token_lifetime;
 mod tokens;
 mod traces;
+mod webhooks;

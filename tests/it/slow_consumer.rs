@@ -29,7 +29,7 @@ async fn slow(server: &Server) -> Ws {
 }
 
 async fn slow_consumers(server: &Server) -> u64 {
-    let request = tidings::proto::GetStatsRequest {};
+    let request = tidings::proto::GetStatsRequest::default();
     let answer = server.admin().await.get_stats(request).await.unwrap();
     answer.into_inner().stats.unwrap().slow_consumers
 }

@@ -11,7 +11,7 @@ async fn stats(server: &Server) -> Stats {
     let answer = server
         .admin()
         .await
-        .get_stats(GetStatsRequest {})
+        .get_stats(GetStatsRequest::default())
         .await
         .unwrap();
     answer.into_inner().stats.unwrap()

@@ -164,7 +164,7 @@ async fn stats(server: &Server, tls: ClientTlsConfig, token: Option<&Token>) -> 
     let channel = within("gRPC", endpoint.connect())
         .await
         .map_err(|e| format!("{e:?}"))?;
-    let mut request = tonic::Request::new(GetStatsRequest {});
+    let mut request = tonic::Request::new(GetStatsRequest::default());
     if let Some(token) = token {
         let token = format!("Bearer {}", token.sign()).parse().unwrap();
         request.metadata_mut().insert("authorization", token);

@@ -37,7 +37,9 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tokio_stream::StreamExt as _;
 
 use super::clock::Clock;
-use super::{Broker, Kept, Page, Range, Receipt, Share, Sink, without_conditions};
+use super::{
+    Broker, Kept, Page, Range, Receipt, Share, Sink, outlasts_election, without_conditions,
+};
 use crate::error::{Error, Result};
 use crate::event::{ChannelName, ChannelPattern, Draft, Namespace, Namespaces};
 use crate::maybe_ready::MaybeReady;
@@ -643,6 +645,10 @@ impl Broker for Nats {
 
     fn is_available(&self) -> bool {
         self.shared.down_since.load(Ordering::Acquire) == 0
+    }
+
+    fn is_ready(&self) -> bool {
+        !outlasts_election(self.shared.down_since.load(Ordering::Acquire))
     }
 
     fn close(&self) {

@@ -37,7 +37,9 @@ use redis::{RedisError, Value};
 use tokio::task::JoinSet;
 
 use super::keys::{KeyShare, KeyShares};
-use super::{Bounds, Broker, Kept, Page, Range, Receipt, Share, Sink, without_conditions};
+use super::{
+    Bounds, Broker, Kept, Page, Range, Receipt, Share, Sink, outlasts_election, without_conditions,
+};
 use crate::error::Error;
 use crate::event::{ChannelName, ChannelPattern, Draft, HistoryPolicy, Namespaces};
 use crate::fair_queue::FairQueue;
@@ -118,6 +120,8 @@ struct Shared {
     /// This process, in the messages of channels without history.
     node: u64,
     is_closed: AtomicBool,
+    /// When a sweep first found Redis away, as uptime in milliseconds. 0: it is there.
+    away_since: AtomicU64,
 }
 
 /// Milliseconds since the broker was built. Tests let time pass.
@@ -207,6 +211,7 @@ impl Redis {
             reads: FairQueue::new(READS),
             node: fastrand::u64(1..),
             is_closed: AtomicBool::new(false),
+            away_since: AtomicU64::new(0),
             metrics,
         });
         shared.interest.set(Followed::Direct, true);
@@ -408,6 +413,14 @@ impl Broker for Redis {
         let is_followed =
             |channel: &ChannelName| sink.as_ref().is_some_and(|sink| sink.is_followed(channel));
         shared.known.sweep(shared.clock.now(), is_followed);
+        let since = match self.is_available() {
+            true => 0,
+            false => match shared.away_since.load(Ordering::Acquire) {
+                0 => crate::clock::uptime_ms().max(1),
+                since => since,
+            },
+        };
+        shared.away_since.store(since, Ordering::Release);
         let metrics = shared.metrics.cluster();
         metrics.up(self.is_available());
         metrics.channels(shared.receiver.channels());
@@ -419,6 +432,10 @@ impl Broker for Redis {
 
     fn is_available(&self) -> bool {
         self.shared.servers.map().is_some()
+    }
+
+    fn is_ready(&self) -> bool {
+        !outlasts_election(self.shared.away_since.load(Ordering::Acquire))
     }
 
     fn close(&self) {

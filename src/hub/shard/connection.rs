@@ -15,6 +15,7 @@ use crate::event::{ConnectionId, Epoch, Event, Position, Timestamp};
 use crate::hub::dialect_ids::DialectId;
 use crate::hub::evaluator::Verdict;
 use crate::hub::filter_budget::{Meter, MeterSlot};
+use crate::hub::observer::Seen;
 use crate::hub::protocol::Protocol;
 use crate::telemetry::Transport;
 
@@ -38,6 +39,8 @@ pub struct ConnectionInfo {
     pub roles: Vec<Arc<str>>,
     /// `websocket`, `socketio`, `sse` or `grpc`.
     pub transport: &'static str,
+    /// The name of its node.
+    pub node: Arc<str>,
     /// Its registered type and name.
     pub client: Option<Client>,
     /// Its network address.
@@ -403,6 +406,16 @@ impl Connection {
             refused_messages: 0,
             unjudged: false,
             flags: Flags::default(),
+        }
+    }
+
+    /// As observers see it.
+    pub(super) fn seen(&self, id: ConnectionId) -> Seen<'_> {
+        Seen {
+            id,
+            address: self.address.get(),
+            transport: self.transport,
+            identity: self.identity.as_deref(),
         }
     }
 

@@ -3,6 +3,7 @@
 use std::mem;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use mio::{Interest, Token};
@@ -13,7 +14,7 @@ use crate::auth::Identity;
 use crate::error::{CloseCode, Error, Result};
 use crate::event::ConnectionId;
 use crate::hub::ConnectionPermit;
-use crate::hub::observer::{End, Seen};
+use crate::hub::observer::{End, Seen, Totals};
 use crate::hub::protocol::{Notice, Protocol};
 use crate::hub::shard::chunk::Chunk;
 use crate::hub::shard::connection::{Connection, Ending, RequestFacts};
@@ -146,6 +147,7 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(slot) else {
             return Ok(());
         };
+        let is_new = connection.identity.is_none();
         let before = connection.identity.as_ref().and_then(|i| i.user().cloned());
         let user = identity.user().cloned();
         if before.is_some() && before != user {
@@ -172,6 +174,12 @@ impl Shard {
         }
         if renamed {
             self.presence_join_all(slot);
+        }
+        if let (Some(connection), Some(id)) =
+            (self.connections.get(slot), self.connections.id(slot))
+            && is_new
+        {
+            self.hub.identified(connection.seen(id));
         }
         self.schedule(slot);
         Ok(())
@@ -319,11 +327,14 @@ impl Shard {
             "server"
         };
         let by = ended.as_ref().and_then(|ending| ending.by.as_deref());
-        let seen = Seen {
-            id,
-            address,
-            transport: connection.transport,
-            identity: connection.identity.as_deref(),
+        let seen = connection.seen(id);
+        let open_for = self.time.elapsed().saturating_sub(connection.connected_at);
+        let totals = Totals {
+            open_for: Duration::from_millis(open_for),
+            delivered: connection.delivered,
+            dropped: u64::from(connection.dropped),
+            bytes_in: connection.bytes_in,
+            bytes_out: connection.bytes_out,
         };
         let end = End {
             code,
@@ -333,6 +344,7 @@ impl Shard {
                 reason
             },
             by: by.unwrap_or(of_itself),
+            totals,
         };
         self.hub.closed(seen, end);
     }

@@ -82,7 +82,7 @@ impl ConnectionInfo {
         let request = self.request.as_ref();
         let request = request.map_or(0, |r| r.user_agent.len() + r.origin.len());
         let claims: usize = self.claims.iter().map(|claim| claim.len() + 2).sum();
-        let more = self.dialect.len() + request + claims;
+        let more = self.dialect.len() + self.node.len() + request + claims;
         AROUND_CONNECTION + subscriptions + 2 * (user + roles + client + more)
     }
 }
@@ -191,6 +191,7 @@ impl Shard {
         let (identity, cold) = (connection.identity.as_ref(), connection.cold.as_ref());
         Some(ConnectionInfo {
             id: self.connections.id(slot)?,
+            node: Arc::clone(self.hub.metrics().node()),
             user: connection.identity.as_ref().and_then(|i| i.user().cloned()),
             roles: connection.roles().to_vec(),
             transport: connection.transport.as_str(),

@@ -270,7 +270,10 @@ impl Shard {
             from: u64::MAX,
         };
         let at = self.topics.subscribe(topic, subscriber);
-        let at = at.ok_or_else(|| Error::internal("a topic vanished"))?;
+        let (at, is_first) = at.ok_or_else(|| Error::internal("a topic vanished"))?;
+        if is_first {
+            self.hub.occupancy_changed(&join.pattern, true);
+        }
         let serial = self.topics.next_serial();
         if let Some(connection) = self.connections.get_mut(slot) {
             connection.subscriptions.push(Subscription {

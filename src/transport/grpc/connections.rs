@@ -27,7 +27,8 @@ use crate::proto::{
     GetConnectionResponse, GetPresenceRequest, GetPresenceResponse, GetServerInfoRequest,
     GetServerInfoResponse, GetStatsHistoryRequest, GetStatsHistoryResponse, GetStatsRequest,
     GetStatsResponse, ListChannelsRequest, ListChannelsResponse, ListConnectionsRequest,
-    ListConnectionsResponse, WatchRefusalsRequest, WatchStatsRequest, WatchStatsResponse,
+    ListConnectionsResponse, ListWebhooksRequest, ListWebhooksResponse, ResendWebhooksRequest,
+    ResendWebhooksResponse, WatchRefusalsRequest, WatchStatsRequest, WatchStatsResponse,
 };
 use crate::proto::{disconnect_request, explain_request};
 use crate::session::Session;
@@ -66,8 +67,11 @@ impl ConnectionService for Connections {
         request: Request<GetStatsRequest>,
     ) -> Result<Response<GetStatsResponse>, Status> {
         let stats = |call: Call<GetStatsRequest>| async move {
+            let stats = viewer(&call.session)?.stats(&call.message.node).await?;
             Ok(GetStatsResponse {
-                stats: Some(reports::stats(viewer(&call.session)?.stats().await?)),
+                stats: Some(reports::stats(stats.total)),
+                nodes: stats.nodes.into_iter().map(reports::stats).collect(),
+                unreachable: stats.unreachable,
             })
         };
         self.context
@@ -239,6 +243,34 @@ impl ConnectionService for Connections {
             Err(error) => Err(self.context.refuse(span, &error)),
         }
     }
+
+    async fn list_webhooks(
+        &self,
+        request: Request<ListWebhooksRequest>,
+    ) -> Result<Response<ListWebhooksResponse>, Status> {
+        let list = |call: Call<ListWebhooksRequest>| async move {
+            let webhooks = viewer(&call.session)?.webhooks();
+            let webhooks = webhooks.into_iter().map(reports::webhook).collect();
+            Ok(ListWebhooksResponse { webhooks })
+        };
+        self.context
+            .answer(procedure("ListWebhooks"), request, list)
+            .await
+    }
+
+    async fn resend_webhooks(
+        &self,
+        request: Request<ResendWebhooksRequest>,
+    ) -> Result<Response<ResendWebhooksResponse>, Status> {
+        let resend = |call: Call<ResendWebhooksRequest>| async move {
+            let admin = admin(&call.session)?;
+            let resent = admin.resend_webhooks(&call.message.url).await?;
+            Ok(ResendWebhooksResponse { resent })
+        };
+        self.context
+            .answer(procedure("ResendWebhooks"), request, resend)
+            .await
+    }
 }
 
 async fn list(call: Call<ListConnectionsRequest>) -> Result<ListConnectionsResponse> {
@@ -269,12 +301,14 @@ async fn list(call: Call<ListConnectionsRequest>) -> Result<ListConnectionsRespo
         order: parse_order(&asked.order_by, asked.desc, orders)?,
         page_size: asked.page_size,
         page_token: asked.page_token,
+        node: asked.node,
     };
-    let (connections, next_page_token) = viewer.connections(&request).await?;
-    let connections = connections.into_iter().map(reports::connection).collect();
+    let page = viewer.connections(&request).await?;
+    let connections = page.connections.into_iter();
     Ok(ListConnectionsResponse {
-        connections,
-        next_page_token,
+        connections: connections.map(reports::connection).collect(),
+        next_page_token: page.next_page_token,
+        unreachable: page.unreachable,
     })
 }
 

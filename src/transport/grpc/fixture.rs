@@ -170,6 +170,7 @@ fn services(settings: Settings, verifying: &VerifierSettings) -> Arc<Services> {
         cluster: Arc::new(Local::new(Arc::clone(&hub))),
         hub,
         broker,
+        webhooks: None,
         cursors,
         verifier,
         policy: Policy::new([rules], false).unwrap(),

@@ -11,6 +11,7 @@ use crate::hub::{ConnectionInfo, Present};
 use crate::proto;
 use crate::session::{NamespaceFacts, Setting};
 use crate::telemetry::{STATS_STEP, StatsSample, StatsSnapshot};
+use crate::webhooks::WebhookStatus;
 
 /// The counters.
 pub(super) fn stats(snapshot: StatsSnapshot) -> proto::Stats {
@@ -82,6 +83,7 @@ pub(super) fn connection(info: ConnectionInfo) -> proto::Connection {
     let request = info.request.as_deref().cloned().unwrap_or_default();
     proto::Connection {
         id: info.id.to_string(),
+        node: info.node.to_string(),
         user: info.user.map(|user| user.to_string()).unwrap_or_default(),
         roles: info.roles.iter().map(ToString::to_string).collect(),
         transport: info.transport.to_owned(),
@@ -132,8 +134,15 @@ pub(super) fn server_info(info: ServerInfo) -> proto::ServerInfo {
             .unwrap_or_default()
     };
     let nodes = info.nodes.iter().map(|node| proto::ServerNode {
-        id: node.id.to_string(),
+        id: node.node.number.to_string(),
         self_: node.is_self,
+        name: node.node.name.clone(),
+        version: node.node.version.clone(),
+        started_at: Some(timestamp(node.node.started_at)),
+        connections: node.node.connections,
+        leaving: node.node.leaving,
+        heard_ago: node.node.heard.try_into().ok(),
+        round_trip: node.node.round_trip.and_then(|took| took.try_into().ok()),
     });
     let limits = info.limits.iter().map(|limit| proto::LimitUse {
         key: limit.key.to_owned(),
@@ -264,6 +273,24 @@ pub(super) fn refusals(recent: &Recent) -> proto::WatchRefusalsResponse {
     proto::WatchRefusalsResponse {
         refusals: refusals.collect(),
         missed: recent.missed,
+    }
+}
+
+/// A webhook.
+pub(super) fn webhook(webhook: WebhookStatus) -> proto::Webhook {
+    proto::Webhook {
+        url: webhook.url,
+        events: webhook.events.into_iter().map(str::to_owned).collect(),
+        state: webhook.state.to_owned(),
+        queued: webhook.queued,
+        queued_bytes: webhook.queued_bytes,
+        lag: webhook.lag.try_into().ok(),
+        delivered: webhook.delivered,
+        failures: webhook.failures,
+        last_error: webhook.last_error,
+        next_attempt_at: webhook.next_attempt_at.map(timestamp),
+        dead_letters: webhook.dead_letters,
+        dropped: webhook.dropped,
     }
 }
 

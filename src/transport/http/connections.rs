@@ -25,15 +25,16 @@ const ONE: &str = "/api/v1/connections/";
     params(ConnectionsParams),
     responses(
         (status = 200, description = "Done.", body = api::ConnectionPage),
-        BadRequest, Guarded,
+        BadRequest, NotFound, Guarded,
     ),
 )]
 pub(super) async fn list(caller: Caller, query: Query) -> Answer {
     let viewer = caller.viewer()?;
-    let (connections, next_page_token) = viewer.connections(&request(&query)?).await?;
+    let page = viewer.connections(&request(&query)?).await?;
     reply::json(&api::ConnectionPage {
-        connections: connections.iter().map(Into::into).collect(),
-        next_page_token,
+        connections: page.connections.iter().map(Into::into).collect(),
+        next_page_token: page.next_page_token,
+        unreachable: page.unreachable,
     })
 }
 
@@ -45,6 +46,7 @@ pub(super) fn request(query: &Query) -> Result<ConnectionsRequest> {
         order: parse_order(query.text("order_by"), query.flag("desc")?, orders)?,
         page_size: query.number("page_size")?.unwrap_or_default(),
         page_token: query.text("page_token").to_owned(),
+        node: query.text("node").to_owned(),
     })
 }
 

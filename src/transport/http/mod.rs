@@ -21,6 +21,7 @@ mod reply;
 mod sse;
 mod stream;
 mod ticks;
+mod webhooks;
 
 pub use asyncapi::{AsyncApiServer, AsyncApiSettings, document as asyncapi_document};
 #[cfg(feature = "fuzzing")]
@@ -196,6 +197,8 @@ fn api() -> Vec<(&'static str, MethodRouter<Shared>)> {
         ("/api/v1/server", get(operations::server)),
         ("/api/v1/explain", post(operations::explain)),
         ("/api/v1/refusals", get(operations::refusals)),
+        ("/api/v1/webhooks", get(webhooks::list)),
+        ("/api/v1/webhooks/resend", post(webhooks::resend)),
         (
             "/api/v1/connections",
             get(connections::list).delete(connections::end_all),

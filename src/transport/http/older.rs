@@ -45,7 +45,10 @@ const CHANNELS: u32 = 1000;
     tag = "older",
     operation_id = "listWebsocketConnections",
     params(ConnectionsParams),
-    responses((status = 200, description = "Done.", body = ConnectionReport), BadRequest, Guarded),
+    responses(
+        (status = 200, description = "Done.", body = ConnectionReport),
+        BadRequest, NotFound, Guarded,
+    ),
 )]
 pub(super) async fn connections(caller: Caller, query: Query) -> Answer {
     let (found, now, next_page_token) = find(&caller, &query).await?;
@@ -66,7 +69,10 @@ pub(super) async fn connections(caller: Caller, query: Query) -> Answer {
     tag = "older",
     operation_id = "listClients",
     params(ConnectionsParams),
-    responses((status = 200, description = "Done.", body = ClientReport), BadRequest, Guarded),
+    responses(
+        (status = 200, description = "Done.", body = ClientReport),
+        BadRequest, NotFound, Guarded,
+    ),
 )]
 pub(super) async fn clients(caller: Caller, query: Query) -> Answer {
     let (found, now, next_page_token) = find(&caller, &query).await?;
@@ -90,14 +96,15 @@ async fn find(
     let mut found = Vec::new();
     // The old systems had no pages: without a page size, the response has as many as fit.
     let next = loop {
-        let (page, next) = admin.connections(&asked).await?;
-        found.extend(page);
+        let page = admin.connections(&asked).await?;
+        let next = page.next_page_token;
+        found.extend(page.connections);
         if size.is_some() || next.is_empty() || found.len() >= MOST {
             break next;
         }
         asked.page_token = next;
     };
-    Ok((found, admin.stats().await?, next))
+    Ok((found, admin.stats("").await?.total, next))
 }
 
 /// Shows the counters
@@ -118,7 +125,7 @@ pub(super) async fn stats(caller: Caller) -> Answer {
         ..ChannelsQuery::default()
     };
     let (channels, _) = admin.channels(&first).await?;
-    reply::json(&ClientStats::new(&channels, admin.stats().await?))
+    reply::json(&ClientStats::new(&channels, admin.stats("").await?.total))
 }
 
 /// Closes a connection (close code 4410)

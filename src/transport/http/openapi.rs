@@ -17,6 +17,7 @@ use utoipa::{Modify, OpenApi};
 use super::caller::Reader;
 use super::{
     asyncapi, catalog, channels, connections, events, older, operations, pages, reply, sse, stream,
+    webhooks,
 };
 use crate::api::refusals::{self, Guarded};
 use crate::api::{self, problem::Problem};
@@ -58,6 +59,8 @@ static QUERIES: LazyLock<BTreeMap<(String, Method), Vec<String>>> = LazyLock::ne
         operations::server,
         operations::explain,
         operations::refusals,
+        webhooks::list,
+        webhooks::resend,
         connections::list,
         connections::end_all,
         connections::show,

@@ -14,12 +14,12 @@ use super::query::Query;
 use super::reply::{self, Answer};
 use super::ticks::{self, asks_for_stream};
 use crate::admin::ExplainRequest;
-use crate::api::Stats;
 use crate::api::operations::{
     Explain, Explanation, RefusalStream, Refusals, StatsHistory, Subject,
 };
-use crate::api::refusals::{BadRequest, Guarded, ResourceExhausted, TooLarge};
+use crate::api::refusals::{BadRequest, Guarded, NotFound, ResourceExhausted, TooLarge};
 use crate::api::server::Server;
+use crate::api::{ClusterStats, Stats};
 use crate::error::{Error, Result};
 use crate::event::{Timestamp, strict_json};
 
@@ -30,23 +30,25 @@ const PAUSE: Duration = Duration::from_millis(250);
 /// The most refusals of one answer: all that are kept.
 const MOST: u32 = 1000;
 
-/// Shows the counters
+/// Shows the counters of all nodes, or of one
 ///
-/// With `Accept: text/event-stream` periodically, as `event: stats`.
+/// With `Accept: text/event-stream` those of the node that answers, periodically, as `event: stats`.
 #[utoipa::path(
     get,
     path = "/api/v1/stats",
     tag = "connections",
     operation_id = "getStats",
     params(
+        ("node" = Option<String>, Query, max_length = 255,
+            description = "Only of this node: its name or its number."),
         ("interval_ms" = Option<u32>, Query, minimum = 100, maximum = 3_600_000,
             description = "The time between two messages of a stream; 1000 if absent."),
     ),
     responses(
         (status = 200, description = "Done.", content(
-            (Stats = "application/json"), (String = "text/event-stream"),
+            (ClusterStats = "application/json"), (String = "text/event-stream"),
         )),
-        BadRequest, Guarded,
+        BadRequest, NotFound, Guarded,
     ),
 )]
 pub(super) async fn stats(
@@ -58,7 +60,7 @@ pub(super) async fn stats(
     let viewer = caller.viewer()?;
     let interval = interval(&query)?;
     if !asks_for_stream(&headers) {
-        return reply::json(&Stats::from(viewer.stats().await?));
+        return reply::json(&ClusterStats::from(viewer.stats(query.text("node")).await?));
     }
     Ok(ticks::stream(
         caller,

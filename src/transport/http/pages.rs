@@ -76,7 +76,7 @@ pub(super) async fn ready(State(shared): State<Shared>) -> Response {
         let error = Error::unavailable("the server is about to stop");
         return Refusal::from(error).into_response();
     }
-    if !shared.services.broker.is_available() {
+    if !shared.services.broker.is_ready() {
         let error = Error::unavailable("the store can't write");
         return Refusal::from(error).into_response();
     }
