@@ -143,8 +143,8 @@ fn latency(latency: &LatencyStats) -> api::Latency {
 }
 
 /// A node.
-pub(super) fn node(node: &ServerNode) -> api::operations::Node {
-    api::operations::Node {
+pub(super) fn node(node: &ServerNode) -> api::server::Node {
+    api::server::Node {
         id: node.id.clone(),
         is_self: node.self_,
         name: node.name.clone(),

@@ -15,9 +15,10 @@ use super::reply::{self, Answer};
 use super::ticks::{self, asks_for_stream};
 use crate::admin::ExplainRequest;
 use crate::api::operations::{
-    Explain, Explanation, RefusalStream, Refusals, Server, StatsHistory, Subject,
+    Explain, Explanation, RefusalStream, Refusals, StatsHistory, Subject,
 };
 use crate::api::refusals::{BadRequest, Guarded, NotFound, ResourceExhausted, TooLarge};
+use crate::api::server::Server;
 use crate::api::sources::Sources;
 use crate::api::{ClusterStats, Stats};
 use crate::error::{Error, Result};
