@@ -27,6 +27,7 @@ pub mod outbound;
 pub mod protocol;
 pub mod server;
 pub mod session;
+pub mod sources;
 pub mod telemetry;
 pub mod transport;
 pub mod webhooks;

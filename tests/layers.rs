@@ -21,7 +21,7 @@ const LAYERS: &[&[&str]] = &[
     &["cluster"],
     &["webhooks"],
     &["session"],
-    &["admin"],
+    &["admin", "sources"],
     &["api", "proto"],
     &["protocol"],
     &["transport"],

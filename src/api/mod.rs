@@ -28,6 +28,8 @@ pub mod problem;
 mod publish;
 pub mod refusals;
 pub mod rpc;
+pub mod server;
+pub mod sources;
 mod stats;
 pub mod webhooks;
 

@@ -8,8 +8,8 @@ use super::layer::Layer;
 use super::{
     Audit, Auth, Catalog, ClusterConfig, Console, DialectCommand, DialectConfig, DialectControl,
     DialectEvent, EventTypeConfig, Heartbeat, HistoryConfig, HooksConfig, Internal, Limits,
-    NamespaceConfig, NamespaceHistory, Public, Server, Telemetry, WebSocket, WebhookConfig,
-    WebhooksConfig,
+    NamespaceConfig, NamespaceHistory, Public, Server, SourceConfig, Telemetry, WebSocket,
+    WebhookConfig, WebhooksConfig,
 };
 
 /// The declared default of a key or of a whole table.
@@ -78,4 +78,5 @@ declared_defaults! {
     DialectEvent = "dialect[].event",
     DialectControl = "dialect[].control",
     DialectCommand = "dialect[].command[]",
+    SourceConfig = "source[]",
 }

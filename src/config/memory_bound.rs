@@ -11,6 +11,7 @@ use crate::broker::{COMMIT_QUEUE_BYTES, REDIS_QUEUE_BYTES};
 use crate::event::{Audience, Headers};
 use crate::hub::{INBOX_BYTES, REPLAY_BYTES, THROTTLE_BYTES};
 use crate::session::MAX_ANSWER_BYTES;
+use crate::sources::BATCH_BYTES;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -246,6 +247,16 @@ fn terms(config: &Config) -> Vec<Term> {
             "event types × 256 KiB",
         ),
         term("hooks", hooks(config, &size), HOOKS),
+        term(
+            "sources",
+            // A batch, its decoded form, and its answer in the connection's buffer.
+            product(&[
+                bytes(config.source.len()),
+                3,
+                sum(&[bytes(BATCH_BYTES), size.event, 10_000 * KIB]),
+            ]),
+            "sources × 3 × (8 MiB + one event + 10,000 × 1 KiB)",
+        ),
         term(
             "webhooks",
             webhooks(config, &size),

@@ -30,6 +30,8 @@ mod provenance;
 #[cfg(test)]
 mod refusals;
 mod repeated_keys;
+mod source_tables;
+mod sources;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -55,6 +57,7 @@ pub use memory_bound::{MemoryBound, Term};
 pub use presets::Preset;
 pub use problem::{Place, Problem, Problems};
 pub use provenance::{ConfiguredValue, Provenance};
+pub use source_tables::{SourceConfig, SourceKindName};
 pub use tables::{
     Audit, Auth, Durability, Heartbeat, HistoryConfig, Limits, LogFormat, OnDamage, OtlpProtocol,
     Server, Storage, Telemetry, WebSocket,
@@ -91,6 +94,8 @@ pub struct Config {
     pub event_type: Vec<EventTypeConfig>,
     /// Dialects besides the built-in ones.
     pub dialect: Vec<DialectConfig>,
+    /// Systems of the application whose records are published.
+    pub source: Vec<SourceConfig>,
     /// What all webhooks share.
     pub webhooks: WebhooksConfig,
     /// The application's addresses that get events.
@@ -128,6 +133,7 @@ impl Default for Config {
             namespace: Vec::new(),
             event_type: Vec::new(),
             dialect: Vec::new(),
+            source: Vec::new(),
             webhooks: WebhooksConfig::default(),
             webhook: Vec::new(),
             catalog: Catalog::default(),

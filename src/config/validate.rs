@@ -8,7 +8,8 @@ use std::path::Path;
 use super::certificates::{Unusable, server_config};
 use super::problem::{Place, Problem};
 use super::{
-    Config, InternalAuth, OnDamage, Storage, cluster, declarations, dialects, hooks, webhook_tables,
+    Config, InternalAuth, OnDamage, Storage, cluster, declarations, dialects, hooks, sources,
+    webhook_tables,
 };
 use crate::event::ChannelName;
 use crate::hooks::HookType;
@@ -70,6 +71,7 @@ pub(super) fn problems(
     dialects::check(config, &mut check);
     cluster::check(config, &mut check);
     hooks::check(config, &mut check);
+    sources::check(config, &mut check);
     webhook_tables::check(config, &mut check);
     rest(config, &mut check);
     check.found

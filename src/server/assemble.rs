@@ -22,6 +22,7 @@ use crate::lifecycle::Lifecycle;
 use crate::net::forwarded::Trust;
 use crate::net::origin;
 use crate::session::{BodyLimits, RequestLimits, ServiceParts, Services, revalidator};
+use crate::sources::Sources;
 use crate::telemetry::{Metrics, Tracing, TracingSettings};
 use crate::transport::grpc::{GrpcAuth, HealthHandle};
 use crate::transport::http::AsyncApiSettings;
@@ -51,6 +52,8 @@ pub struct Assembled {
     most_event_bytes: Option<usize>,
     /// The other nodes, if there is an engine.
     remote: Option<Arc<Remote>>,
+    /// The sources, which run once the server accepts requests.
+    sources: Sources,
     /// Observes connections for webhooks, if there are any.
     observed: Option<Arc<Edges>>,
 }
@@ -145,6 +148,7 @@ pub(super) async fn assemble(
         audit,
         lifecycle,
     });
+    let sources = Sources::new(&services);
     let endpoint = Arc::new(Endpoint::new(
         Arc::clone(&services),
         ws_settings(config, dev),
@@ -174,6 +178,7 @@ pub(super) async fn assemble(
         dev,
         most_event_bytes,
         remote,
+        sources,
         observed,
     })
 }
@@ -243,6 +248,18 @@ impl Assembled {
     /// served.
     pub(super) async fn not_ready(&self) {
         self.health.not_ready().await;
+    }
+
+    /// Runs the sources of a configuration from now on.
+    pub(super) fn run_sources(&self, config: &Config) {
+        let lowered = lowered(config, self.most_event_bytes);
+        self.sources
+            .apply(lowered.as_ref().unwrap_or(config).sources());
+    }
+
+    /// Finishes what the sources have read, and ends them.
+    pub(super) async fn stop_sources(&self) {
+        self.sources.stop().await;
     }
 
     /// Ends gRPC's long-lived streams.

@@ -9,7 +9,7 @@ use super::history::Evicted;
 use super::labels::{Confirmation, DropReason, Stalled, Transport};
 use super::metrics::{CLOSE_CODES, Metrics};
 use super::names::{Counter, OTHER};
-use super::{process, webhooks};
+use super::{process, source_families, webhooks};
 use crate::error::Code;
 
 /// One metric with all of its series.
@@ -134,6 +134,7 @@ pub(super) fn read(metrics: &Metrics) -> Vec<Family> {
     if metrics.hooks().is_configured() {
         families.extend(metrics.hooks().families());
     }
+    families.extend(source_families::read(metrics.sources()));
     families.extend(webhooks::families(metrics.webhooks()));
     families.extend(troubles(metrics));
     families.extend(keys(metrics));

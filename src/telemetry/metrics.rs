@@ -14,6 +14,7 @@ use super::keys::KeyMetrics;
 use super::labels::{Confirmation, DropReason, Stalled, Transport};
 use super::names::{Counter, Gauge, Names};
 use super::shard::{Deliveries, ShardMetrics};
+use super::sources::SourcesMetrics;
 use super::stats_history::StatsHistory;
 use super::store::StoreMetrics;
 use super::webhooks::{WebhookMetrics, WebhooksMetrics};
@@ -86,6 +87,7 @@ pub struct Metrics {
     pub(super) confirmations: [Counter; 3],
     pub(super) store: StoreMetrics,
     pub(super) cluster: ClusterMetrics,
+    sources: SourcesMetrics,
     webhooks: WebhooksMetrics,
     pub(super) history: HistoryMetrics,
     pub(super) hooks: HookMetrics,
@@ -147,6 +149,7 @@ impl Metrics {
             confirmations: Default::default(),
             store: StoreMetrics::default(),
             cluster: ClusterMetrics::default(),
+            sources: SourcesMetrics::default(),
             webhooks: WebhooksMetrics::default(),
             history: HistoryMetrics::default(),
             hooks: HookMetrics::default(),
@@ -427,6 +430,12 @@ impl Metrics {
         if let Some(trace) = trace {
             self.end_to_end_exemplars.note(latency, trace);
         }
+    }
+
+    /// Metrics of the sources.
+    #[must_use]
+    pub fn sources(&self) -> &SourcesMetrics {
+        &self.sources
     }
 
     /// Metrics of all webhooks.

@@ -199,6 +199,7 @@ fn api() -> Vec<(&'static str, MethodRouter<Shared>)> {
         ("/api/v1/rpc", post(rpc::call)),
         ("/api/v1/explain", post(operations::explain)),
         ("/api/v1/refusals", get(operations::refusals)),
+        ("/api/v1/sources", get(operations::sources)),
         ("/api/v1/webhooks", get(webhooks::list)),
         ("/api/v1/webhooks/resend", post(webhooks::resend)),
         (

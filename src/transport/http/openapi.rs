@@ -60,6 +60,7 @@ static QUERIES: LazyLock<BTreeMap<(String, Method), Vec<String>>> = LazyLock::ne
         operations::server,
         operations::explain,
         operations::refusals,
+        operations::sources,
         webhooks::list,
         webhooks::resend,
         connections::list,
