@@ -140,9 +140,10 @@ impl Hooks {
         let hooks = Arc::clone(self);
         MaybeReady::later(async move {
             let kind = question.kind;
-            let outcome = match is_shared(kind) {
-                true => hooks.ask_once(&question, key, trace.as_ref()).await,
-                false => hooks.request(&question, key, trace.as_ref()).await,
+            let outcome = if is_shared(kind) {
+                hooks.ask_once(&question, key, trace.as_ref()).await
+            } else {
+                hooks.request(&question, key, trace.as_ref()).await
             };
             hooks.conclude(kind, outcome)
         })
