@@ -198,10 +198,14 @@ impl Sources {
             }
             match own.kind {
                 SourceKind::Postgres => {
-                    driver::run(postgres::Postgres::new(own), publisher, until).await;
+                    Box::pin(driver::run(postgres::Postgres::new(own), publisher, until)).await;
                 }
-                SourceKind::Redis => driver::run(redis::Redis::new(own), publisher, until).await,
-                SourceKind::Nats => driver::run(nats::Nats::new(own), publisher, until).await,
+                SourceKind::Redis => {
+                    Box::pin(driver::run(redis::Redis::new(own), publisher, until)).await;
+                }
+                SourceKind::Nats => {
+                    Box::pin(driver::run(nats::Nats::new(own), publisher, until)).await;
+                }
             }
         });
         Running {
