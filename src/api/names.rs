@@ -91,6 +91,16 @@ pub(super) fn user() -> Object {
         .build()
 }
 
+/// The name of an application's method: 1 to 255 bytes without control characters.
+pub(super) fn method() -> Object {
+    text()
+        .pattern(Some(printable(1)))
+        .description(Some(
+            "The method: 1 to 255 bytes without control characters.",
+        ))
+        .build()
+}
+
 /// A user, or an empty text for none.
 pub(super) fn user_or_none() -> Object {
     text()

@@ -4,12 +4,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
+use super::names;
+
 /// A call of a method.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RpcRequest {
     /// The method.
-    #[schema(min_length = 1, max_length = 255)]
+    #[schema(schema_with = names::method)]
     pub method: String,
     /// The arguments, any JSON.
     #[serde(default)]

@@ -146,7 +146,7 @@ enum Errand {
     Sources(Asking<sources::Args>),
     /// Prepare a source of events
     #[command(after_help = "Example:
-  tidings source sql postgres | psql app")]
+  tidings source sql postgres")]
     Source(sources::SourceArgs),
     /// Show how the webhooks are doing, or send their dead letters again
     #[command(after_help = "Examples:

@@ -278,7 +278,7 @@ fn unknown_command_error_lists_each_name_once() {
     assert_eq!(
         error.message(),
         "type: expected subscribe, enter, authenticate, register, unsubscribe, publish, history, \
-         presence, ping, heartbeat_response, receive or ack, not \"sing\""
+         presence, ping, heartbeat_response, receive, ack or rpc, not \"sing\""
     );
 }
 
