@@ -69,6 +69,7 @@ pub struct CursorQuery {
 
 impl CursorQuery {
     /// True if all conditions but `after` hold.
+    #[must_use]
     pub fn takes(&self, key: &CursorKey) -> bool {
         self.channel
             .as_ref()

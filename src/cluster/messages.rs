@@ -6,6 +6,7 @@
     clippy::pedantic,
     clippy::as_conversions,
     clippy::wildcard_enum_match_arm,
+    clippy::large_enum_variant,
     reason = "generated"
 )]
 pub(super) mod pb {

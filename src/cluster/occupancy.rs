@@ -136,8 +136,9 @@ impl ClusterOccupancy {
             }
             !nodes.is_empty()
         });
-        gone.iter()
-            .for_each(|channel| (self.on_change)(channel, false));
+        for channel in &gone {
+            (self.on_change)(channel, false);
+        }
     }
 }
 

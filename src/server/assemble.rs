@@ -148,6 +148,32 @@ pub(super) async fn assemble(
         audit,
         lifecycle,
     });
+    Ok(listen_with(
+        config,
+        dev,
+        services,
+        Joined {
+            most_event_bytes,
+            remote,
+            observed,
+        },
+    ))
+}
+
+/// What the parts above the services need of those below.
+struct Joined {
+    most_event_bytes: Option<usize>,
+    remote: Option<Arc<Remote>>,
+    observed: Option<Arc<Edges>>,
+}
+
+/// The transports over the services.
+fn listen_with(config: &Config, dev: bool, services: Arc<Services>, joined: Joined) -> Assembled {
+    let Joined {
+        most_event_bytes,
+        remote,
+        observed,
+    } = joined;
     let sources = Sources::new(&services);
     let endpoint = Arc::new(Endpoint::new(
         Arc::clone(&services),
@@ -164,7 +190,7 @@ pub(super) async fn assemble(
         InternalAuth::Mtls | InternalAuth::None => GrpcAuth::Trusted,
     };
     let (grpc, health) = crate::transport::grpc::routes(&services, auth, config.limits.event_bytes);
-    Ok(Assembled {
+    Assembled {
         services,
         endpoint,
         socketio,
@@ -180,7 +206,7 @@ pub(super) async fn assemble(
         remote,
         sources,
         observed,
-    })
+    }
 }
 
 /// What joins this node with others: the link, its number, and what nodes exchange.

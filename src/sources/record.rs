@@ -164,13 +164,13 @@ mod tests {
         wrong("type", |record| record.event_type = String::from("9"));
         wrong("data", |record| record.data = None);
         wrong("data", |record| {
-            record.data = Some(Bytes::from_static(b"{"))
+            record.data = Some(Bytes::from_static(b"{"));
         });
         wrong("headers", |record| {
-            record.headers = RecordHeaders::Json("{\"a\":1}".into())
+            record.headers = RecordHeaders::Json("{\"a\":1}".into());
         });
         wrong("headers", |record| {
-            record.headers = RecordHeaders::Json("[".into())
+            record.headers = RecordHeaders::Json("[".into());
         });
     }
 

@@ -142,9 +142,9 @@ pub(super) fn families(metrics: &WebhooksMetrics) -> Vec<Family> {
         (*outcome, requests.map(Counter::get).sum())
     });
     let mut took = Histogram::default().snapshot();
-    webhooks
-        .iter()
-        .for_each(|webhook| took.merge(&webhook.seconds.snapshot()));
+    for webhook in webhooks.iter() {
+        took.merge(&webhook.seconds.snapshot());
+    }
     vec![
         gauges(
             "tidings_webhooks_queued",

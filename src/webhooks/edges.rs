@@ -130,8 +130,8 @@ impl Edges {
     }
 }
 
-fn facts(seen: Seen<'_>) -> Box<Connection> {
-    Box::new(Connection {
+fn facts(seen: Seen<'_>) -> Connection {
+    Connection {
         id: seen.id,
         user: seen.identity.and_then(|identity| identity.user().cloned()),
         roles: seen
@@ -139,7 +139,7 @@ fn facts(seen: Seen<'_>) -> Box<Connection> {
             .map_or_else(Vec::new, |identity| identity.roles().to_vec()),
         address: Some(seen.address),
         transport: seen.transport.as_str(),
-    })
+    }
 }
 
 impl Observer for Edges {
@@ -148,13 +148,13 @@ impl Observer for Edges {
     fn opened(&self, seen: Seen<'_>) {
         let is_anonymous = seen.identity.is_none() && self.anonymous.load(Ordering::Relaxed);
         if self.connections && is_anonymous {
-            self.fact(What::Opened(facts(seen)));
+            self.fact(What::Opened(Box::new(facts(seen))));
         }
     }
 
     fn identified(&self, seen: Seen<'_>) {
         if self.connections {
-            self.fact(What::Opened(facts(seen)));
+            self.fact(What::Opened(Box::new(facts(seen))));
         }
     }
 
@@ -168,7 +168,7 @@ impl Observer for Edges {
             by: end.by.into(),
             totals: Some(end.totals),
         });
-        self.fact(What::Closed(facts(seen), ended));
+        self.fact(What::Closed(Box::new(facts(seen)), ended));
     }
 
     fn occupancy(&self, channel: &ChannelName, occupied: bool) {

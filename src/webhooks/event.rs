@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::event::{ChannelName, ConnectionId, Timestamp};
 use crate::hub::Totals;
@@ -143,31 +143,36 @@ impl Fact {
     }
 }
 
-fn of(connection: &Connection) -> Value {
-    let mut data = json!({
-        "connection_id": connection.id.to_string(),
-        "user": connection.user.as_deref(),
-    });
+type Members = Map<String, Value>;
+
+fn set(data: &mut Members, name: &str, value: impl Into<Value>) {
+    data.insert(name.to_owned(), value.into());
+}
+
+fn of(connection: &Connection) -> Members {
+    let mut data = Members::new();
+    set(&mut data, "connection_id", connection.id.to_string());
+    set(&mut data, "user", connection.user.as_deref());
     if let Some(address) = connection.address {
         let roles: Vec<&str> = connection.roles.iter().map(|role| &**role).collect();
-        data["roles"] = json!(roles);
-        data["transport"] = json!(connection.transport);
-        data["address"] = json!(address.to_string());
+        set(&mut data, "roles", roles);
+        set(&mut data, "transport", connection.transport);
+        set(&mut data, "address", address.to_string());
     }
     data
 }
 
-fn add_end(data: &mut Value, ended: &Ended) {
-    data["code"] = json!(ended.code);
-    data["reason"] = json!(&*ended.reason);
-    data["by"] = json!(&*ended.by);
+fn add_end(data: &mut Members, ended: &Ended) {
+    set(data, "code", ended.code);
+    set(data, "reason", &*ended.reason);
+    set(data, "by", &*ended.by);
     if let Some(totals) = &ended.totals {
         let ms = u64::try_from(totals.open_for.as_millis()).unwrap_or(u64::MAX);
-        data["duration_ms"] = json!(ms);
-        data["events_delivered"] = json!(totals.delivered);
-        data["events_dropped"] = json!(totals.dropped);
-        data["bytes_in"] = json!(totals.bytes_in);
-        data["bytes_out"] = json!(totals.bytes_out);
+        set(data, "duration_ms", ms);
+        set(data, "events_delivered", totals.delivered);
+        set(data, "events_dropped", totals.dropped);
+        set(data, "bytes_in", totals.bytes_in);
+        set(data, "bytes_out", totals.bytes_out);
     }
 }
 
@@ -177,7 +182,13 @@ pub(super) fn dropped(source: &str, count: u64, from: Timestamp, to: Timestamp) 
     cloud_event(source, DROPPED, "queue", to, data)
 }
 
-fn cloud_event(source: &str, kind: &str, subject: &str, at: Timestamp, data: Value) -> Bytes {
+fn cloud_event(
+    source: &str,
+    kind: &str,
+    subject: &str,
+    at: Timestamp,
+    data: impl Into<Value>,
+) -> Bytes {
     let event = json!({
         "specversion": "1.0",
         "id": uuid::Uuid::now_v7().to_string(),
@@ -186,7 +197,7 @@ fn cloud_event(source: &str, kind: &str, subject: &str, at: Timestamp, data: Val
         "subject": subject,
         "time": at.to_rfc3339(),
         "datacontenttype": "application/json",
-        "data": data,
+        "data": data.into(),
     });
     event.to_string().into()
 }

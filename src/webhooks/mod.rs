@@ -128,7 +128,7 @@ struct Webhook {
 
 /// The running webhooks.
 pub struct Webhooks {
-    webhooks: Vec<Webhook>,
+    configured: Vec<Webhook>,
     tasks: TaskTracker,
     closing: CancellationToken,
     recorder: Mutex<Option<JoinHandle<()>>>,
@@ -167,7 +167,7 @@ impl Webhooks {
             .spawn(move || recorder.run())
             .map_err(|error| Error::unavailable(format!("webhooks: {error}")))?;
         Ok(Arc::new(Webhooks {
-            webhooks,
+            configured: webhooks,
             tasks,
             closing,
             recorder: Mutex::new(Some(thread)),
@@ -179,7 +179,7 @@ impl Webhooks {
     /// How each webhook is doing.
     #[must_use]
     pub fn status(&self) -> Vec<WebhookStatus> {
-        let all = self.webhooks.iter();
+        let all = self.configured.iter();
         all.map(|webhook| {
             let level = webhook.queue.level();
             let progress = webhook.state.progress();
@@ -209,7 +209,7 @@ impl Webhooks {
     /// written.
     pub async fn resend(&self, url: &str) -> Result<u64> {
         let chosen = self
-            .webhooks
+            .configured
             .iter()
             .filter(|w| url.is_empty() || w.url == url);
         let chosen: Vec<&Webhook> = chosen.collect();
@@ -244,14 +244,14 @@ impl Webhooks {
             }
         }
         if !self.is_durable {
-            self.webhooks.iter().for_each(|w| w.state.retry_now());
+            self.configured.iter().for_each(|w| w.state.retry_now());
             let sent = async {
-                for webhook in &self.webhooks {
+                for webhook in &self.configured {
                     webhook.queue.emptied().await;
                 }
             };
             if timeout(within, sent).await.is_err() {
-                let lost: u64 = self.webhooks.iter().map(|w| w.queue.level().queued).sum();
+                let lost: u64 = self.configured.iter().map(|w| w.queue.level().queued).sum();
                 tracing::warn!(
                     events = lost,
                     "events of webhooks were lost: their queue is in memory"

@@ -128,7 +128,9 @@ impl Queue {
             };
             from.clone_from(last);
             from.push(0);
-            page.iter().for_each(|(key, value)| each(key, value));
+            for (key, value) in &page {
+                each(key, value);
+            }
         }
     }
 
@@ -244,24 +246,21 @@ impl Queue {
     fn drop_one(&self, level: &mut Level, at: Timestamp) {
         level.dropped += 1;
         self.metrics.dropped(1);
-        match &mut level.gap {
-            Some(gap) => {
-                gap.count += 1;
-                gap.to = at;
-            }
-            None => {
-                let webhook = self.metrics.url();
-                tracing::error!(
-                    webhook,
-                    "the queue of a webhook is full: events are dropped"
-                );
-                level.gap = Some(Gap {
-                    count: 1,
-                    from: at,
-                    to: at,
-                });
-            }
+        if let Some(gap) = &mut level.gap {
+            gap.count += 1;
+            gap.to = at;
+            return;
         }
+        let webhook = self.metrics.url();
+        tracing::error!(
+            webhook,
+            "the queue of a webhook is full: events are dropped"
+        );
+        level.gap = Some(Gap {
+            count: 1,
+            from: at,
+            to: at,
+        });
     }
 
     /// Added events are written.

@@ -99,7 +99,7 @@ impl Store {
     /// Opens the store in a directory, or creates one. The database locks the directory.
     pub(super) fn on_disk(path: &Path, synced: bool) -> Result<Self> {
         create_directory(path).map_err(|error| unavailable(path, &error))?;
-        let open = Open::open(path)?;
+        let open = Open::on_disk(path)?;
         Ok(Store {
             kind: Kind::Disk(Disk {
                 path: path.to_owned(),
@@ -224,7 +224,7 @@ impl Disk {
         }
         let mut slot = self.open.write().unwrap_or_else(PoisonError::into_inner);
         if slot.is_none() {
-            *slot = Some(Open::open(&self.path)?);
+            *slot = Some(Open::on_disk(&self.path)?);
         }
         match &*slot {
             Some(open) => work(open),
@@ -234,12 +234,14 @@ impl Disk {
 }
 
 impl Open {
-    fn open(path: &Path) -> Result<Self> {
+    fn on_disk(path: &Path) -> Result<Self> {
         // The database trusts some names and numbers that it finds on disk.
         match catch_unwind(AssertUnwindSafe(|| Self::try_open(path))) {
-            Ok(opened) => opened.map_err(|error| match error {
-                fjall::Error::Locked => unavailable(path, &"another process is using this queue"),
-                error => unavailable(path, &error),
+            Ok(opened) => opened.map_err(|error| {
+                if matches!(error, fjall::Error::Locked) {
+                    return unavailable(path, &"another process is using this queue");
+                }
+                unavailable(path, &error)
             }),
             Err(_) => Err(unavailable(path, &"its files can't be understood")),
         }

@@ -382,7 +382,7 @@ async fn channel_whose_edge_found_no_room_is_reported_by_comparison() {
             batch_events: 10,
             timeout: Duration::from_secs(1),
             retry_for: Duration::from_hours(1),
-            retry_pause: Duration::from_secs(60),
+            retry_pause: Duration::from_mins(1),
         }],
         path: None,
         synced: false,
@@ -395,7 +395,7 @@ async fn channel_whose_edge_found_no_room_is_reported_by_comparison() {
         edges: receiver,
     };
     let webhooks = Webhooks::start(&settings, parts).unwrap();
-    let queue = &webhooks.webhooks[0].queue;
+    let queue = &webhooks.configured[0].queue;
     let mut pause = tokio::time::interval(Duration::from_millis(10));
     let reported = async {
         loop {

@@ -181,14 +181,15 @@ impl CursorStore for RedisCursors {
             let (epoch, offset) = (position.epoch.to_bits(), position.offset);
             command.arg(format!("{epoch:016x}{offset:016x}"));
             command.arg(bounds.per_user).arg(bounds.total);
-            match bus.run(&command).await? {
-                Value::Int(-1) => Err(bounds.user_is_full(&metrics)),
-                Value::Int(-2) => Err(bounds.is_full(&metrics)),
-                answer => {
-                    metrics.cursors(value::count(&answer).unwrap_or(0));
-                    Ok(())
-                }
+            let answer = bus.run(&command).await?;
+            if answer == Value::Int(-1) {
+                return Err(bounds.user_is_full(&metrics));
             }
+            if answer == Value::Int(-2) {
+                return Err(bounds.is_full(&metrics));
+            }
+            metrics.cursors(value::count(&answer).unwrap_or(0));
+            Ok(())
         })
     }
 

@@ -413,12 +413,13 @@ impl Broker for Redis {
         let is_followed =
             |channel: &ChannelName| sink.as_ref().is_some_and(|sink| sink.is_followed(channel));
         shared.known.sweep(shared.clock.now(), is_followed);
-        let since = match self.is_available() {
-            true => 0,
-            false => match shared.away_since.load(Ordering::Acquire) {
+        let since = if self.is_available() {
+            0
+        } else {
+            match shared.away_since.load(Ordering::Acquire) {
                 0 => crate::clock::uptime_ms().max(1),
                 since => since,
-            },
+            }
         };
         shared.away_since.store(since, Ordering::Release);
         let metrics = shared.metrics.cluster();
