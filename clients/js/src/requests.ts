@@ -11,6 +11,8 @@ interface Request {
   text: string;
   /** When it was sent on this connection; 0 while it is queued. */
   sent: number;
+  /** Not to be sent again on another connection: it may have been executed. */
+  once: boolean;
   resolve: (reply: any) => void;
   reject: (error: Error) => void;
   timer: ReturnType<typeof setTimeout>;
@@ -18,7 +20,7 @@ interface Request {
 
 /**
  * Requests and their replies. Requests that were not answered when a connection was lost are sent
- * again on the next one, in the same order. After a refusal with `retry_after_ms`, requests are
+ * again on the next one, in the same order, except those that may be executed once only. After a refusal with `retry_after_ms`, requests are
  * sent one at a time: a token bucket with one token accepts one request, and would refuse a whole
  * window.
  */
@@ -43,7 +45,7 @@ export class Requests {
   }
 
   /** Sends a request, now or when there is a connection. */
-  ask(message: object): Promise<any> {
+  ask(message: object, once = false, timeout = this.timeout): Promise<any> {
     if (this.#waiting.size >= this.limit) {
       const text = `${this.limit} requests are waiting already (queueLimit)`;
       return Promise.reject(new TidingsError("resource_exhausted", text));
@@ -51,12 +53,12 @@ export class Requests {
     return new Promise((resolve, reject) => {
       const id = this.nextId();
       const timer = setTimeout(() => {
-        const text = `no answer within ${this.timeout} ms (requestTimeoutMs)`;
+        const text = `no answer within ${timeout} ms (requestTimeoutMs)`;
         this.#settle(id)?.reject(new TidingsError("deadline_exceeded", text));
         this.#pump();
-      }, this.timeout);
+      }, timeout);
       const text = JSON.stringify({ ...message, id });
-      this.#waiting.set(id, { id, text, sent: 0, resolve, reject, timer });
+      this.#waiting.set(id, { id, text, sent: 0, once, resolve, reject, timer });
       this.#pump();
     });
   }
@@ -77,17 +79,20 @@ export class Requests {
     const sent = [...this.#waiting.values()].filter((request) => request.sent);
     for (const request of sent) request.sent = 0;
     this.#inFlight = 0;
-    if (!tooBig || !sent.length) return;
-    const biggest = sent.reduce((one, other) => (other.text.length > one.text.length ? other : one));
+    const biggest = tooBig && sent.length && sent.reduce((one, other) => (other.text.length > one.text.length ? other : one));
     const text = "the message is bigger than the server takes (limits.message_bytes)";
-    this.#settle(biggest.id)?.reject(new TidingsError("invalid_argument", text));
+    if (biggest) this.#settle(biggest.id)?.reject(new TidingsError("invalid_argument", text));
+    for (const { once, id } of sent) {
+      if (once) this.#settle(id)?.reject(new TidingsError("unavailable", "the connection was lost before the answer"));
+    }
   }
 
   /** Handles a reply; false if it does not belong to one of these requests. */
   answer(message: any): boolean {
     const request = this.#waiting.get(message.id);
     if (!request) return false;
-    if (message.type === "error" && message.retry_after_ms !== undefined) {
+    const passing = message.type === "error" && message.retry_after_ms !== undefined;
+    if (passing && (!request.once || message.code === "resource_exhausted")) {
       this.#refused(request, message.retry_after_ms);
     } else {
       this.#settle(request.id);

@@ -1,5 +1,6 @@
 import datetime
 
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from tidings.v1 import event_pb2 as _event_pb2
 from tidings.v1 import event_service_pb2 as _event_service_pb2
@@ -12,7 +13,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ClientMessage(_message.Message):
-    __slots__ = ("id", "authenticate", "register", "subscribe", "unsubscribe", "publish", "history", "presence", "ping", "heartbeat_response", "receive")
+    __slots__ = ("id", "authenticate", "register", "subscribe", "unsubscribe", "publish", "history", "presence", "ping", "heartbeat_response", "receive", "ack")
     ID_FIELD_NUMBER: _ClassVar[int]
     AUTHENTICATE_FIELD_NUMBER: _ClassVar[int]
     REGISTER_FIELD_NUMBER: _ClassVar[int]
@@ -24,6 +25,7 @@ class ClientMessage(_message.Message):
     PING_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_RESPONSE_FIELD_NUMBER: _ClassVar[int]
     RECEIVE_FIELD_NUMBER: _ClassVar[int]
+    ACK_FIELD_NUMBER: _ClassVar[int]
     id: str
     authenticate: AuthenticateCommand
     register: RegisterCommand
@@ -35,7 +37,8 @@ class ClientMessage(_message.Message):
     ping: PingCommand
     heartbeat_response: HeartbeatResponseCommand
     receive: ReceiveCommand
-    def __init__(self, id: _Optional[str] = ..., authenticate: _Optional[_Union[AuthenticateCommand, _Mapping]] = ..., register: _Optional[_Union[RegisterCommand, _Mapping]] = ..., subscribe: _Optional[_Union[SubscribeCommand, _Mapping]] = ..., unsubscribe: _Optional[_Union[UnsubscribeCommand, _Mapping]] = ..., publish: _Optional[_Union[PublishCommand, _Mapping]] = ..., history: _Optional[_Union[HistoryCommand, _Mapping]] = ..., presence: _Optional[_Union[PresenceCommand, _Mapping]] = ..., ping: _Optional[_Union[PingCommand, _Mapping]] = ..., heartbeat_response: _Optional[_Union[HeartbeatResponseCommand, _Mapping]] = ..., receive: _Optional[_Union[ReceiveCommand, _Mapping]] = ...) -> None: ...
+    ack: AckCommand
+    def __init__(self, id: _Optional[str] = ..., authenticate: _Optional[_Union[AuthenticateCommand, _Mapping]] = ..., register: _Optional[_Union[RegisterCommand, _Mapping]] = ..., subscribe: _Optional[_Union[SubscribeCommand, _Mapping]] = ..., unsubscribe: _Optional[_Union[UnsubscribeCommand, _Mapping]] = ..., publish: _Optional[_Union[PublishCommand, _Mapping]] = ..., history: _Optional[_Union[HistoryCommand, _Mapping]] = ..., presence: _Optional[_Union[PresenceCommand, _Mapping]] = ..., ping: _Optional[_Union[PingCommand, _Mapping]] = ..., heartbeat_response: _Optional[_Union[HeartbeatResponseCommand, _Mapping]] = ..., receive: _Optional[_Union[ReceiveCommand, _Mapping]] = ..., ack: _Optional[_Union[AckCommand, _Mapping]] = ...) -> None: ...
 
 class AuthenticateCommand(_message.Message):
     __slots__ = ("token",)
@@ -52,16 +55,30 @@ class RegisterCommand(_message.Message):
     def __init__(self, client_type: _Optional[str] = ..., client_name: _Optional[str] = ...) -> None: ...
 
 class SubscribeCommand(_message.Message):
-    __slots__ = ("subscriptions", "event_types", "filter", "presence")
+    __slots__ = ("subscriptions", "event_types", "filter", "presence", "durable", "min_interval")
     SUBSCRIPTIONS_FIELD_NUMBER: _ClassVar[int]
     EVENT_TYPES_FIELD_NUMBER: _ClassVar[int]
     FILTER_FIELD_NUMBER: _ClassVar[int]
     PRESENCE_FIELD_NUMBER: _ClassVar[int]
+    DURABLE_FIELD_NUMBER: _ClassVar[int]
+    MIN_INTERVAL_FIELD_NUMBER: _ClassVar[int]
     subscriptions: _containers.RepeatedCompositeFieldContainer[_event_service_pb2.Subscription]
     event_types: _containers.RepeatedScalarFieldContainer[str]
     filter: str
     presence: bool
-    def __init__(self, subscriptions: _Optional[_Iterable[_Union[_event_service_pb2.Subscription, _Mapping]]] = ..., event_types: _Optional[_Iterable[str]] = ..., filter: _Optional[str] = ..., presence: bool = ...) -> None: ...
+    durable: str
+    min_interval: _duration_pb2.Duration
+    def __init__(self, subscriptions: _Optional[_Iterable[_Union[_event_service_pb2.Subscription, _Mapping]]] = ..., event_types: _Optional[_Iterable[str]] = ..., filter: _Optional[str] = ..., presence: bool = ..., durable: _Optional[str] = ..., min_interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class AckCommand(_message.Message):
+    __slots__ = ("channel", "durable", "offset")
+    CHANNEL_FIELD_NUMBER: _ClassVar[int]
+    DURABLE_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    channel: str
+    durable: str
+    offset: int
+    def __init__(self, channel: _Optional[str] = ..., durable: _Optional[str] = ..., offset: _Optional[int] = ...) -> None: ...
 
 class UnsubscribeCommand(_message.Message):
     __slots__ = ("channels", "event_types")
