@@ -93,7 +93,9 @@ class Script:
         self._connections = list(self.case.given.get("connections", []))
         self._attempts = list(self.case.given.get("attempts", []))
         self._calls = list(self.case.given.get("calls", []))
-        self._terms = {name: self.case.given.get("subscribe", {}).get(name) for name in ("durable", "min_interval_ms")}
+        self._terms = {
+            name: self.case.given.get("subscribe", {}).get(name) for name in ("durable", "min_interval_ms")
+        }
         # By channel: what was acknowledged, and the most that ever was.
         self._acked: dict[str, int] = {}
         self._best: dict[str, int] = {}
