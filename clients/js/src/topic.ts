@@ -72,6 +72,8 @@ export class Topic {
 
   /** The earliest position. */
   since(): Position | undefined {
+    // Behind the cursor, for the subscriptions that have no position.
+    if (this.shared.durable && ![...this.subscribers].every(({ at }) => at)) return undefined;
     let least: Position | undefined;
     for (const { at } of this.subscribers) {
       // Positions of different epochs can't be compared; the channel's current epoch takes

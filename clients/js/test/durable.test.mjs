@@ -155,6 +155,25 @@ describe("durable subscriptions", () => {
 });
 
 describe("acknowledgements", () => {
+  it("a further subscription begins behind the cursor, and the first one gets no event twice", async (t) => {
+    const { Fake, sockets } = fakeSockets();
+    const client = connect("ws://test/ws", { WebSocket: Fake, transports: ["websocket"] });
+    t.after(() => client.close());
+    await settle();
+    sockets[0].welcome();
+    const got = { one: [], two: [] };
+    client.subscribe("a", { durable: "inbox", eventTypes: ["count"] }, ({ offset }) => void got.one.push(offset));
+    await settle();
+    sockets[0].subscribed({ a: 2 }, { recovered: true, cursor: 0 });
+    for (const offset of [1, 2]) sockets[0].event("a", offset);
+    client.subscribe("a", { durable: "inbox" }, ({ offset }) => void got.two.push(offset));
+    await settle();
+    assert.deepEqual(sockets[0].of("subscribe").at(-1).since, {});
+    sockets[0].subscribed({ a: 2 }, { recovered: true, cursor: 0 });
+    for (const offset of [1, 2, 3]) sockets[0].event("a", offset);
+    assert.deepEqual(got, { one: [1, 2, 3], two: [1, 2, 3] });
+  });
+
   it("are sent rarely, and only the newest of each channel", async (t) => {
     const { Fake, sockets } = fakeSockets();
     const client = connect("ws://test/ws", { WebSocket: Fake, transports: ["websocket"] });
