@@ -65,6 +65,7 @@ func TestUnacknowledgedEventsComeAgainThroughKill(t *testing.T) {
 		t.Fatal(cursor)
 	}
 	publish(t, client, 5, 6)
+	equal(t, takeNumbers(t, following, 1), 5)
 	s.kill()
 	s.start()
 	// The same subscription reconnects, another begins: both behind the cursor.

@@ -4,49 +4,50 @@
 # source: tidings/v1/catalog_service.proto
 # Protobuf Python Version: 6.31.1
 """Generated protocol buffer code."""
-
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import descriptor_pool as _descriptor_pool
 from google.protobuf import runtime_version as _runtime_version
 from google.protobuf import symbol_database as _symbol_database
 from google.protobuf.internal import builder as _builder
-
 _runtime_version.ValidateProtobufRuntimeVersion(
-    _runtime_version.Domain.PUBLIC, 6, 31, 1, "", "tidings/v1/catalog_service.proto"
+    _runtime_version.Domain.PUBLIC,
+    6,
+    31,
+    1,
+    '',
+    'tidings/v1/catalog_service.proto'
 )
 # @@protoc_insertion_point(imports)
 
 _sym_db = _symbol_database.Default()
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(
-    b'\n tidings/v1/catalog_service.proto\x12\ntidings.v1">\n\x15ListEventTypesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t"]\n\x16ListEventTypesResponse\x12*\n\x0b\x65vent_types\x18\x01 \x03(\x0b\x32\x15.tidings.v1.EventType\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t"#\n\x13GetEventTypeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t"A\n\x14GetEventTypeResponse\x12)\n\nevent_type\x18\x01 \x01(\x0b\x32\x15.tidings.v1.EventType"q\n\tEventType\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\r\n\x05roles\x18\x04 \x03(\t\x12\x0e\n\x06schema\x18\x05 \x01(\t\x12\x0f\n\x07\x65xample\x18\x06 \x01(\t"2\n\x14ValidateEventRequest\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c"S\n\x15ValidateEventResponse\x12\r\n\x05valid\x18\x01 \x01(\x08\x12+\n\x06\x65rrors\x18\x02 \x03(\x0b\x32\x1b.tidings.v1.ValidationError"0\n\x0fValidationError\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t2\x92\x02\n\x0e\x43\x61talogService\x12W\n\x0eListEventTypes\x12!.tidings.v1.ListEventTypesRequest\x1a".tidings.v1.ListEventTypesResponse\x12Q\n\x0cGetEventType\x12\x1f.tidings.v1.GetEventTypeRequest\x1a .tidings.v1.GetEventTypeResponse\x12T\n\rValidateEvent\x12 .tidings.v1.ValidateEventRequest\x1a!.tidings.v1.ValidateEventResponseBZ\n\x0e\x64\x65v.tidings.v1P\x01Z9github.com/tidings/tidings/clients/go/tidingsv1;tidingsv1\xaa\x02\nTidings.V1b\x06proto3'
-)
+
+
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n tidings/v1/catalog_service.proto\x12\ntidings.v1\">\n\x15ListEventTypesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"]\n\x16ListEventTypesResponse\x12*\n\x0b\x65vent_types\x18\x01 \x03(\x0b\x32\x15.tidings.v1.EventType\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"#\n\x13GetEventTypeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"A\n\x14GetEventTypeResponse\x12)\n\nevent_type\x18\x01 \x01(\x0b\x32\x15.tidings.v1.EventType\"q\n\tEventType\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\r\n\x05roles\x18\x04 \x03(\t\x12\x0e\n\x06schema\x18\x05 \x01(\t\x12\x0f\n\x07\x65xample\x18\x06 \x01(\t\"2\n\x14ValidateEventRequest\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"S\n\x15ValidateEventResponse\x12\r\n\x05valid\x18\x01 \x01(\x08\x12+\n\x06\x65rrors\x18\x02 \x03(\x0b\x32\x1b.tidings.v1.ValidationError\"0\n\x0fValidationError\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t2\x92\x02\n\x0e\x43\x61talogService\x12W\n\x0eListEventTypes\x12!.tidings.v1.ListEventTypesRequest\x1a\".tidings.v1.ListEventTypesResponse\x12Q\n\x0cGetEventType\x12\x1f.tidings.v1.GetEventTypeRequest\x1a .tidings.v1.GetEventTypeResponse\x12T\n\rValidateEvent\x12 .tidings.v1.ValidateEventRequest\x1a!.tidings.v1.ValidateEventResponseBZ\n\x0e\x64\x65v.tidings.v1P\x01Z9github.com/tidings/tidings/clients/go/tidingsv1;tidingsv1\xaa\x02\nTidings.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
-_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, "tidings.v1.catalog_service_pb2", _globals)
+_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tidings.v1.catalog_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-    _globals["DESCRIPTOR"]._loaded_options = None
-    _globals[
-        "DESCRIPTOR"
-    ]._serialized_options = b"\n\016dev.tidings.v1P\001Z9github.com/tidings/tidings/clients/go/tidingsv1;tidingsv1\252\002\nTidings.V1"
-    _globals["_LISTEVENTTYPESREQUEST"]._serialized_start = 48
-    _globals["_LISTEVENTTYPESREQUEST"]._serialized_end = 110
-    _globals["_LISTEVENTTYPESRESPONSE"]._serialized_start = 112
-    _globals["_LISTEVENTTYPESRESPONSE"]._serialized_end = 205
-    _globals["_GETEVENTTYPEREQUEST"]._serialized_start = 207
-    _globals["_GETEVENTTYPEREQUEST"]._serialized_end = 242
-    _globals["_GETEVENTTYPERESPONSE"]._serialized_start = 244
-    _globals["_GETEVENTTYPERESPONSE"]._serialized_end = 309
-    _globals["_EVENTTYPE"]._serialized_start = 311
-    _globals["_EVENTTYPE"]._serialized_end = 424
-    _globals["_VALIDATEEVENTREQUEST"]._serialized_start = 426
-    _globals["_VALIDATEEVENTREQUEST"]._serialized_end = 476
-    _globals["_VALIDATEEVENTRESPONSE"]._serialized_start = 478
-    _globals["_VALIDATEEVENTRESPONSE"]._serialized_end = 561
-    _globals["_VALIDATIONERROR"]._serialized_start = 563
-    _globals["_VALIDATIONERROR"]._serialized_end = 611
-    _globals["_CATALOGSERVICE"]._serialized_start = 614
-    _globals["_CATALOGSERVICE"]._serialized_end = 888
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\016dev.tidings.v1P\001Z9github.com/tidings/tidings/clients/go/tidingsv1;tidingsv1\252\002\nTidings.V1'
+  _globals['_LISTEVENTTYPESREQUEST']._serialized_start=48
+  _globals['_LISTEVENTTYPESREQUEST']._serialized_end=110
+  _globals['_LISTEVENTTYPESRESPONSE']._serialized_start=112
+  _globals['_LISTEVENTTYPESRESPONSE']._serialized_end=205
+  _globals['_GETEVENTTYPEREQUEST']._serialized_start=207
+  _globals['_GETEVENTTYPEREQUEST']._serialized_end=242
+  _globals['_GETEVENTTYPERESPONSE']._serialized_start=244
+  _globals['_GETEVENTTYPERESPONSE']._serialized_end=309
+  _globals['_EVENTTYPE']._serialized_start=311
+  _globals['_EVENTTYPE']._serialized_end=424
+  _globals['_VALIDATEEVENTREQUEST']._serialized_start=426
+  _globals['_VALIDATEEVENTREQUEST']._serialized_end=476
+  _globals['_VALIDATEEVENTRESPONSE']._serialized_start=478
+  _globals['_VALIDATEEVENTRESPONSE']._serialized_end=561
+  _globals['_VALIDATIONERROR']._serialized_start=563
+  _globals['_VALIDATIONERROR']._serialized_end=611
+  _globals['_CATALOGSERVICE']._serialized_start=614
+  _globals['_CATALOGSERVICE']._serialized_end=888
 # @@protoc_insertion_point(module_scope)

@@ -20,11 +20,7 @@ class ListEventTypesResponse(_message.Message):
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     event_types: _containers.RepeatedCompositeFieldContainer[EventType]
     next_page_token: str
-    def __init__(
-        self,
-        event_types: _Optional[_Iterable[_Union[EventType, _Mapping]]] = ...,
-        next_page_token: _Optional[str] = ...,
-    ) -> None: ...
+    def __init__(self, event_types: _Optional[_Iterable[_Union[EventType, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class GetEventTypeRequest(_message.Message):
     __slots__ = ("name",)
@@ -52,15 +48,7 @@ class EventType(_message.Message):
     roles: _containers.RepeatedScalarFieldContainer[str]
     schema: str
     example: str
-    def __init__(
-        self,
-        name: _Optional[str] = ...,
-        namespace: _Optional[str] = ...,
-        description: _Optional[str] = ...,
-        roles: _Optional[_Iterable[str]] = ...,
-        schema: _Optional[str] = ...,
-        example: _Optional[str] = ...,
-    ) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., namespace: _Optional[str] = ..., description: _Optional[str] = ..., roles: _Optional[_Iterable[str]] = ..., schema: _Optional[str] = ..., example: _Optional[str] = ...) -> None: ...
 
 class ValidateEventRequest(_message.Message):
     __slots__ = ("type", "data")
@@ -76,9 +64,7 @@ class ValidateEventResponse(_message.Message):
     ERRORS_FIELD_NUMBER: _ClassVar[int]
     valid: bool
     errors: _containers.RepeatedCompositeFieldContainer[ValidationError]
-    def __init__(
-        self, valid: bool = ..., errors: _Optional[_Iterable[_Union[ValidationError, _Mapping]]] = ...
-    ) -> None: ...
+    def __init__(self, valid: bool = ..., errors: _Optional[_Iterable[_Union[ValidationError, _Mapping]]] = ...) -> None: ...
 
 class ValidationError(_message.Message):
     __slots__ = ("path", "message")

@@ -4,15 +4,18 @@
 # source: tidings/v1/connection_service.proto
 # Protobuf Python Version: 6.31.1
 """Generated protocol buffer code."""
-
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import descriptor_pool as _descriptor_pool
 from google.protobuf import runtime_version as _runtime_version
 from google.protobuf import symbol_database as _symbol_database
 from google.protobuf.internal import builder as _builder
-
 _runtime_version.ValidateProtobufRuntimeVersion(
-    _runtime_version.Domain.PUBLIC, 6, 31, 1, "", "tidings/v1/connection_service.proto"
+    _runtime_version.Domain.PUBLIC,
+    6,
+    31,
+    1,
+    '',
+    'tidings/v1/connection_service.proto'
 )
 # @@protoc_insertion_point(imports)
 
@@ -24,130 +27,126 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from tidings.v1 import event_pb2 as tidings_dot_v1_dot_event__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(
-    b'\n#tidings/v1/connection_service.proto\x12\ntidings.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16tidings/v1/event.proto"\x1f\n\x0fGetStatsRequest\x12\x0c\n\x04node\x18\x01 \x01(\t"k\n\x10GetStatsResponse\x12 \n\x05stats\x18\x01 \x01(\x0b\x32\x11.tidings.v1.Stats\x12 \n\x05nodes\x18\x02 \x03(\x0b\x32\x11.tidings.v1.Stats\x12\x13\n\x0bunreachable\x18\x03 \x03(\t"@\n\x11WatchStatsRequest\x12+\n\x08interval\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration"6\n\x12WatchStatsResponse\x12 \n\x05stats\x18\x01 \x01(\x0b\x32\x11.tidings.v1.Stats"\xb6\x03\n\x05Stats\x12\x0c\n\x04node\x18\x01 \x01(\t\x12)\n\x06uptime\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\x0b\x63onnections\x18\x03 \x01(\x0b\x32\x1b.tidings.v1.ConnectionStats\x12\x15\n\rsubscriptions\x18\x04 \x01(\x04\x12\x10\n\x08\x63hannels\x18\x05 \x01(\x04\x12&\n\x06\x65vents\x18\x06 \x01(\x0b\x32\x16.tidings.v1.EventStats\x12\x10\n\x08\x62ytes_in\x18\x07 \x01(\x04\x12\x11\n\tbytes_out\x18\x08 \x01(\x04\x12-\n\x06\x65rrors\x18\t \x03(\x0b\x32\x1d.tidings.v1.Stats.ErrorsEntry\x12\x15\n\rauth_failures\x18\n \x01(\x04\x12\x14\n\x0crate_limited\x18\x0b \x01(\x04\x12\x16\n\x0eslow_consumers\x18\x0c \x01(\x04\x12)\n\x07latency\x18\r \x01(\x0b\x32\x18.tidings.v1.LatencyStats\x1a-\n\x0b\x45rrorsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01"\xaf\x02\n\x0f\x43onnectionStats\x12\x0b\n\x03now\x18\x01 \x01(\x04\x12\x0c\n\x04peak\x18\x02 \x01(\x04\x12\r\n\x05total\x18\x03 \x01(\x04\x12\x42\n\x0c\x62y_transport\x18\x04 \x03(\x0b\x32,.tidings.v1.ConnectionStats.ByTransportEntry\x12\x45\n\x0e\x62y_client_type\x18\x05 \x03(\x0b\x32-.tidings.v1.ConnectionStats.ByClientTypeEntry\x1a\x32\n\x10\x42yTransportEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a\x33\n\x11\x42yClientTypeEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01"\xde\x01\n\nEventStats\x12\x11\n\tpublished\x18\x01 \x01(\x04\x12\x11\n\tdelivered\x18\x02 \x01(\x04\x12\x10\n\x08replayed\x18\x03 \x01(\x04\x12\x0f\n\x07\x64ropped\x18\x04 \x01(\x04\x12\x11\n\tconflated\x18\x05 \x01(\x04\x12\x10\n\x08\x66iltered\x18\x06 \x01(\x04\x12\x33\n\x07\x62y_type\x18\x07 \x03(\x0b\x32".tidings.v1.EventStats.ByTypeEntry\x1a-\n\x0b\x42yTypeEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01"\xae\x01\n\x0cLatencyStats\x12&\n\x03p50\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x03p90\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x03p99\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x03max\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration"\xd3\x01\n\x16ListConnectionsRequest\x12\x0c\n\x04user\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x0f\n\x07\x63hannel\x18\x03 \x01(\t\x12\x11\n\ttransport\x18\x04 \x01(\t\x12\x13\n\x0b\x63lient_type\x18\x05 \x01(\t\x12\x11\n\tpage_size\x18\x06 \x01(\r\x12\x12\n\npage_token\x18\x07 \x01(\t\x12\x10\n\x08order_by\x18\n \x01(\t\x12\x0c\n\x04\x64\x65sc\x18\x0b \x01(\x08\x12\x0f\n\x07\x61\x64\x64ress\x18\x0c \x01(\t\x12\x0c\n\x04node\x18\r \x01(\t"t\n\x17ListConnectionsResponse\x12+\n\x0b\x63onnections\x18\x01 \x03(\x0b\x32\x16.tidings.v1.Connection\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x13\n\x0bunreachable\x18\x03 \x03(\t"-\n\x14GetConnectionRequest\x12\x15\n\rconnection_id\x18\x01 \x01(\t"C\n\x15GetConnectionResponse\x12*\n\nconnection\x18\x01 \x01(\x0b\x32\x16.tidings.v1.Connection"\x95\x05\n\nConnection\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04user\x18\x02 \x01(\t\x12\r\n\x05roles\x18\x03 \x03(\t\x12\x11\n\ttransport\x18\x04 \x01(\t\x12\x13\n\x0b\x63lient_type\x18\x05 \x01(\t\x12\x13\n\x0b\x63lient_name\x18\x06 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x07 \x01(\t\x12\x30\n\x0c\x63onnected_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0clast_seen_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x39\n\rsubscriptions\x18\n \x03(\x0b\x32".tidings.v1.ConnectionSubscription\x12\x11\n\tdelivered\x18\x0b \x01(\x04\x12\x0f\n\x07\x64ropped\x18\x0c \x01(\x04\x12\x10\n\x08\x62ytes_in\x18\r \x01(\x04\x12\x11\n\tbytes_out\x18\x0e \x01(\x04\x12\x14\n\x0coutbox_bytes\x18\x0f \x01(\x04\x12-\n\nround_trip\x18\x10 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nuser_agent\x18\x14 \x01(\t\x12\x0e\n\x06origin\x18\x15 \x01(\t\x12\x0f\n\x07\x64ialect\x18\x16 \x01(\t\x12\x13\n\x0b\x63ompression\x18\x17 \x01(\x08\x12\x34\n\x10token_expires_at\x18\x18 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bmessages_in\x18\x19 \x01(\x04\x12\x14\n\x0crate_limited\x18\x1a \x01(\x04\x12\x0e\n\x06\x63laims\x18\x1b \x03(\t\x12\x1a\n\x12subscription_count\x18\x1c \x01(\x04\x12\x0c\n\x04node\x18\x1d \x01(\t"\x84\x01\n\x16\x43onnectionSubscription\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12&\n\x08position\x18\x02 \x01(\x0b\x32\x14.tidings.v1.Position\x12\x0e\n\x06\x66ilter\x18\x03 \x01(\t\x12\x13\n\x0b\x65vent_types\x18\x04 \x03(\t\x12\x0c\n\x04live\x18\x05 \x01(\x08"f\n\x11\x44isconnectRequest\x12\x17\n\rconnection_id\x18\x01 \x01(\tH\x00\x12\x0e\n\x04user\x18\x02 \x01(\tH\x00\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0e\n\x06revoke\x18\x04 \x01(\x08\x42\x08\n\x06target"*\n\x12\x44isconnectResponse\x12\x14\n\x0c\x64isconnected\x18\x01 \x01(\x04"l\n\x13ListChannelsRequest\x12\x0e\n\x06prefix\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x10\n\x08order_by\x18\n \x01(\t\x12\x0c\n\x04\x64\x65sc\x18\x0b \x01(\x08"V\n\x14ListChannelsResponse\x12%\n\x08\x63hannels\x18\x01 \x03(\x0b\x32\x13.tidings.v1.Channel\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t"\xe5\x01\n\x07\x43hannel\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\x13\n\x0bsubscribers\x18\x02 \x01(\x04\x12&\n\x08position\x18\x03 \x01(\x0b\x32\x14.tidings.v1.Position\x12\x31\n\rlast_event_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0ehistory_events\x18\x0b \x01(\x04\x12\x15\n\rhistory_bytes\x18\x0c \x01(\x04\x12\x0c\n\x04rate\x18\r \x01(\x01\x12\x12\n\x05users\x18\x0e \x01(\x04H\x00\x88\x01\x01\x42\x08\n\x06_users"%\n\x12GetPresenceRequest\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t"^\n\x13GetPresenceResponse\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\'\n\x05users\x18\x02 \x03(\x0b\x32\x18.tidings.v1.PresenceUser\x12\r\n\x05total\x18\x03 \x01(\x04"1\n\x0cPresenceUser\x12\x0c\n\x04user\x18\x01 \x01(\t\x12\x13\n\x0b\x63onnections\x18\x02 \x01(\r"\x16\n\x14GetServerInfoRequest"?\n\x15GetServerInfoResponse\x12&\n\x06server\x18\x01 \x01(\x0b\x32\x16.tidings.v1.ServerInfo"\xf5\x03\n\nServerInfo\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12.\n\nstarted_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0b\n\x03\x64\x65v\x18\x04 \x01(\x08\x12\x16\n\x0epublic_address\x18\x05 \x01(\t\x12\x18\n\x10internal_address\x18\x06 \x01(\t\x12%\n\x05nodes\x18\x07 \x03(\x0b\x32\x16.tidings.v1.ServerNode\x12$\n\x05store\x18\x08 \x01(\x0b\x32\x15.tidings.v1.StoreInfo\x12(\n\x07process\x18\t \x01(\x0b\x32\x17.tidings.v1.ProcessInfo\x12$\n\x06limits\x18\n \x03(\x0b\x32\x14.tidings.v1.LimitUse\x12\x32\n\x06\x63loses\x18\x0b \x03(\x0b\x32".tidings.v1.ServerInfo.ClosesEntry\x12-\n\nnamespaces\x18\x0c \x03(\x0b\x32\x19.tidings.v1.NamespaceInfo\x12*\n\rconfiguration\x18\r \x03(\x0b\x32\x13.tidings.v1.Setting\x1a-\n\x0b\x43losesEntry\x12\x0b\n\x03key\x18\x01 \x01(\r\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01"\xf8\x01\n\nServerNode\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04self\x18\x02 \x01(\x08\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12.\n\nstarted_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x63onnections\x18\x06 \x01(\x04\x12\x0f\n\x07leaving\x18\x07 \x01(\x08\x12,\n\theard_ago\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\nround_trip\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration"d\n\tStoreInfo\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x12\n\ndurability\x18\x02 \x01(\t\x12\x11\n\tavailable\x18\x03 \x01(\x08\x12\r\n\x05\x62ytes\x18\x04 \x01(\x04\x12\x13\n\x0blimit_bytes\x18\x05 \x01(\x04"\x87\x02\n\x0bProcessInfo\x12&\n\x03\x63pu\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1b\n\x0eresident_bytes\x18\x02 \x01(\x04H\x00\x88\x01\x01\x12\x17\n\nopen_files\x18\x03 \x01(\x04H\x01\x88\x01\x01\x12\x1d\n\x10open_files_limit\x18\x04 \x01(\x04H\x02\x88\x01\x01\x12\x14\n\x07threads\x18\x05 \x01(\x04H\x03\x88\x01\x01\x12\x12\n\nprocessors\x18\x06 \x01(\x04\x12\x0e\n\x06shards\x18\x07 \x01(\x04\x42\x11\n\x0f_resident_bytesB\r\n\x0b_open_filesB\x13\n\x11_open_files_limitB\n\n\x08_threads"S\n\x08LimitUse\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\x04\x12\x11\n\x04used\x18\x03 \x01(\x04H\x00\x88\x01\x01\x12\x0f\n\x07reached\x18\x04 \x01(\x04\x42\x07\n\x05_used"\xf4\x01\n\rNamespaceInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0chistory_size\x18\x02 \x01(\x04\x12.\n\x0bhistory_ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\rhistory_bytes\x18\x04 \x01(\x04\x12\x10\n\x08presence\x18\x05 \x01(\x08\x12\x15\n\rslow_consumer\x18\x06 \x01(\t\x12+\n\x08max_idle\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\tsubscribe\x18\x08 \x01(\t\x12\x0f\n\x07publish\x18\t \x01(\t"V\n\x07Setting\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\x12\x0e\n\x06secret\x18\x04 \x01(\x08\x12\x0f\n\x07reloads\x18\x05 \x01(\x08"C\n\x16GetStatsHistoryRequest\x12)\n\x05\x61\x66ter\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp"l\n\x17GetStatsHistoryResponse\x12\'\n\x04step\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x07samples\x18\x02 \x03(\x0b\x32\x17.tidings.v1.StatsSample"\x90\x04\n\x0bStatsSample\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x06length\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0b\x63onnections\x18\x03 \x01(\x04\x12\x15\n\rsubscriptions\x18\x04 \x01(\x04\x12\x10\n\x08\x63hannels\x18\x05 \x01(\x04\x12\x14\n\x0coutbox_bytes\x18\x06 \x01(\x04\x12\x16\n\x0eresident_bytes\x18\x07 \x01(\x04\x12&\n\x03\x63pu\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06opened\x18\t \x01(\x04\x12\x11\n\tpublished\x18\n \x01(\x04\x12\x11\n\tdelivered\x18\x0b \x01(\x04\x12\x10\n\x08replayed\x18\x0c \x01(\x04\x12\x0f\n\x07\x64ropped\x18\r \x01(\x04\x12\x11\n\tconflated\x18\x0e \x01(\x04\x12\x0f\n\x07refused\x18\x0f \x01(\x04\x12\x16\n\x0eslow_consumers\x18\x10 \x01(\x04\x12\x10\n\x08\x62ytes_in\x18\x11 \x01(\x04\x12\x11\n\tbytes_out\x18\x12 \x01(\x04\x12.\n\x0blatency_p50\x18\x13 \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\x0blatency_p99\x18\x14 \x01(\x0b\x32\x19.google.protobuf.Duration"\x81\x01\n\x0e\x45xplainRequest\x12\x0e\n\x04user\x18\x01 \x01(\tH\x00\x12\x10\n\x06\x63laims\x18\x02 \x01(\tH\x00\x12\r\n\x05roles\x18\x03 \x03(\t\x12\x0e\n\x06\x61\x63tion\x18\x04 \x01(\t\x12\x0f\n\x07\x63hannel\x18\x05 \x01(\t\x12\x12\n\nevent_type\x18\x06 \x01(\tB\t\n\x07subject"\xb8\x01\n\x0f\x45xplainResponse\x12\x0f\n\x07\x61llowed\x18\x01 \x01(\x08\x12\x0c\n\x04rule\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\x12\x37\n\x06inputs\x18\x04 \x03(\x0b\x32\'.tidings.v1.ExplainResponse.InputsEntry\x12\x0e\n\x06reason\x18\x05 \x01(\t\x1a-\n\x0bInputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01"4\n\x14WatchRefusalsRequest\x12\x0e\n\x06recent\x18\x01 \x01(\r\x12\x0c\n\x04once\x18\x02 \x01(\x08"N\n\x15WatchRefusalsResponse\x12%\n\x08refusals\x18\x01 \x03(\x0b\x32\x13.tidings.v1.Refusal\x12\x0e\n\x06missed\x18\x02 \x01(\x04"\xff\x01\n\x07Refusal\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x0c\n\x04\x63ode\x18\x04 \x01(\t\x12\x12\n\nclose_code\x18\x05 \x01(\r\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x0c\n\x04user\x18\x07 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x08 \x01(\t\x12\x11\n\ttransport\x18\t \x01(\t\x12\x0f\n\x07\x63hannel\x18\n \x01(\t\x12\x12\n\nevent_type\x18\x0b \x01(\t\x12\x15\n\rconnection_id\x18\x0c \x01(\t\x12\n\n\x02\x62y\x18\r \x01(\t"\x15\n\x13ListWebhooksRequest"=\n\x14ListWebhooksResponse\x12%\n\x08webhooks\x18\x01 \x03(\x0b\x32\x13.tidings.v1.Webhook"\x98\x02\n\x07Webhook\x12\x0b\n\x03url\x18\x01 \x01(\t\x12\x0e\n\x06\x65vents\x18\x02 \x03(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x0e\n\x06queued\x18\x04 \x01(\x04\x12\x14\n\x0cqueued_bytes\x18\x05 \x01(\x04\x12&\n\x03lag\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\tdelivered\x18\x07 \x01(\x04\x12\x10\n\x08\x66\x61ilures\x18\x08 \x01(\x04\x12\x12\n\nlast_error\x18\t \x01(\t\x12\x33\n\x0fnext_attempt_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0c\x64\x65\x61\x64_letters\x18\x0b \x01(\x04\x12\x0f\n\x07\x64ropped\x18\x0c \x01(\x04"$\n\x15ResendWebhooksRequest\x12\x0b\n\x03url\x18\x01 \x01(\t"(\n\x16ResendWebhooksResponse\x12\x0e\n\x06resent\x18\x01 \x01(\x04\x32\xc5\x08\n\x11\x43onnectionService\x12\x45\n\x08GetStats\x12\x1b.tidings.v1.GetStatsRequest\x1a\x1c.tidings.v1.GetStatsResponse\x12M\n\nWatchStats\x12\x1d.tidings.v1.WatchStatsRequest\x1a\x1e.tidings.v1.WatchStatsResponse0\x01\x12Z\n\x0fListConnections\x12".tidings.v1.ListConnectionsRequest\x1a#.tidings.v1.ListConnectionsResponse\x12T\n\rGetConnection\x12 .tidings.v1.GetConnectionRequest\x1a!.tidings.v1.GetConnectionResponse\x12K\n\nDisconnect\x12\x1d.tidings.v1.DisconnectRequest\x1a\x1e.tidings.v1.DisconnectResponse\x12Q\n\x0cListChannels\x12\x1f.tidings.v1.ListChannelsRequest\x1a .tidings.v1.ListChannelsResponse\x12N\n\x0bGetPresence\x12\x1e.tidings.v1.GetPresenceRequest\x1a\x1f.tidings.v1.GetPresenceResponse\x12T\n\rGetServerInfo\x12 .tidings.v1.GetServerInfoRequest\x1a!.tidings.v1.GetServerInfoResponse\x12Z\n\x0fGetStatsHistory\x12".tidings.v1.GetStatsHistoryRequest\x1a#.tidings.v1.GetStatsHistoryResponse\x12\x42\n\x07\x45xplain\x12\x1a.tidings.v1.ExplainRequest\x1a\x1b.tidings.v1.ExplainResponse\x12V\n\rWatchRefusals\x12 .tidings.v1.WatchRefusalsRequest\x1a!.tidings.v1.WatchRefusalsResponse0\x01\x12Q\n\x0cListWebhooks\x12\x1f.tidings.v1.ListWebhooksRequest\x1a .tidings.v1.ListWebhooksResponse\x12W\n\x0eResendWebhooks\x12!.tidings.v1.ResendWebhooksRequest\x1a".tidings.v1.ResendWebhooksResponseBZ\n\x0e\x64\x65v.tidings.v1P\x01Z9github.com/tidings/tidings/clients/go/tidingsv1;tidingsv1\xaa\x02\nTidings.V1b\x06proto3'
-)
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#tidings/v1/connection_service.proto\x12\ntidings.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16tidings/v1/event.proto\"\x1f\n\x0fGetStatsRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\"k\n\x10GetStatsResponse\x12 \n\x05stats\x18\x01 \x01(\x0b\x32\x11.tidings.v1.Stats\x12 \n\x05nodes\x18\x02 \x03(\x0b\x32\x11.tidings.v1.Stats\x12\x13\n\x0bunreachable\x18\x03 \x03(\t\"@\n\x11WatchStatsRequest\x12+\n\x08interval\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"6\n\x12WatchStatsResponse\x12 \n\x05stats\x18\x01 \x01(\x0b\x32\x11.tidings.v1.Stats\"\xb6\x03\n\x05Stats\x12\x0c\n\x04node\x18\x01 \x01(\t\x12)\n\x06uptime\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\x0b\x63onnections\x18\x03 \x01(\x0b\x32\x1b.tidings.v1.ConnectionStats\x12\x15\n\rsubscriptions\x18\x04 \x01(\x04\x12\x10\n\x08\x63hannels\x18\x05 \x01(\x04\x12&\n\x06\x65vents\x18\x06 \x01(\x0b\x32\x16.tidings.v1.EventStats\x12\x10\n\x08\x62ytes_in\x18\x07 \x01(\x04\x12\x11\n\tbytes_out\x18\x08 \x01(\x04\x12-\n\x06\x65rrors\x18\t \x03(\x0b\x32\x1d.tidings.v1.Stats.ErrorsEntry\x12\x15\n\rauth_failures\x18\n \x01(\x04\x12\x14\n\x0crate_limited\x18\x0b \x01(\x04\x12\x16\n\x0eslow_consumers\x18\x0c \x01(\x04\x12)\n\x07latency\x18\r \x01(\x0b\x32\x18.tidings.v1.LatencyStats\x1a-\n\x0b\x45rrorsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\xaf\x02\n\x0f\x43onnectionStats\x12\x0b\n\x03now\x18\x01 \x01(\x04\x12\x0c\n\x04peak\x18\x02 \x01(\x04\x12\r\n\x05total\x18\x03 \x01(\x04\x12\x42\n\x0c\x62y_transport\x18\x04 \x03(\x0b\x32,.tidings.v1.ConnectionStats.ByTransportEntry\x12\x45\n\x0e\x62y_client_type\x18\x05 \x03(\x0b\x32-.tidings.v1.ConnectionStats.ByClientTypeEntry\x1a\x32\n\x10\x42yTransportEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a\x33\n\x11\x42yClientTypeEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\xde\x01\n\nEventStats\x12\x11\n\tpublished\x18\x01 \x01(\x04\x12\x11\n\tdelivered\x18\x02 \x01(\x04\x12\x10\n\x08replayed\x18\x03 \x01(\x04\x12\x0f\n\x07\x64ropped\x18\x04 \x01(\x04\x12\x11\n\tconflated\x18\x05 \x01(\x04\x12\x10\n\x08\x66iltered\x18\x06 \x01(\x04\x12\x33\n\x07\x62y_type\x18\x07 \x03(\x0b\x32\".tidings.v1.EventStats.ByTypeEntry\x1a-\n\x0b\x42yTypeEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\xae\x01\n\x0cLatencyStats\x12&\n\x03p50\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x03p90\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x03p99\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x03max\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xd3\x01\n\x16ListConnectionsRequest\x12\x0c\n\x04user\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x0f\n\x07\x63hannel\x18\x03 \x01(\t\x12\x11\n\ttransport\x18\x04 \x01(\t\x12\x13\n\x0b\x63lient_type\x18\x05 \x01(\t\x12\x11\n\tpage_size\x18\x06 \x01(\r\x12\x12\n\npage_token\x18\x07 \x01(\t\x12\x10\n\x08order_by\x18\n \x01(\t\x12\x0c\n\x04\x64\x65sc\x18\x0b \x01(\x08\x12\x0f\n\x07\x61\x64\x64ress\x18\x0c \x01(\t\x12\x0c\n\x04node\x18\r \x01(\t\"t\n\x17ListConnectionsResponse\x12+\n\x0b\x63onnections\x18\x01 \x03(\x0b\x32\x16.tidings.v1.Connection\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x13\n\x0bunreachable\x18\x03 \x03(\t\"-\n\x14GetConnectionRequest\x12\x15\n\rconnection_id\x18\x01 \x01(\t\"C\n\x15GetConnectionResponse\x12*\n\nconnection\x18\x01 \x01(\x0b\x32\x16.tidings.v1.Connection\"\x95\x05\n\nConnection\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04user\x18\x02 \x01(\t\x12\r\n\x05roles\x18\x03 \x03(\t\x12\x11\n\ttransport\x18\x04 \x01(\t\x12\x13\n\x0b\x63lient_type\x18\x05 \x01(\t\x12\x13\n\x0b\x63lient_name\x18\x06 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x07 \x01(\t\x12\x30\n\x0c\x63onnected_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0clast_seen_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x39\n\rsubscriptions\x18\n \x03(\x0b\x32\".tidings.v1.ConnectionSubscription\x12\x11\n\tdelivered\x18\x0b \x01(\x04\x12\x0f\n\x07\x64ropped\x18\x0c \x01(\x04\x12\x10\n\x08\x62ytes_in\x18\r \x01(\x04\x12\x11\n\tbytes_out\x18\x0e \x01(\x04\x12\x14\n\x0coutbox_bytes\x18\x0f \x01(\x04\x12-\n\nround_trip\x18\x10 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nuser_agent\x18\x14 \x01(\t\x12\x0e\n\x06origin\x18\x15 \x01(\t\x12\x0f\n\x07\x64ialect\x18\x16 \x01(\t\x12\x13\n\x0b\x63ompression\x18\x17 \x01(\x08\x12\x34\n\x10token_expires_at\x18\x18 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bmessages_in\x18\x19 \x01(\x04\x12\x14\n\x0crate_limited\x18\x1a \x01(\x04\x12\x0e\n\x06\x63laims\x18\x1b \x03(\t\x12\x1a\n\x12subscription_count\x18\x1c \x01(\x04\x12\x0c\n\x04node\x18\x1d \x01(\t\"\x84\x01\n\x16\x43onnectionSubscription\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12&\n\x08position\x18\x02 \x01(\x0b\x32\x14.tidings.v1.Position\x12\x0e\n\x06\x66ilter\x18\x03 \x01(\t\x12\x13\n\x0b\x65vent_types\x18\x04 \x03(\t\x12\x0c\n\x04live\x18\x05 \x01(\x08\"f\n\x11\x44isconnectRequest\x12\x17\n\rconnection_id\x18\x01 \x01(\tH\x00\x12\x0e\n\x04user\x18\x02 \x01(\tH\x00\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0e\n\x06revoke\x18\x04 \x01(\x08\x42\x08\n\x06target\"*\n\x12\x44isconnectResponse\x12\x14\n\x0c\x64isconnected\x18\x01 \x01(\x04\"l\n\x13ListChannelsRequest\x12\x0e\n\x06prefix\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x10\n\x08order_by\x18\n \x01(\t\x12\x0c\n\x04\x64\x65sc\x18\x0b \x01(\x08\"V\n\x14ListChannelsResponse\x12%\n\x08\x63hannels\x18\x01 \x03(\x0b\x32\x13.tidings.v1.Channel\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xe5\x01\n\x07\x43hannel\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\x13\n\x0bsubscribers\x18\x02 \x01(\x04\x12&\n\x08position\x18\x03 \x01(\x0b\x32\x14.tidings.v1.Position\x12\x31\n\rlast_event_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0ehistory_events\x18\x0b \x01(\x04\x12\x15\n\rhistory_bytes\x18\x0c \x01(\x04\x12\x0c\n\x04rate\x18\r \x01(\x01\x12\x12\n\x05users\x18\x0e \x01(\x04H\x00\x88\x01\x01\x42\x08\n\x06_users\"%\n\x12GetPresenceRequest\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\"^\n\x13GetPresenceResponse\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\'\n\x05users\x18\x02 \x03(\x0b\x32\x18.tidings.v1.PresenceUser\x12\r\n\x05total\x18\x03 \x01(\x04\"1\n\x0cPresenceUser\x12\x0c\n\x04user\x18\x01 \x01(\t\x12\x13\n\x0b\x63onnections\x18\x02 \x01(\r\"\x16\n\x14GetServerInfoRequest\"?\n\x15GetServerInfoResponse\x12&\n\x06server\x18\x01 \x01(\x0b\x32\x16.tidings.v1.ServerInfo\"\xf5\x03\n\nServerInfo\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12.\n\nstarted_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0b\n\x03\x64\x65v\x18\x04 \x01(\x08\x12\x16\n\x0epublic_address\x18\x05 \x01(\t\x12\x18\n\x10internal_address\x18\x06 \x01(\t\x12%\n\x05nodes\x18\x07 \x03(\x0b\x32\x16.tidings.v1.ServerNode\x12$\n\x05store\x18\x08 \x01(\x0b\x32\x15.tidings.v1.StoreInfo\x12(\n\x07process\x18\t \x01(\x0b\x32\x17.tidings.v1.ProcessInfo\x12$\n\x06limits\x18\n \x03(\x0b\x32\x14.tidings.v1.LimitUse\x12\x32\n\x06\x63loses\x18\x0b \x03(\x0b\x32\".tidings.v1.ServerInfo.ClosesEntry\x12-\n\nnamespaces\x18\x0c \x03(\x0b\x32\x19.tidings.v1.NamespaceInfo\x12*\n\rconfiguration\x18\r \x03(\x0b\x32\x13.tidings.v1.Setting\x1a-\n\x0b\x43losesEntry\x12\x0b\n\x03key\x18\x01 \x01(\r\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\xf8\x01\n\nServerNode\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04self\x18\x02 \x01(\x08\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12.\n\nstarted_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x63onnections\x18\x06 \x01(\x04\x12\x0f\n\x07leaving\x18\x07 \x01(\x08\x12,\n\theard_ago\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\nround_trip\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\"d\n\tStoreInfo\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x12\n\ndurability\x18\x02 \x01(\t\x12\x11\n\tavailable\x18\x03 \x01(\x08\x12\r\n\x05\x62ytes\x18\x04 \x01(\x04\x12\x13\n\x0blimit_bytes\x18\x05 \x01(\x04\"\x87\x02\n\x0bProcessInfo\x12&\n\x03\x63pu\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1b\n\x0eresident_bytes\x18\x02 \x01(\x04H\x00\x88\x01\x01\x12\x17\n\nopen_files\x18\x03 \x01(\x04H\x01\x88\x01\x01\x12\x1d\n\x10open_files_limit\x18\x04 \x01(\x04H\x02\x88\x01\x01\x12\x14\n\x07threads\x18\x05 \x01(\x04H\x03\x88\x01\x01\x12\x12\n\nprocessors\x18\x06 \x01(\x04\x12\x0e\n\x06shards\x18\x07 \x01(\x04\x42\x11\n\x0f_resident_bytesB\r\n\x0b_open_filesB\x13\n\x11_open_files_limitB\n\n\x08_threads\"S\n\x08LimitUse\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\x04\x12\x11\n\x04used\x18\x03 \x01(\x04H\x00\x88\x01\x01\x12\x0f\n\x07reached\x18\x04 \x01(\x04\x42\x07\n\x05_used\"\xf4\x01\n\rNamespaceInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0chistory_size\x18\x02 \x01(\x04\x12.\n\x0bhistory_ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\rhistory_bytes\x18\x04 \x01(\x04\x12\x10\n\x08presence\x18\x05 \x01(\x08\x12\x15\n\rslow_consumer\x18\x06 \x01(\t\x12+\n\x08max_idle\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\tsubscribe\x18\x08 \x01(\t\x12\x0f\n\x07publish\x18\t \x01(\t\"V\n\x07Setting\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\x12\x0e\n\x06secret\x18\x04 \x01(\x08\x12\x0f\n\x07reloads\x18\x05 \x01(\x08\"C\n\x16GetStatsHistoryRequest\x12)\n\x05\x61\x66ter\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"l\n\x17GetStatsHistoryResponse\x12\'\n\x04step\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x07samples\x18\x02 \x03(\x0b\x32\x17.tidings.v1.StatsSample\"\x90\x04\n\x0bStatsSample\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x06length\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0b\x63onnections\x18\x03 \x01(\x04\x12\x15\n\rsubscriptions\x18\x04 \x01(\x04\x12\x10\n\x08\x63hannels\x18\x05 \x01(\x04\x12\x14\n\x0coutbox_bytes\x18\x06 \x01(\x04\x12\x16\n\x0eresident_bytes\x18\x07 \x01(\x04\x12&\n\x03\x63pu\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06opened\x18\t \x01(\x04\x12\x11\n\tpublished\x18\n \x01(\x04\x12\x11\n\tdelivered\x18\x0b \x01(\x04\x12\x10\n\x08replayed\x18\x0c \x01(\x04\x12\x0f\n\x07\x64ropped\x18\r \x01(\x04\x12\x11\n\tconflated\x18\x0e \x01(\x04\x12\x0f\n\x07refused\x18\x0f \x01(\x04\x12\x16\n\x0eslow_consumers\x18\x10 \x01(\x04\x12\x10\n\x08\x62ytes_in\x18\x11 \x01(\x04\x12\x11\n\tbytes_out\x18\x12 \x01(\x04\x12.\n\x0blatency_p50\x18\x13 \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\x0blatency_p99\x18\x14 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x81\x01\n\x0e\x45xplainRequest\x12\x0e\n\x04user\x18\x01 \x01(\tH\x00\x12\x10\n\x06\x63laims\x18\x02 \x01(\tH\x00\x12\r\n\x05roles\x18\x03 \x03(\t\x12\x0e\n\x06\x61\x63tion\x18\x04 \x01(\t\x12\x0f\n\x07\x63hannel\x18\x05 \x01(\t\x12\x12\n\nevent_type\x18\x06 \x01(\tB\t\n\x07subject\"\xb8\x01\n\x0f\x45xplainResponse\x12\x0f\n\x07\x61llowed\x18\x01 \x01(\x08\x12\x0c\n\x04rule\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\x12\x37\n\x06inputs\x18\x04 \x03(\x0b\x32\'.tidings.v1.ExplainResponse.InputsEntry\x12\x0e\n\x06reason\x18\x05 \x01(\t\x1a-\n\x0bInputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"4\n\x14WatchRefusalsRequest\x12\x0e\n\x06recent\x18\x01 \x01(\r\x12\x0c\n\x04once\x18\x02 \x01(\x08\"N\n\x15WatchRefusalsResponse\x12%\n\x08refusals\x18\x01 \x03(\x0b\x32\x13.tidings.v1.Refusal\x12\x0e\n\x06missed\x18\x02 \x01(\x04\"\xff\x01\n\x07Refusal\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x0c\n\x04\x63ode\x18\x04 \x01(\t\x12\x12\n\nclose_code\x18\x05 \x01(\r\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x0c\n\x04user\x18\x07 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x08 \x01(\t\x12\x11\n\ttransport\x18\t \x01(\t\x12\x0f\n\x07\x63hannel\x18\n \x01(\t\x12\x12\n\nevent_type\x18\x0b \x01(\t\x12\x15\n\rconnection_id\x18\x0c \x01(\t\x12\n\n\x02\x62y\x18\r \x01(\t\"\x15\n\x13ListWebhooksRequest\"=\n\x14ListWebhooksResponse\x12%\n\x08webhooks\x18\x01 \x03(\x0b\x32\x13.tidings.v1.Webhook\"\x98\x02\n\x07Webhook\x12\x0b\n\x03url\x18\x01 \x01(\t\x12\x0e\n\x06\x65vents\x18\x02 \x03(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x0e\n\x06queued\x18\x04 \x01(\x04\x12\x14\n\x0cqueued_bytes\x18\x05 \x01(\x04\x12&\n\x03lag\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\tdelivered\x18\x07 \x01(\x04\x12\x10\n\x08\x66\x61ilures\x18\x08 \x01(\x04\x12\x12\n\nlast_error\x18\t \x01(\t\x12\x33\n\x0fnext_attempt_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0c\x64\x65\x61\x64_letters\x18\x0b \x01(\x04\x12\x0f\n\x07\x64ropped\x18\x0c \x01(\x04\"$\n\x15ResendWebhooksRequest\x12\x0b\n\x03url\x18\x01 \x01(\t\"(\n\x16ResendWebhooksResponse\x12\x0e\n\x06resent\x18\x01 \x01(\x04\x32\xc5\x08\n\x11\x43onnectionService\x12\x45\n\x08GetStats\x12\x1b.tidings.v1.GetStatsRequest\x1a\x1c.tidings.v1.GetStatsResponse\x12M\n\nWatchStats\x12\x1d.tidings.v1.WatchStatsRequest\x1a\x1e.tidings.v1.WatchStatsResponse0\x01\x12Z\n\x0fListConnections\x12\".tidings.v1.ListConnectionsRequest\x1a#.tidings.v1.ListConnectionsResponse\x12T\n\rGetConnection\x12 .tidings.v1.GetConnectionRequest\x1a!.tidings.v1.GetConnectionResponse\x12K\n\nDisconnect\x12\x1d.tidings.v1.DisconnectRequest\x1a\x1e.tidings.v1.DisconnectResponse\x12Q\n\x0cListChannels\x12\x1f.tidings.v1.ListChannelsRequest\x1a .tidings.v1.ListChannelsResponse\x12N\n\x0bGetPresence\x12\x1e.tidings.v1.GetPresenceRequest\x1a\x1f.tidings.v1.GetPresenceResponse\x12T\n\rGetServerInfo\x12 .tidings.v1.GetServerInfoRequest\x1a!.tidings.v1.GetServerInfoResponse\x12Z\n\x0fGetStatsHistory\x12\".tidings.v1.GetStatsHistoryRequest\x1a#.tidings.v1.GetStatsHistoryResponse\x12\x42\n\x07\x45xplain\x12\x1a.tidings.v1.ExplainRequest\x1a\x1b.tidings.v1.ExplainResponse\x12V\n\rWatchRefusals\x12 .tidings.v1.WatchRefusalsRequest\x1a!.tidings.v1.WatchRefusalsResponse0\x01\x12Q\n\x0cListWebhooks\x12\x1f.tidings.v1.ListWebhooksRequest\x1a .tidings.v1.ListWebhooksResponse\x12W\n\x0eResendWebhooks\x12!.tidings.v1.ResendWebhooksRequest\x1a\".tidings.v1.ResendWebhooksResponseBZ\n\x0e\x64\x65v.tidings.v1P\x01Z9github.com/tidings/tidings/clients/go/tidingsv1;tidingsv1\xaa\x02\nTidings.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
-_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, "tidings.v1.connection_service_pb2", _globals)
+_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tidings.v1.connection_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-    _globals["DESCRIPTOR"]._loaded_options = None
-    _globals[
-        "DESCRIPTOR"
-    ]._serialized_options = b"\n\016dev.tidings.v1P\001Z9github.com/tidings/tidings/clients/go/tidingsv1;tidingsv1\252\002\nTidings.V1"
-    _globals["_STATS_ERRORSENTRY"]._loaded_options = None
-    _globals["_STATS_ERRORSENTRY"]._serialized_options = b"8\001"
-    _globals["_CONNECTIONSTATS_BYTRANSPORTENTRY"]._loaded_options = None
-    _globals["_CONNECTIONSTATS_BYTRANSPORTENTRY"]._serialized_options = b"8\001"
-    _globals["_CONNECTIONSTATS_BYCLIENTTYPEENTRY"]._loaded_options = None
-    _globals["_CONNECTIONSTATS_BYCLIENTTYPEENTRY"]._serialized_options = b"8\001"
-    _globals["_EVENTSTATS_BYTYPEENTRY"]._loaded_options = None
-    _globals["_EVENTSTATS_BYTYPEENTRY"]._serialized_options = b"8\001"
-    _globals["_SERVERINFO_CLOSESENTRY"]._loaded_options = None
-    _globals["_SERVERINFO_CLOSESENTRY"]._serialized_options = b"8\001"
-    _globals["_EXPLAINRESPONSE_INPUTSENTRY"]._loaded_options = None
-    _globals["_EXPLAINRESPONSE_INPUTSENTRY"]._serialized_options = b"8\001"
-    _globals["_GETSTATSREQUEST"]._serialized_start = 140
-    _globals["_GETSTATSREQUEST"]._serialized_end = 171
-    _globals["_GETSTATSRESPONSE"]._serialized_start = 173
-    _globals["_GETSTATSRESPONSE"]._serialized_end = 280
-    _globals["_WATCHSTATSREQUEST"]._serialized_start = 282
-    _globals["_WATCHSTATSREQUEST"]._serialized_end = 346
-    _globals["_WATCHSTATSRESPONSE"]._serialized_start = 348
-    _globals["_WATCHSTATSRESPONSE"]._serialized_end = 402
-    _globals["_STATS"]._serialized_start = 405
-    _globals["_STATS"]._serialized_end = 843
-    _globals["_STATS_ERRORSENTRY"]._serialized_start = 798
-    _globals["_STATS_ERRORSENTRY"]._serialized_end = 843
-    _globals["_CONNECTIONSTATS"]._serialized_start = 846
-    _globals["_CONNECTIONSTATS"]._serialized_end = 1149
-    _globals["_CONNECTIONSTATS_BYTRANSPORTENTRY"]._serialized_start = 1046
-    _globals["_CONNECTIONSTATS_BYTRANSPORTENTRY"]._serialized_end = 1096
-    _globals["_CONNECTIONSTATS_BYCLIENTTYPEENTRY"]._serialized_start = 1098
-    _globals["_CONNECTIONSTATS_BYCLIENTTYPEENTRY"]._serialized_end = 1149
-    _globals["_EVENTSTATS"]._serialized_start = 1152
-    _globals["_EVENTSTATS"]._serialized_end = 1374
-    _globals["_EVENTSTATS_BYTYPEENTRY"]._serialized_start = 1329
-    _globals["_EVENTSTATS_BYTYPEENTRY"]._serialized_end = 1374
-    _globals["_LATENCYSTATS"]._serialized_start = 1377
-    _globals["_LATENCYSTATS"]._serialized_end = 1551
-    _globals["_LISTCONNECTIONSREQUEST"]._serialized_start = 1554
-    _globals["_LISTCONNECTIONSREQUEST"]._serialized_end = 1765
-    _globals["_LISTCONNECTIONSRESPONSE"]._serialized_start = 1767
-    _globals["_LISTCONNECTIONSRESPONSE"]._serialized_end = 1883
-    _globals["_GETCONNECTIONREQUEST"]._serialized_start = 1885
-    _globals["_GETCONNECTIONREQUEST"]._serialized_end = 1930
-    _globals["_GETCONNECTIONRESPONSE"]._serialized_start = 1932
-    _globals["_GETCONNECTIONRESPONSE"]._serialized_end = 1999
-    _globals["_CONNECTION"]._serialized_start = 2002
-    _globals["_CONNECTION"]._serialized_end = 2663
-    _globals["_CONNECTIONSUBSCRIPTION"]._serialized_start = 2666
-    _globals["_CONNECTIONSUBSCRIPTION"]._serialized_end = 2798
-    _globals["_DISCONNECTREQUEST"]._serialized_start = 2800
-    _globals["_DISCONNECTREQUEST"]._serialized_end = 2902
-    _globals["_DISCONNECTRESPONSE"]._serialized_start = 2904
-    _globals["_DISCONNECTRESPONSE"]._serialized_end = 2946
-    _globals["_LISTCHANNELSREQUEST"]._serialized_start = 2948
-    _globals["_LISTCHANNELSREQUEST"]._serialized_end = 3056
-    _globals["_LISTCHANNELSRESPONSE"]._serialized_start = 3058
-    _globals["_LISTCHANNELSRESPONSE"]._serialized_end = 3144
-    _globals["_CHANNEL"]._serialized_start = 3147
-    _globals["_CHANNEL"]._serialized_end = 3376
-    _globals["_GETPRESENCEREQUEST"]._serialized_start = 3378
-    _globals["_GETPRESENCEREQUEST"]._serialized_end = 3415
-    _globals["_GETPRESENCERESPONSE"]._serialized_start = 3417
-    _globals["_GETPRESENCERESPONSE"]._serialized_end = 3511
-    _globals["_PRESENCEUSER"]._serialized_start = 3513
-    _globals["_PRESENCEUSER"]._serialized_end = 3562
-    _globals["_GETSERVERINFOREQUEST"]._serialized_start = 3564
-    _globals["_GETSERVERINFOREQUEST"]._serialized_end = 3586
-    _globals["_GETSERVERINFORESPONSE"]._serialized_start = 3588
-    _globals["_GETSERVERINFORESPONSE"]._serialized_end = 3651
-    _globals["_SERVERINFO"]._serialized_start = 3654
-    _globals["_SERVERINFO"]._serialized_end = 4155
-    _globals["_SERVERINFO_CLOSESENTRY"]._serialized_start = 4110
-    _globals["_SERVERINFO_CLOSESENTRY"]._serialized_end = 4155
-    _globals["_SERVERNODE"]._serialized_start = 4158
-    _globals["_SERVERNODE"]._serialized_end = 4406
-    _globals["_STOREINFO"]._serialized_start = 4408
-    _globals["_STOREINFO"]._serialized_end = 4508
-    _globals["_PROCESSINFO"]._serialized_start = 4511
-    _globals["_PROCESSINFO"]._serialized_end = 4774
-    _globals["_LIMITUSE"]._serialized_start = 4776
-    _globals["_LIMITUSE"]._serialized_end = 4859
-    _globals["_NAMESPACEINFO"]._serialized_start = 4862
-    _globals["_NAMESPACEINFO"]._serialized_end = 5106
-    _globals["_SETTING"]._serialized_start = 5108
-    _globals["_SETTING"]._serialized_end = 5194
-    _globals["_GETSTATSHISTORYREQUEST"]._serialized_start = 5196
-    _globals["_GETSTATSHISTORYREQUEST"]._serialized_end = 5263
-    _globals["_GETSTATSHISTORYRESPONSE"]._serialized_start = 5265
-    _globals["_GETSTATSHISTORYRESPONSE"]._serialized_end = 5373
-    _globals["_STATSSAMPLE"]._serialized_start = 5376
-    _globals["_STATSSAMPLE"]._serialized_end = 5904
-    _globals["_EXPLAINREQUEST"]._serialized_start = 5907
-    _globals["_EXPLAINREQUEST"]._serialized_end = 6036
-    _globals["_EXPLAINRESPONSE"]._serialized_start = 6039
-    _globals["_EXPLAINRESPONSE"]._serialized_end = 6223
-    _globals["_EXPLAINRESPONSE_INPUTSENTRY"]._serialized_start = 6178
-    _globals["_EXPLAINRESPONSE_INPUTSENTRY"]._serialized_end = 6223
-    _globals["_WATCHREFUSALSREQUEST"]._serialized_start = 6225
-    _globals["_WATCHREFUSALSREQUEST"]._serialized_end = 6277
-    _globals["_WATCHREFUSALSRESPONSE"]._serialized_start = 6279
-    _globals["_WATCHREFUSALSRESPONSE"]._serialized_end = 6357
-    _globals["_REFUSAL"]._serialized_start = 6360
-    _globals["_REFUSAL"]._serialized_end = 6615
-    _globals["_LISTWEBHOOKSREQUEST"]._serialized_start = 6617
-    _globals["_LISTWEBHOOKSREQUEST"]._serialized_end = 6638
-    _globals["_LISTWEBHOOKSRESPONSE"]._serialized_start = 6640
-    _globals["_LISTWEBHOOKSRESPONSE"]._serialized_end = 6701
-    _globals["_WEBHOOK"]._serialized_start = 6704
-    _globals["_WEBHOOK"]._serialized_end = 6984
-    _globals["_RESENDWEBHOOKSREQUEST"]._serialized_start = 6986
-    _globals["_RESENDWEBHOOKSREQUEST"]._serialized_end = 7022
-    _globals["_RESENDWEBHOOKSRESPONSE"]._serialized_start = 7024
-    _globals["_RESENDWEBHOOKSRESPONSE"]._serialized_end = 7064
-    _globals["_CONNECTIONSERVICE"]._serialized_start = 7067
-    _globals["_CONNECTIONSERVICE"]._serialized_end = 8160
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\016dev.tidings.v1P\001Z9github.com/tidings/tidings/clients/go/tidingsv1;tidingsv1\252\002\nTidings.V1'
+  _globals['_STATS_ERRORSENTRY']._loaded_options = None
+  _globals['_STATS_ERRORSENTRY']._serialized_options = b'8\001'
+  _globals['_CONNECTIONSTATS_BYTRANSPORTENTRY']._loaded_options = None
+  _globals['_CONNECTIONSTATS_BYTRANSPORTENTRY']._serialized_options = b'8\001'
+  _globals['_CONNECTIONSTATS_BYCLIENTTYPEENTRY']._loaded_options = None
+  _globals['_CONNECTIONSTATS_BYCLIENTTYPEENTRY']._serialized_options = b'8\001'
+  _globals['_EVENTSTATS_BYTYPEENTRY']._loaded_options = None
+  _globals['_EVENTSTATS_BYTYPEENTRY']._serialized_options = b'8\001'
+  _globals['_SERVERINFO_CLOSESENTRY']._loaded_options = None
+  _globals['_SERVERINFO_CLOSESENTRY']._serialized_options = b'8\001'
+  _globals['_EXPLAINRESPONSE_INPUTSENTRY']._loaded_options = None
+  _globals['_EXPLAINRESPONSE_INPUTSENTRY']._serialized_options = b'8\001'
+  _globals['_GETSTATSREQUEST']._serialized_start=140
+  _globals['_GETSTATSREQUEST']._serialized_end=171
+  _globals['_GETSTATSRESPONSE']._serialized_start=173
+  _globals['_GETSTATSRESPONSE']._serialized_end=280
+  _globals['_WATCHSTATSREQUEST']._serialized_start=282
+  _globals['_WATCHSTATSREQUEST']._serialized_end=346
+  _globals['_WATCHSTATSRESPONSE']._serialized_start=348
+  _globals['_WATCHSTATSRESPONSE']._serialized_end=402
+  _globals['_STATS']._serialized_start=405
+  _globals['_STATS']._serialized_end=843
+  _globals['_STATS_ERRORSENTRY']._serialized_start=798
+  _globals['_STATS_ERRORSENTRY']._serialized_end=843
+  _globals['_CONNECTIONSTATS']._serialized_start=846
+  _globals['_CONNECTIONSTATS']._serialized_end=1149
+  _globals['_CONNECTIONSTATS_BYTRANSPORTENTRY']._serialized_start=1046
+  _globals['_CONNECTIONSTATS_BYTRANSPORTENTRY']._serialized_end=1096
+  _globals['_CONNECTIONSTATS_BYCLIENTTYPEENTRY']._serialized_start=1098
+  _globals['_CONNECTIONSTATS_BYCLIENTTYPEENTRY']._serialized_end=1149
+  _globals['_EVENTSTATS']._serialized_start=1152
+  _globals['_EVENTSTATS']._serialized_end=1374
+  _globals['_EVENTSTATS_BYTYPEENTRY']._serialized_start=1329
+  _globals['_EVENTSTATS_BYTYPEENTRY']._serialized_end=1374
+  _globals['_LATENCYSTATS']._serialized_start=1377
+  _globals['_LATENCYSTATS']._serialized_end=1551
+  _globals['_LISTCONNECTIONSREQUEST']._serialized_start=1554
+  _globals['_LISTCONNECTIONSREQUEST']._serialized_end=1765
+  _globals['_LISTCONNECTIONSRESPONSE']._serialized_start=1767
+  _globals['_LISTCONNECTIONSRESPONSE']._serialized_end=1883
+  _globals['_GETCONNECTIONREQUEST']._serialized_start=1885
+  _globals['_GETCONNECTIONREQUEST']._serialized_end=1930
+  _globals['_GETCONNECTIONRESPONSE']._serialized_start=1932
+  _globals['_GETCONNECTIONRESPONSE']._serialized_end=1999
+  _globals['_CONNECTION']._serialized_start=2002
+  _globals['_CONNECTION']._serialized_end=2663
+  _globals['_CONNECTIONSUBSCRIPTION']._serialized_start=2666
+  _globals['_CONNECTIONSUBSCRIPTION']._serialized_end=2798
+  _globals['_DISCONNECTREQUEST']._serialized_start=2800
+  _globals['_DISCONNECTREQUEST']._serialized_end=2902
+  _globals['_DISCONNECTRESPONSE']._serialized_start=2904
+  _globals['_DISCONNECTRESPONSE']._serialized_end=2946
+  _globals['_LISTCHANNELSREQUEST']._serialized_start=2948
+  _globals['_LISTCHANNELSREQUEST']._serialized_end=3056
+  _globals['_LISTCHANNELSRESPONSE']._serialized_start=3058
+  _globals['_LISTCHANNELSRESPONSE']._serialized_end=3144
+  _globals['_CHANNEL']._serialized_start=3147
+  _globals['_CHANNEL']._serialized_end=3376
+  _globals['_GETPRESENCEREQUEST']._serialized_start=3378
+  _globals['_GETPRESENCEREQUEST']._serialized_end=3415
+  _globals['_GETPRESENCERESPONSE']._serialized_start=3417
+  _globals['_GETPRESENCERESPONSE']._serialized_end=3511
+  _globals['_PRESENCEUSER']._serialized_start=3513
+  _globals['_PRESENCEUSER']._serialized_end=3562
+  _globals['_GETSERVERINFOREQUEST']._serialized_start=3564
+  _globals['_GETSERVERINFOREQUEST']._serialized_end=3586
+  _globals['_GETSERVERINFORESPONSE']._serialized_start=3588
+  _globals['_GETSERVERINFORESPONSE']._serialized_end=3651
+  _globals['_SERVERINFO']._serialized_start=3654
+  _globals['_SERVERINFO']._serialized_end=4155
+  _globals['_SERVERINFO_CLOSESENTRY']._serialized_start=4110
+  _globals['_SERVERINFO_CLOSESENTRY']._serialized_end=4155
+  _globals['_SERVERNODE']._serialized_start=4158
+  _globals['_SERVERNODE']._serialized_end=4406
+  _globals['_STOREINFO']._serialized_start=4408
+  _globals['_STOREINFO']._serialized_end=4508
+  _globals['_PROCESSINFO']._serialized_start=4511
+  _globals['_PROCESSINFO']._serialized_end=4774
+  _globals['_LIMITUSE']._serialized_start=4776
+  _globals['_LIMITUSE']._serialized_end=4859
+  _globals['_NAMESPACEINFO']._serialized_start=4862
+  _globals['_NAMESPACEINFO']._serialized_end=5106
+  _globals['_SETTING']._serialized_start=5108
+  _globals['_SETTING']._serialized_end=5194
+  _globals['_GETSTATSHISTORYREQUEST']._serialized_start=5196
+  _globals['_GETSTATSHISTORYREQUEST']._serialized_end=5263
+  _globals['_GETSTATSHISTORYRESPONSE']._serialized_start=5265
+  _globals['_GETSTATSHISTORYRESPONSE']._serialized_end=5373
+  _globals['_STATSSAMPLE']._serialized_start=5376
+  _globals['_STATSSAMPLE']._serialized_end=5904
+  _globals['_EXPLAINREQUEST']._serialized_start=5907
+  _globals['_EXPLAINREQUEST']._serialized_end=6036
+  _globals['_EXPLAINRESPONSE']._serialized_start=6039
+  _globals['_EXPLAINRESPONSE']._serialized_end=6223
+  _globals['_EXPLAINRESPONSE_INPUTSENTRY']._serialized_start=6178
+  _globals['_EXPLAINRESPONSE_INPUTSENTRY']._serialized_end=6223
+  _globals['_WATCHREFUSALSREQUEST']._serialized_start=6225
+  _globals['_WATCHREFUSALSREQUEST']._serialized_end=6277
+  _globals['_WATCHREFUSALSRESPONSE']._serialized_start=6279
+  _globals['_WATCHREFUSALSRESPONSE']._serialized_end=6357
+  _globals['_REFUSAL']._serialized_start=6360
+  _globals['_REFUSAL']._serialized_end=6615
+  _globals['_LISTWEBHOOKSREQUEST']._serialized_start=6617
+  _globals['_LISTWEBHOOKSREQUEST']._serialized_end=6638
+  _globals['_LISTWEBHOOKSRESPONSE']._serialized_start=6640
+  _globals['_LISTWEBHOOKSRESPONSE']._serialized_end=6701
+  _globals['_WEBHOOK']._serialized_start=6704
+  _globals['_WEBHOOK']._serialized_end=6984
+  _globals['_RESENDWEBHOOKSREQUEST']._serialized_start=6986
+  _globals['_RESENDWEBHOOKSREQUEST']._serialized_end=7022
+  _globals['_RESENDWEBHOOKSRESPONSE']._serialized_start=7024
+  _globals['_RESENDWEBHOOKSRESPONSE']._serialized_end=7064
+  _globals['_CONNECTIONSERVICE']._serialized_start=7067
+  _globals['_CONNECTIONSERVICE']._serialized_end=8160
 # @@protoc_insertion_point(module_scope)

@@ -25,20 +25,13 @@ class GetStatsResponse(_message.Message):
     stats: Stats
     nodes: _containers.RepeatedCompositeFieldContainer[Stats]
     unreachable: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(
-        self,
-        stats: _Optional[_Union[Stats, _Mapping]] = ...,
-        nodes: _Optional[_Iterable[_Union[Stats, _Mapping]]] = ...,
-        unreachable: _Optional[_Iterable[str]] = ...,
-    ) -> None: ...
+    def __init__(self, stats: _Optional[_Union[Stats, _Mapping]] = ..., nodes: _Optional[_Iterable[_Union[Stats, _Mapping]]] = ..., unreachable: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class WatchStatsRequest(_message.Message):
     __slots__ = ("interval",)
     INTERVAL_FIELD_NUMBER: _ClassVar[int]
     interval: _duration_pb2.Duration
-    def __init__(
-        self, interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...
-    ) -> None: ...
+    def __init__(self, interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class WatchStatsResponse(_message.Message):
     __slots__ = ("stats",)
@@ -47,21 +40,7 @@ class WatchStatsResponse(_message.Message):
     def __init__(self, stats: _Optional[_Union[Stats, _Mapping]] = ...) -> None: ...
 
 class Stats(_message.Message):
-    __slots__ = (
-        "node",
-        "uptime",
-        "connections",
-        "subscriptions",
-        "channels",
-        "events",
-        "bytes_in",
-        "bytes_out",
-        "errors",
-        "auth_failures",
-        "rate_limited",
-        "slow_consumers",
-        "latency",
-    )
+    __slots__ = ("node", "uptime", "connections", "subscriptions", "channels", "events", "bytes_in", "bytes_out", "errors", "auth_failures", "rate_limited", "slow_consumers", "latency")
     class ErrorsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -69,7 +48,6 @@ class Stats(_message.Message):
         key: str
         value: int
         def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
-
     NODE_FIELD_NUMBER: _ClassVar[int]
     UPTIME_FIELD_NUMBER: _ClassVar[int]
     CONNECTIONS_FIELD_NUMBER: _ClassVar[int]
@@ -96,22 +74,7 @@ class Stats(_message.Message):
     rate_limited: int
     slow_consumers: int
     latency: LatencyStats
-    def __init__(
-        self,
-        node: _Optional[str] = ...,
-        uptime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...,
-        connections: _Optional[_Union[ConnectionStats, _Mapping]] = ...,
-        subscriptions: _Optional[int] = ...,
-        channels: _Optional[int] = ...,
-        events: _Optional[_Union[EventStats, _Mapping]] = ...,
-        bytes_in: _Optional[int] = ...,
-        bytes_out: _Optional[int] = ...,
-        errors: _Optional[_Mapping[str, int]] = ...,
-        auth_failures: _Optional[int] = ...,
-        rate_limited: _Optional[int] = ...,
-        slow_consumers: _Optional[int] = ...,
-        latency: _Optional[_Union[LatencyStats, _Mapping]] = ...,
-    ) -> None: ...
+    def __init__(self, node: _Optional[str] = ..., uptime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., connections: _Optional[_Union[ConnectionStats, _Mapping]] = ..., subscriptions: _Optional[int] = ..., channels: _Optional[int] = ..., events: _Optional[_Union[EventStats, _Mapping]] = ..., bytes_in: _Optional[int] = ..., bytes_out: _Optional[int] = ..., errors: _Optional[_Mapping[str, int]] = ..., auth_failures: _Optional[int] = ..., rate_limited: _Optional[int] = ..., slow_consumers: _Optional[int] = ..., latency: _Optional[_Union[LatencyStats, _Mapping]] = ...) -> None: ...
 
 class ConnectionStats(_message.Message):
     __slots__ = ("now", "peak", "total", "by_transport", "by_client_type")
@@ -122,7 +85,6 @@ class ConnectionStats(_message.Message):
         key: str
         value: int
         def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
-
     class ByClientTypeEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -130,7 +92,6 @@ class ConnectionStats(_message.Message):
         key: str
         value: int
         def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
-
     NOW_FIELD_NUMBER: _ClassVar[int]
     PEAK_FIELD_NUMBER: _ClassVar[int]
     TOTAL_FIELD_NUMBER: _ClassVar[int]
@@ -141,14 +102,7 @@ class ConnectionStats(_message.Message):
     total: int
     by_transport: _containers.ScalarMap[str, int]
     by_client_type: _containers.ScalarMap[str, int]
-    def __init__(
-        self,
-        now: _Optional[int] = ...,
-        peak: _Optional[int] = ...,
-        total: _Optional[int] = ...,
-        by_transport: _Optional[_Mapping[str, int]] = ...,
-        by_client_type: _Optional[_Mapping[str, int]] = ...,
-    ) -> None: ...
+    def __init__(self, now: _Optional[int] = ..., peak: _Optional[int] = ..., total: _Optional[int] = ..., by_transport: _Optional[_Mapping[str, int]] = ..., by_client_type: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
 class EventStats(_message.Message):
     __slots__ = ("published", "delivered", "replayed", "dropped", "conflated", "filtered", "by_type")
@@ -159,7 +113,6 @@ class EventStats(_message.Message):
         key: str
         value: int
         def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
-
     PUBLISHED_FIELD_NUMBER: _ClassVar[int]
     DELIVERED_FIELD_NUMBER: _ClassVar[int]
     REPLAYED_FIELD_NUMBER: _ClassVar[int]
@@ -174,16 +127,7 @@ class EventStats(_message.Message):
     conflated: int
     filtered: int
     by_type: _containers.ScalarMap[str, int]
-    def __init__(
-        self,
-        published: _Optional[int] = ...,
-        delivered: _Optional[int] = ...,
-        replayed: _Optional[int] = ...,
-        dropped: _Optional[int] = ...,
-        conflated: _Optional[int] = ...,
-        filtered: _Optional[int] = ...,
-        by_type: _Optional[_Mapping[str, int]] = ...,
-    ) -> None: ...
+    def __init__(self, published: _Optional[int] = ..., delivered: _Optional[int] = ..., replayed: _Optional[int] = ..., dropped: _Optional[int] = ..., conflated: _Optional[int] = ..., filtered: _Optional[int] = ..., by_type: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
 class LatencyStats(_message.Message):
     __slots__ = ("p50", "p90", "p99", "max")
@@ -195,28 +139,10 @@ class LatencyStats(_message.Message):
     p90: _duration_pb2.Duration
     p99: _duration_pb2.Duration
     max: _duration_pb2.Duration
-    def __init__(
-        self,
-        p50: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...,
-        p90: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...,
-        p99: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...,
-        max: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...,
-    ) -> None: ...
+    def __init__(self, p50: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., p90: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., p99: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class ListConnectionsRequest(_message.Message):
-    __slots__ = (
-        "user",
-        "role",
-        "channel",
-        "transport",
-        "client_type",
-        "page_size",
-        "page_token",
-        "order_by",
-        "desc",
-        "address",
-        "node",
-    )
+    __slots__ = ("user", "role", "channel", "transport", "client_type", "page_size", "page_token", "order_by", "desc", "address", "node")
     USER_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
     CHANNEL_FIELD_NUMBER: _ClassVar[int]
@@ -239,20 +165,7 @@ class ListConnectionsRequest(_message.Message):
     desc: bool
     address: str
     node: str
-    def __init__(
-        self,
-        user: _Optional[str] = ...,
-        role: _Optional[str] = ...,
-        channel: _Optional[str] = ...,
-        transport: _Optional[str] = ...,
-        client_type: _Optional[str] = ...,
-        page_size: _Optional[int] = ...,
-        page_token: _Optional[str] = ...,
-        order_by: _Optional[str] = ...,
-        desc: bool = ...,
-        address: _Optional[str] = ...,
-        node: _Optional[str] = ...,
-    ) -> None: ...
+    def __init__(self, user: _Optional[str] = ..., role: _Optional[str] = ..., channel: _Optional[str] = ..., transport: _Optional[str] = ..., client_type: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., order_by: _Optional[str] = ..., desc: bool = ..., address: _Optional[str] = ..., node: _Optional[str] = ...) -> None: ...
 
 class ListConnectionsResponse(_message.Message):
     __slots__ = ("connections", "next_page_token", "unreachable")
@@ -262,12 +175,7 @@ class ListConnectionsResponse(_message.Message):
     connections: _containers.RepeatedCompositeFieldContainer[Connection]
     next_page_token: str
     unreachable: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(
-        self,
-        connections: _Optional[_Iterable[_Union[Connection, _Mapping]]] = ...,
-        next_page_token: _Optional[str] = ...,
-        unreachable: _Optional[_Iterable[str]] = ...,
-    ) -> None: ...
+    def __init__(self, connections: _Optional[_Iterable[_Union[Connection, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., unreachable: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class GetConnectionRequest(_message.Message):
     __slots__ = ("connection_id",)
@@ -282,34 +190,7 @@ class GetConnectionResponse(_message.Message):
     def __init__(self, connection: _Optional[_Union[Connection, _Mapping]] = ...) -> None: ...
 
 class Connection(_message.Message):
-    __slots__ = (
-        "id",
-        "user",
-        "roles",
-        "transport",
-        "client_type",
-        "client_name",
-        "address",
-        "connected_at",
-        "last_seen_at",
-        "subscriptions",
-        "delivered",
-        "dropped",
-        "bytes_in",
-        "bytes_out",
-        "outbox_bytes",
-        "round_trip",
-        "user_agent",
-        "origin",
-        "dialect",
-        "compression",
-        "token_expires_at",
-        "messages_in",
-        "rate_limited",
-        "claims",
-        "subscription_count",
-        "node",
-    )
+    __slots__ = ("id", "user", "roles", "transport", "client_type", "client_name", "address", "connected_at", "last_seen_at", "subscriptions", "delivered", "dropped", "bytes_in", "bytes_out", "outbox_bytes", "round_trip", "user_agent", "origin", "dialect", "compression", "token_expires_at", "messages_in", "rate_limited", "claims", "subscription_count", "node")
     ID_FIELD_NUMBER: _ClassVar[int]
     USER_FIELD_NUMBER: _ClassVar[int]
     ROLES_FIELD_NUMBER: _ClassVar[int]
@@ -362,35 +243,7 @@ class Connection(_message.Message):
     claims: _containers.RepeatedScalarFieldContainer[str]
     subscription_count: int
     node: str
-    def __init__(
-        self,
-        id: _Optional[str] = ...,
-        user: _Optional[str] = ...,
-        roles: _Optional[_Iterable[str]] = ...,
-        transport: _Optional[str] = ...,
-        client_type: _Optional[str] = ...,
-        client_name: _Optional[str] = ...,
-        address: _Optional[str] = ...,
-        connected_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...,
-        last_seen_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...,
-        subscriptions: _Optional[_Iterable[_Union[ConnectionSubscription, _Mapping]]] = ...,
-        delivered: _Optional[int] = ...,
-        dropped: _Optional[int] = ...,
-        bytes_in: _Optional[int] = ...,
-        bytes_out: _Optional[int] = ...,
-        outbox_bytes: _Optional[int] = ...,
-        round_trip: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...,
-        user_agent: _Optional[str] = ...,
-        origin: _Optional[str] = ...,
-        dialect: _Optional[str] = ...,
-        compression: bool = ...,
-        token_expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...,
-        messages_in: _Optional[int] = ...,
-        rate_limited: _Optional[int] = ...,
-        claims: _Optional[_Iterable[str]] = ...,
-        subscription_count: _Optional[int] = ...,
-        node: _Optional[str] = ...,
-    ) -> None: ...
+    def __init__(self, id: _Optional[str] = ..., user: _Optional[str] = ..., roles: _Optional[_Iterable[str]] = ..., transport: _Optional[str] = ..., client_type: _Optional[str] = ..., client_name: _Optional[str] = ..., address: _Optional[str] = ..., connected_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_seen_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., subscriptions: _Optional[_Iterable[_Union[ConnectionSubscription, _Mapping]]] = ..., delivered: _Optional[int] = ..., dropped: _Optional[int] = ..., bytes_in: _Optional[int] = ..., bytes_out: _Optional[int] = ..., outbox_bytes: _Optional[int] = ..., round_trip: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., user_agent: _Optional[str] = ..., origin: _Optional[str] = ..., dialect: _Optional[str] = ..., compression: bool = ..., token_expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., messages_in: _Optional[int] = ..., rate_limited: _Optional[int] = ..., claims: _Optional[_Iterable[str]] = ..., subscription_count: _Optional[int] = ..., node: _Optional[str] = ...) -> None: ...
 
 class ConnectionSubscription(_message.Message):
     __slots__ = ("channel", "position", "filter", "event_types", "live")
@@ -404,14 +257,7 @@ class ConnectionSubscription(_message.Message):
     filter: str
     event_types: _containers.RepeatedScalarFieldContainer[str]
     live: bool
-    def __init__(
-        self,
-        channel: _Optional[str] = ...,
-        position: _Optional[_Union[_event_pb2.Position, _Mapping]] = ...,
-        filter: _Optional[str] = ...,
-        event_types: _Optional[_Iterable[str]] = ...,
-        live: bool = ...,
-    ) -> None: ...
+    def __init__(self, channel: _Optional[str] = ..., position: _Optional[_Union[_event_pb2.Position, _Mapping]] = ..., filter: _Optional[str] = ..., event_types: _Optional[_Iterable[str]] = ..., live: bool = ...) -> None: ...
 
 class DisconnectRequest(_message.Message):
     __slots__ = ("connection_id", "user", "reason", "revoke")
@@ -423,13 +269,7 @@ class DisconnectRequest(_message.Message):
     user: str
     reason: str
     revoke: bool
-    def __init__(
-        self,
-        connection_id: _Optional[str] = ...,
-        user: _Optional[str] = ...,
-        reason: _Optional[str] = ...,
-        revoke: bool = ...,
-    ) -> None: ...
+    def __init__(self, connection_id: _Optional[str] = ..., user: _Optional[str] = ..., reason: _Optional[str] = ..., revoke: bool = ...) -> None: ...
 
 class DisconnectResponse(_message.Message):
     __slots__ = ("disconnected",)
@@ -449,14 +289,7 @@ class ListChannelsRequest(_message.Message):
     page_token: str
     order_by: str
     desc: bool
-    def __init__(
-        self,
-        prefix: _Optional[str] = ...,
-        page_size: _Optional[int] = ...,
-        page_token: _Optional[str] = ...,
-        order_by: _Optional[str] = ...,
-        desc: bool = ...,
-    ) -> None: ...
+    def __init__(self, prefix: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., order_by: _Optional[str] = ..., desc: bool = ...) -> None: ...
 
 class ListChannelsResponse(_message.Message):
     __slots__ = ("channels", "next_page_token")
@@ -464,23 +297,10 @@ class ListChannelsResponse(_message.Message):
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     channels: _containers.RepeatedCompositeFieldContainer[Channel]
     next_page_token: str
-    def __init__(
-        self,
-        channels: _Optional[_Iterable[_Union[Channel, _Mapping]]] = ...,
-        next_page_token: _Optional[str] = ...,
-    ) -> None: ...
+    def __init__(self, channels: _Optional[_Iterable[_Union[Channel, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class Channel(_message.Message):
-    __slots__ = (
-        "channel",
-        "subscribers",
-        "position",
-        "last_event_at",
-        "history_events",
-        "history_bytes",
-        "rate",
-        "users",
-    )
+    __slots__ = ("channel", "subscribers", "position", "last_event_at", "history_events", "history_bytes", "rate", "users")
     CHANNEL_FIELD_NUMBER: _ClassVar[int]
     SUBSCRIBERS_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
@@ -497,17 +317,7 @@ class Channel(_message.Message):
     history_bytes: int
     rate: float
     users: int
-    def __init__(
-        self,
-        channel: _Optional[str] = ...,
-        subscribers: _Optional[int] = ...,
-        position: _Optional[_Union[_event_pb2.Position, _Mapping]] = ...,
-        last_event_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...,
-        history_events: _Optional[int] = ...,
-        history_bytes: _Optional[int] = ...,
-        rate: _Optional[float] = ...,
-        users: _Optional[int] = ...,
-    ) -> None: ...
+    def __init__(self, channel: _Optional[str] = ..., subscribers: _Optional[int] = ..., position: _Optional[_Union[_event_pb2.Position, _Mapping]] = ..., last_event_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., history_events: _Optional[int] = ..., history_bytes: _Optional[int] = ..., rate: _Optional[float] = ..., users: _Optional[int] = ...) -> None: ...
 
 class GetPresenceRequest(_message.Message):
     __slots__ = ("channel",)
@@ -523,12 +333,7 @@ class GetPresenceResponse(_message.Message):
     channel: str
     users: _containers.RepeatedCompositeFieldContainer[PresenceUser]
     total: int
-    def __init__(
-        self,
-        channel: _Optional[str] = ...,
-        users: _Optional[_Iterable[_Union[PresenceUser, _Mapping]]] = ...,
-        total: _Optional[int] = ...,
-    ) -> None: ...
+    def __init__(self, channel: _Optional[str] = ..., users: _Optional[_Iterable[_Union[PresenceUser, _Mapping]]] = ..., total: _Optional[int] = ...) -> None: ...
 
 class PresenceUser(_message.Message):
     __slots__ = ("user", "connections")
@@ -549,21 +354,7 @@ class GetServerInfoResponse(_message.Message):
     def __init__(self, server: _Optional[_Union[ServerInfo, _Mapping]] = ...) -> None: ...
 
 class ServerInfo(_message.Message):
-    __slots__ = (
-        "node",
-        "version",
-        "started_at",
-        "dev",
-        "public_address",
-        "internal_address",
-        "nodes",
-        "store",
-        "process",
-        "limits",
-        "closes",
-        "namespaces",
-        "configuration",
-    )
+    __slots__ = ("node", "version", "started_at", "dev", "public_address", "internal_address", "nodes", "store", "process", "limits", "closes", "namespaces", "configuration")
     class ClosesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -571,7 +362,6 @@ class ServerInfo(_message.Message):
         key: int
         value: int
         def __init__(self, key: _Optional[int] = ..., value: _Optional[int] = ...) -> None: ...
-
     NODE_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     STARTED_AT_FIELD_NUMBER: _ClassVar[int]
@@ -598,35 +388,10 @@ class ServerInfo(_message.Message):
     closes: _containers.ScalarMap[int, int]
     namespaces: _containers.RepeatedCompositeFieldContainer[NamespaceInfo]
     configuration: _containers.RepeatedCompositeFieldContainer[Setting]
-    def __init__(
-        self,
-        node: _Optional[str] = ...,
-        version: _Optional[str] = ...,
-        started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...,
-        dev: bool = ...,
-        public_address: _Optional[str] = ...,
-        internal_address: _Optional[str] = ...,
-        nodes: _Optional[_Iterable[_Union[ServerNode, _Mapping]]] = ...,
-        store: _Optional[_Union[StoreInfo, _Mapping]] = ...,
-        process: _Optional[_Union[ProcessInfo, _Mapping]] = ...,
-        limits: _Optional[_Iterable[_Union[LimitUse, _Mapping]]] = ...,
-        closes: _Optional[_Mapping[int, int]] = ...,
-        namespaces: _Optional[_Iterable[_Union[NamespaceInfo, _Mapping]]] = ...,
-        configuration: _Optional[_Iterable[_Union[Setting, _Mapping]]] = ...,
-    ) -> None: ...
+    def __init__(self, node: _Optional[str] = ..., version: _Optional[str] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., dev: bool = ..., public_address: _Optional[str] = ..., internal_address: _Optional[str] = ..., nodes: _Optional[_Iterable[_Union[ServerNode, _Mapping]]] = ..., store: _Optional[_Union[StoreInfo, _Mapping]] = ..., process: _Optional[_Union[ProcessInfo, _Mapping]] = ..., limits: _Optional[_Iterable[_Union[LimitUse, _Mapping]]] = ..., closes: _Optional[_Mapping[int, int]] = ..., namespaces: _Optional[_Iterable[_Union[NamespaceInfo, _Mapping]]] = ..., configuration: _Optional[_Iterable[_Union[Setting, _Mapping]]] = ...) -> None: ...
 
 class ServerNode(_message.Message):
-    __slots__ = (
-        "id",
-        "self",
-        "name",
-        "version",
-        "started_at",
-        "connections",
-        "leaving",
-        "heard_ago",
-        "round_trip",
-    )
+    __slots__ = ("id", "self", "name", "version", "started_at", "connections", "leaving", "heard_ago", "round_trip")
     ID_FIELD_NUMBER: _ClassVar[int]
     SELF_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
@@ -645,18 +410,7 @@ class ServerNode(_message.Message):
     leaving: bool
     heard_ago: _duration_pb2.Duration
     round_trip: _duration_pb2.Duration
-    def __init__(
-        self_,
-        id: _Optional[str] = ...,
-        self: bool = ...,
-        name: _Optional[str] = ...,
-        version: _Optional[str] = ...,
-        started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...,
-        connections: _Optional[int] = ...,
-        leaving: bool = ...,
-        heard_ago: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...,
-        round_trip: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...,
-    ) -> None: ...
+    def __init__(self_, id: _Optional[str] = ..., self: bool = ..., name: _Optional[str] = ..., version: _Optional[str] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., connections: _Optional[int] = ..., leaving: bool = ..., heard_ago: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., round_trip: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class StoreInfo(_message.Message):
     __slots__ = ("kind", "durability", "available", "bytes", "limit_bytes")
@@ -670,14 +424,7 @@ class StoreInfo(_message.Message):
     available: bool
     bytes: int
     limit_bytes: int
-    def __init__(
-        self,
-        kind: _Optional[str] = ...,
-        durability: _Optional[str] = ...,
-        available: bool = ...,
-        bytes: _Optional[int] = ...,
-        limit_bytes: _Optional[int] = ...,
-    ) -> None: ...
+    def __init__(self, kind: _Optional[str] = ..., durability: _Optional[str] = ..., available: bool = ..., bytes: _Optional[int] = ..., limit_bytes: _Optional[int] = ...) -> None: ...
 
 class ProcessInfo(_message.Message):
     __slots__ = ("cpu", "resident_bytes", "open_files", "open_files_limit", "threads", "processors", "shards")
@@ -695,16 +442,7 @@ class ProcessInfo(_message.Message):
     threads: int
     processors: int
     shards: int
-    def __init__(
-        self,
-        cpu: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...,
-        resident_bytes: _Optional[int] = ...,
-        open_files: _Optional[int] = ...,
-        open_files_limit: _Optional[int] = ...,
-        threads: _Optional[int] = ...,
-        processors: _Optional[int] = ...,
-        shards: _Optional[int] = ...,
-    ) -> None: ...
+    def __init__(self, cpu: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., resident_bytes: _Optional[int] = ..., open_files: _Optional[int] = ..., open_files_limit: _Optional[int] = ..., threads: _Optional[int] = ..., processors: _Optional[int] = ..., shards: _Optional[int] = ...) -> None: ...
 
 class LimitUse(_message.Message):
     __slots__ = ("key", "limit", "used", "reached")
@@ -716,26 +454,10 @@ class LimitUse(_message.Message):
     limit: int
     used: int
     reached: int
-    def __init__(
-        self,
-        key: _Optional[str] = ...,
-        limit: _Optional[int] = ...,
-        used: _Optional[int] = ...,
-        reached: _Optional[int] = ...,
-    ) -> None: ...
+    def __init__(self, key: _Optional[str] = ..., limit: _Optional[int] = ..., used: _Optional[int] = ..., reached: _Optional[int] = ...) -> None: ...
 
 class NamespaceInfo(_message.Message):
-    __slots__ = (
-        "name",
-        "history_size",
-        "history_ttl",
-        "history_bytes",
-        "presence",
-        "slow_consumer",
-        "max_idle",
-        "subscribe",
-        "publish",
-    )
+    __slots__ = ("name", "history_size", "history_ttl", "history_bytes", "presence", "slow_consumer", "max_idle", "subscribe", "publish")
     NAME_FIELD_NUMBER: _ClassVar[int]
     HISTORY_SIZE_FIELD_NUMBER: _ClassVar[int]
     HISTORY_TTL_FIELD_NUMBER: _ClassVar[int]
@@ -754,18 +476,7 @@ class NamespaceInfo(_message.Message):
     max_idle: _duration_pb2.Duration
     subscribe: str
     publish: str
-    def __init__(
-        self,
-        name: _Optional[str] = ...,
-        history_size: _Optional[int] = ...,
-        history_ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...,
-        history_bytes: _Optional[int] = ...,
-        presence: bool = ...,
-        slow_consumer: _Optional[str] = ...,
-        max_idle: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...,
-        subscribe: _Optional[str] = ...,
-        publish: _Optional[str] = ...,
-    ) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., history_size: _Optional[int] = ..., history_ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., history_bytes: _Optional[int] = ..., presence: bool = ..., slow_consumer: _Optional[str] = ..., max_idle: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., subscribe: _Optional[str] = ..., publish: _Optional[str] = ...) -> None: ...
 
 class Setting(_message.Message):
     __slots__ = ("key", "value", "source", "secret", "reloads")
@@ -779,22 +490,13 @@ class Setting(_message.Message):
     source: str
     secret: bool
     reloads: bool
-    def __init__(
-        self,
-        key: _Optional[str] = ...,
-        value: _Optional[str] = ...,
-        source: _Optional[str] = ...,
-        secret: bool = ...,
-        reloads: bool = ...,
-    ) -> None: ...
+    def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ..., source: _Optional[str] = ..., secret: bool = ..., reloads: bool = ...) -> None: ...
 
 class GetStatsHistoryRequest(_message.Message):
     __slots__ = ("after",)
     AFTER_FIELD_NUMBER: _ClassVar[int]
     after: _timestamp_pb2.Timestamp
-    def __init__(
-        self, after: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...
-    ) -> None: ...
+    def __init__(self, after: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class GetStatsHistoryResponse(_message.Message):
     __slots__ = ("step", "samples")
@@ -802,35 +504,10 @@ class GetStatsHistoryResponse(_message.Message):
     SAMPLES_FIELD_NUMBER: _ClassVar[int]
     step: _duration_pb2.Duration
     samples: _containers.RepeatedCompositeFieldContainer[StatsSample]
-    def __init__(
-        self,
-        step: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...,
-        samples: _Optional[_Iterable[_Union[StatsSample, _Mapping]]] = ...,
-    ) -> None: ...
+    def __init__(self, step: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., samples: _Optional[_Iterable[_Union[StatsSample, _Mapping]]] = ...) -> None: ...
 
 class StatsSample(_message.Message):
-    __slots__ = (
-        "time",
-        "length",
-        "connections",
-        "subscriptions",
-        "channels",
-        "outbox_bytes",
-        "resident_bytes",
-        "cpu",
-        "opened",
-        "published",
-        "delivered",
-        "replayed",
-        "dropped",
-        "conflated",
-        "refused",
-        "slow_consumers",
-        "bytes_in",
-        "bytes_out",
-        "latency_p50",
-        "latency_p99",
-    )
+    __slots__ = ("time", "length", "connections", "subscriptions", "channels", "outbox_bytes", "resident_bytes", "cpu", "opened", "published", "delivered", "replayed", "dropped", "conflated", "refused", "slow_consumers", "bytes_in", "bytes_out", "latency_p50", "latency_p99")
     TIME_FIELD_NUMBER: _ClassVar[int]
     LENGTH_FIELD_NUMBER: _ClassVar[int]
     CONNECTIONS_FIELD_NUMBER: _ClassVar[int]
@@ -871,29 +548,7 @@ class StatsSample(_message.Message):
     bytes_out: int
     latency_p50: _duration_pb2.Duration
     latency_p99: _duration_pb2.Duration
-    def __init__(
-        self,
-        time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...,
-        length: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...,
-        connections: _Optional[int] = ...,
-        subscriptions: _Optional[int] = ...,
-        channels: _Optional[int] = ...,
-        outbox_bytes: _Optional[int] = ...,
-        resident_bytes: _Optional[int] = ...,
-        cpu: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...,
-        opened: _Optional[int] = ...,
-        published: _Optional[int] = ...,
-        delivered: _Optional[int] = ...,
-        replayed: _Optional[int] = ...,
-        dropped: _Optional[int] = ...,
-        conflated: _Optional[int] = ...,
-        refused: _Optional[int] = ...,
-        slow_consumers: _Optional[int] = ...,
-        bytes_in: _Optional[int] = ...,
-        bytes_out: _Optional[int] = ...,
-        latency_p50: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...,
-        latency_p99: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...,
-    ) -> None: ...
+    def __init__(self, time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., length: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., connections: _Optional[int] = ..., subscriptions: _Optional[int] = ..., channels: _Optional[int] = ..., outbox_bytes: _Optional[int] = ..., resident_bytes: _Optional[int] = ..., cpu: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., opened: _Optional[int] = ..., published: _Optional[int] = ..., delivered: _Optional[int] = ..., replayed: _Optional[int] = ..., dropped: _Optional[int] = ..., conflated: _Optional[int] = ..., refused: _Optional[int] = ..., slow_consumers: _Optional[int] = ..., bytes_in: _Optional[int] = ..., bytes_out: _Optional[int] = ..., latency_p50: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., latency_p99: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class ExplainRequest(_message.Message):
     __slots__ = ("user", "claims", "roles", "action", "channel", "event_type")
@@ -909,15 +564,7 @@ class ExplainRequest(_message.Message):
     action: str
     channel: str
     event_type: str
-    def __init__(
-        self,
-        user: _Optional[str] = ...,
-        claims: _Optional[str] = ...,
-        roles: _Optional[_Iterable[str]] = ...,
-        action: _Optional[str] = ...,
-        channel: _Optional[str] = ...,
-        event_type: _Optional[str] = ...,
-    ) -> None: ...
+    def __init__(self, user: _Optional[str] = ..., claims: _Optional[str] = ..., roles: _Optional[_Iterable[str]] = ..., action: _Optional[str] = ..., channel: _Optional[str] = ..., event_type: _Optional[str] = ...) -> None: ...
 
 class ExplainResponse(_message.Message):
     __slots__ = ("allowed", "rule", "source", "inputs", "reason")
@@ -928,7 +575,6 @@ class ExplainResponse(_message.Message):
         key: str
         value: str
         def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
-
     ALLOWED_FIELD_NUMBER: _ClassVar[int]
     RULE_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
@@ -939,14 +585,7 @@ class ExplainResponse(_message.Message):
     source: str
     inputs: _containers.ScalarMap[str, str]
     reason: str
-    def __init__(
-        self,
-        allowed: bool = ...,
-        rule: _Optional[str] = ...,
-        source: _Optional[str] = ...,
-        inputs: _Optional[_Mapping[str, str]] = ...,
-        reason: _Optional[str] = ...,
-    ) -> None: ...
+    def __init__(self, allowed: bool = ..., rule: _Optional[str] = ..., source: _Optional[str] = ..., inputs: _Optional[_Mapping[str, str]] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class WatchRefusalsRequest(_message.Message):
     __slots__ = ("recent", "once")
@@ -962,26 +601,10 @@ class WatchRefusalsResponse(_message.Message):
     MISSED_FIELD_NUMBER: _ClassVar[int]
     refusals: _containers.RepeatedCompositeFieldContainer[Refusal]
     missed: int
-    def __init__(
-        self, refusals: _Optional[_Iterable[_Union[Refusal, _Mapping]]] = ..., missed: _Optional[int] = ...
-    ) -> None: ...
+    def __init__(self, refusals: _Optional[_Iterable[_Union[Refusal, _Mapping]]] = ..., missed: _Optional[int] = ...) -> None: ...
 
 class Refusal(_message.Message):
-    __slots__ = (
-        "sequence",
-        "time",
-        "kind",
-        "code",
-        "close_code",
-        "reason",
-        "user",
-        "address",
-        "transport",
-        "channel",
-        "event_type",
-        "connection_id",
-        "by",
-    )
+    __slots__ = ("sequence", "time", "kind", "code", "close_code", "reason", "user", "address", "transport", "channel", "event_type", "connection_id", "by")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     TIME_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -1008,22 +631,7 @@ class Refusal(_message.Message):
     event_type: str
     connection_id: str
     by: str
-    def __init__(
-        self,
-        sequence: _Optional[int] = ...,
-        time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...,
-        kind: _Optional[str] = ...,
-        code: _Optional[str] = ...,
-        close_code: _Optional[int] = ...,
-        reason: _Optional[str] = ...,
-        user: _Optional[str] = ...,
-        address: _Optional[str] = ...,
-        transport: _Optional[str] = ...,
-        channel: _Optional[str] = ...,
-        event_type: _Optional[str] = ...,
-        connection_id: _Optional[str] = ...,
-        by: _Optional[str] = ...,
-    ) -> None: ...
+    def __init__(self, sequence: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., kind: _Optional[str] = ..., code: _Optional[str] = ..., close_code: _Optional[int] = ..., reason: _Optional[str] = ..., user: _Optional[str] = ..., address: _Optional[str] = ..., transport: _Optional[str] = ..., channel: _Optional[str] = ..., event_type: _Optional[str] = ..., connection_id: _Optional[str] = ..., by: _Optional[str] = ...) -> None: ...
 
 class ListWebhooksRequest(_message.Message):
     __slots__ = ()
@@ -1036,20 +644,7 @@ class ListWebhooksResponse(_message.Message):
     def __init__(self, webhooks: _Optional[_Iterable[_Union[Webhook, _Mapping]]] = ...) -> None: ...
 
 class Webhook(_message.Message):
-    __slots__ = (
-        "url",
-        "events",
-        "state",
-        "queued",
-        "queued_bytes",
-        "lag",
-        "delivered",
-        "failures",
-        "last_error",
-        "next_attempt_at",
-        "dead_letters",
-        "dropped",
-    )
+    __slots__ = ("url", "events", "state", "queued", "queued_bytes", "lag", "delivered", "failures", "last_error", "next_attempt_at", "dead_letters", "dropped")
     URL_FIELD_NUMBER: _ClassVar[int]
     EVENTS_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -1074,21 +669,7 @@ class Webhook(_message.Message):
     next_attempt_at: _timestamp_pb2.Timestamp
     dead_letters: int
     dropped: int
-    def __init__(
-        self,
-        url: _Optional[str] = ...,
-        events: _Optional[_Iterable[str]] = ...,
-        state: _Optional[str] = ...,
-        queued: _Optional[int] = ...,
-        queued_bytes: _Optional[int] = ...,
-        lag: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...,
-        delivered: _Optional[int] = ...,
-        failures: _Optional[int] = ...,
-        last_error: _Optional[str] = ...,
-        next_attempt_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...,
-        dead_letters: _Optional[int] = ...,
-        dropped: _Optional[int] = ...,
-    ) -> None: ...
+    def __init__(self, url: _Optional[str] = ..., events: _Optional[_Iterable[str]] = ..., state: _Optional[str] = ..., queued: _Optional[int] = ..., queued_bytes: _Optional[int] = ..., lag: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., delivered: _Optional[int] = ..., failures: _Optional[int] = ..., last_error: _Optional[str] = ..., next_attempt_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., dead_letters: _Optional[int] = ..., dropped: _Optional[int] = ...) -> None: ...
 
 class ResendWebhooksRequest(_message.Message):
     __slots__ = ("url",)

@@ -4,15 +4,18 @@
 # source: tidings/v1/event.proto
 # Protobuf Python Version: 6.31.1
 """Generated protocol buffer code."""
-
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import descriptor_pool as _descriptor_pool
 from google.protobuf import runtime_version as _runtime_version
 from google.protobuf import symbol_database as _symbol_database
 from google.protobuf.internal import builder as _builder
-
 _runtime_version.ValidateProtobufRuntimeVersion(
-    _runtime_version.Domain.PUBLIC, 6, 31, 1, "", "tidings/v1/event.proto"
+    _runtime_version.Domain.PUBLIC,
+    6,
+    31,
+    1,
+    '',
+    'tidings/v1/event.proto'
 )
 # @@protoc_insertion_point(imports)
 
@@ -22,26 +25,22 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(
-    b'\n\x16tidings/v1/event.proto\x12\ntidings.v1\x1a\x1fgoogle/protobuf/timestamp.proto")\n\x08Position\x12\r\n\x05\x65poch\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04"Y\n\x08\x41udience\x12\r\n\x05users\x18\x01 \x03(\t\x12\r\n\x05roles\x18\x02 \x03(\t\x12\x13\n\x0b\x63onnections\x18\x03 \x03(\t\x12\x1a\n\x12\x65xcept_connections\x18\x04 \x03(\t"\xc2\x02\n\x05\x45vent\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x0f\n\x07\x63hannel\x18\x03 \x01(\t\x12(\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x64\x61ta\x18\x05 \x01(\x0c\x12\x14\n\x0c\x63ontent_type\x18\x06 \x01(\t\x12\x0e\n\x06source\x18\x07 \x01(\t\x12/\n\x07headers\x18\x08 \x03(\x0b\x32\x1e.tidings.v1.Event.HeadersEntry\x12\x13\n\x0btraceparent\x18\t \x01(\t\x12\x12\n\ntracestate\x18\n \x01(\t\x12&\n\x08position\x18\x0b \x01(\x0b\x32\x14.tidings.v1.Position\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42Z\n\x0e\x64\x65v.tidings.v1P\x01Z9github.com/tidings/tidings/clients/go/tidingsv1;tidingsv1\xaa\x02\nTidings.V1b\x06proto3'
-)
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16tidings/v1/event.proto\x12\ntidings.v1\x1a\x1fgoogle/protobuf/timestamp.proto\")\n\x08Position\x12\r\n\x05\x65poch\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\"Y\n\x08\x41udience\x12\r\n\x05users\x18\x01 \x03(\t\x12\r\n\x05roles\x18\x02 \x03(\t\x12\x13\n\x0b\x63onnections\x18\x03 \x03(\t\x12\x1a\n\x12\x65xcept_connections\x18\x04 \x03(\t\"\xc2\x02\n\x05\x45vent\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x0f\n\x07\x63hannel\x18\x03 \x01(\t\x12(\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x64\x61ta\x18\x05 \x01(\x0c\x12\x14\n\x0c\x63ontent_type\x18\x06 \x01(\t\x12\x0e\n\x06source\x18\x07 \x01(\t\x12/\n\x07headers\x18\x08 \x03(\x0b\x32\x1e.tidings.v1.Event.HeadersEntry\x12\x13\n\x0btraceparent\x18\t \x01(\t\x12\x12\n\ntracestate\x18\n \x01(\t\x12&\n\x08position\x18\x0b \x01(\x0b\x32\x14.tidings.v1.Position\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42Z\n\x0e\x64\x65v.tidings.v1P\x01Z9github.com/tidings/tidings/clients/go/tidingsv1;tidingsv1\xaa\x02\nTidings.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
-_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, "tidings.v1.event_pb2", _globals)
+_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tidings.v1.event_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-    _globals["DESCRIPTOR"]._loaded_options = None
-    _globals[
-        "DESCRIPTOR"
-    ]._serialized_options = b"\n\016dev.tidings.v1P\001Z9github.com/tidings/tidings/clients/go/tidingsv1;tidingsv1\252\002\nTidings.V1"
-    _globals["_EVENT_HEADERSENTRY"]._loaded_options = None
-    _globals["_EVENT_HEADERSENTRY"]._serialized_options = b"8\001"
-    _globals["_POSITION"]._serialized_start = 71
-    _globals["_POSITION"]._serialized_end = 112
-    _globals["_AUDIENCE"]._serialized_start = 114
-    _globals["_AUDIENCE"]._serialized_end = 203
-    _globals["_EVENT"]._serialized_start = 206
-    _globals["_EVENT"]._serialized_end = 528
-    _globals["_EVENT_HEADERSENTRY"]._serialized_start = 482
-    _globals["_EVENT_HEADERSENTRY"]._serialized_end = 528
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\016dev.tidings.v1P\001Z9github.com/tidings/tidings/clients/go/tidingsv1;tidingsv1\252\002\nTidings.V1'
+  _globals['_EVENT_HEADERSENTRY']._loaded_options = None
+  _globals['_EVENT_HEADERSENTRY']._serialized_options = b'8\001'
+  _globals['_POSITION']._serialized_start=71
+  _globals['_POSITION']._serialized_end=112
+  _globals['_AUDIENCE']._serialized_start=114
+  _globals['_AUDIENCE']._serialized_end=203
+  _globals['_EVENT']._serialized_start=206
+  _globals['_EVENT']._serialized_end=528
+  _globals['_EVENT_HEADERSENTRY']._serialized_start=482
+  _globals['_EVENT_HEADERSENTRY']._serialized_end=528
 # @@protoc_insertion_point(module_scope)

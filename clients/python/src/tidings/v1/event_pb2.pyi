@@ -27,28 +27,10 @@ class Audience(_message.Message):
     roles: _containers.RepeatedScalarFieldContainer[str]
     connections: _containers.RepeatedScalarFieldContainer[str]
     except_connections: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(
-        self,
-        users: _Optional[_Iterable[str]] = ...,
-        roles: _Optional[_Iterable[str]] = ...,
-        connections: _Optional[_Iterable[str]] = ...,
-        except_connections: _Optional[_Iterable[str]] = ...,
-    ) -> None: ...
+    def __init__(self, users: _Optional[_Iterable[str]] = ..., roles: _Optional[_Iterable[str]] = ..., connections: _Optional[_Iterable[str]] = ..., except_connections: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Event(_message.Message):
-    __slots__ = (
-        "id",
-        "type",
-        "channel",
-        "time",
-        "data",
-        "content_type",
-        "source",
-        "headers",
-        "traceparent",
-        "tracestate",
-        "position",
-    )
+    __slots__ = ("id", "type", "channel", "time", "data", "content_type", "source", "headers", "traceparent", "tracestate", "position")
     class HeadersEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -56,7 +38,6 @@ class Event(_message.Message):
         key: str
         value: str
         def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
-
     ID_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
     CHANNEL_FIELD_NUMBER: _ClassVar[int]
@@ -79,17 +60,4 @@ class Event(_message.Message):
     traceparent: str
     tracestate: str
     position: Position
-    def __init__(
-        self,
-        id: _Optional[str] = ...,
-        type: _Optional[str] = ...,
-        channel: _Optional[str] = ...,
-        time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...,
-        data: _Optional[bytes] = ...,
-        content_type: _Optional[str] = ...,
-        source: _Optional[str] = ...,
-        headers: _Optional[_Mapping[str, str]] = ...,
-        traceparent: _Optional[str] = ...,
-        tracestate: _Optional[str] = ...,
-        position: _Optional[_Union[Position, _Mapping]] = ...,
-    ) -> None: ...
+    def __init__(self, id: _Optional[str] = ..., type: _Optional[str] = ..., channel: _Optional[str] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., data: _Optional[bytes] = ..., content_type: _Optional[str] = ..., source: _Optional[str] = ..., headers: _Optional[_Mapping[str, str]] = ..., traceparent: _Optional[str] = ..., tracestate: _Optional[str] = ..., position: _Optional[_Union[Position, _Mapping]] = ...) -> None: ...

@@ -13,23 +13,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class PublishRequest(_message.Message):
-    __slots__ = (
-        "channels",
-        "type",
-        "data",
-        "content_type",
-        "headers",
-        "key",
-        "idempotency_key",
-        "audience",
-        "source",
-        "time",
-        "ttl",
-        "skip_history",
-        "expected_offset",
-        "traceparent",
-        "tracestate",
-    )
+    __slots__ = ("channels", "type", "data", "content_type", "headers", "key", "idempotency_key", "audience", "source", "time", "ttl", "skip_history", "expected_offset", "traceparent", "tracestate")
     class HeadersEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -37,7 +21,6 @@ class PublishRequest(_message.Message):
         key: str
         value: str
         def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
-
     CHANNELS_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
@@ -68,24 +51,7 @@ class PublishRequest(_message.Message):
     expected_offset: int
     traceparent: str
     tracestate: str
-    def __init__(
-        self,
-        channels: _Optional[_Iterable[str]] = ...,
-        type: _Optional[str] = ...,
-        data: _Optional[bytes] = ...,
-        content_type: _Optional[str] = ...,
-        headers: _Optional[_Mapping[str, str]] = ...,
-        key: _Optional[str] = ...,
-        idempotency_key: _Optional[str] = ...,
-        audience: _Optional[_Union[_event_pb2.Audience, _Mapping]] = ...,
-        source: _Optional[str] = ...,
-        time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...,
-        ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...,
-        skip_history: bool = ...,
-        expected_offset: _Optional[int] = ...,
-        traceparent: _Optional[str] = ...,
-        tracestate: _Optional[str] = ...,
-    ) -> None: ...
+    def __init__(self, channels: _Optional[_Iterable[str]] = ..., type: _Optional[str] = ..., data: _Optional[bytes] = ..., content_type: _Optional[str] = ..., headers: _Optional[_Mapping[str, str]] = ..., key: _Optional[str] = ..., idempotency_key: _Optional[str] = ..., audience: _Optional[_Union[_event_pb2.Audience, _Mapping]] = ..., source: _Optional[str] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., skip_history: bool = ..., expected_offset: _Optional[int] = ..., traceparent: _Optional[str] = ..., tracestate: _Optional[str] = ...) -> None: ...
 
 class PublishResponse(_message.Message):
     __slots__ = ("id", "results", "error")
@@ -95,12 +61,7 @@ class PublishResponse(_message.Message):
     id: str
     results: _containers.RepeatedCompositeFieldContainer[PublishResult]
     error: _status_pb2.Status
-    def __init__(
-        self,
-        id: _Optional[str] = ...,
-        results: _Optional[_Iterable[_Union[PublishResult, _Mapping]]] = ...,
-        error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ...,
-    ) -> None: ...
+    def __init__(self, id: _Optional[str] = ..., results: _Optional[_Iterable[_Union[PublishResult, _Mapping]]] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ...) -> None: ...
 
 class PublishResult(_message.Message):
     __slots__ = ("channel", "position", "subscribers", "duplicate")
@@ -112,13 +73,7 @@ class PublishResult(_message.Message):
     position: _event_pb2.Position
     subscribers: int
     duplicate: bool
-    def __init__(
-        self,
-        channel: _Optional[str] = ...,
-        position: _Optional[_Union[_event_pb2.Position, _Mapping]] = ...,
-        subscribers: _Optional[int] = ...,
-        duplicate: bool = ...,
-    ) -> None: ...
+    def __init__(self, channel: _Optional[str] = ..., position: _Optional[_Union[_event_pb2.Position, _Mapping]] = ..., subscribers: _Optional[int] = ..., duplicate: bool = ...) -> None: ...
 
 class PublishBatchRequest(_message.Message):
     __slots__ = ("requests",)
@@ -156,14 +111,7 @@ class SubscribeRequest(_message.Message):
     filter: str
     durable: str
     min_interval: _duration_pb2.Duration
-    def __init__(
-        self,
-        subscriptions: _Optional[_Iterable[_Union[Subscription, _Mapping]]] = ...,
-        event_types: _Optional[_Iterable[str]] = ...,
-        filter: _Optional[str] = ...,
-        durable: _Optional[str] = ...,
-        min_interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...,
-    ) -> None: ...
+    def __init__(self, subscriptions: _Optional[_Iterable[_Union[Subscription, _Mapping]]] = ..., event_types: _Optional[_Iterable[str]] = ..., filter: _Optional[str] = ..., durable: _Optional[str] = ..., min_interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class Subscription(_message.Message):
     __slots__ = ("channel", "since", "rewind")
@@ -173,12 +121,7 @@ class Subscription(_message.Message):
     channel: str
     since: _event_pb2.Position
     rewind: int
-    def __init__(
-        self,
-        channel: _Optional[str] = ...,
-        since: _Optional[_Union[_event_pb2.Position, _Mapping]] = ...,
-        rewind: _Optional[int] = ...,
-    ) -> None: ...
+    def __init__(self, channel: _Optional[str] = ..., since: _Optional[_Union[_event_pb2.Position, _Mapping]] = ..., rewind: _Optional[int] = ...) -> None: ...
 
 class SubscribeResponse(_message.Message):
     __slots__ = ("subscribed", "event", "gap", "heartbeat")
@@ -190,13 +133,7 @@ class SubscribeResponse(_message.Message):
     event: _event_pb2.Event
     gap: Gap
     heartbeat: _timestamp_pb2.Timestamp
-    def __init__(
-        self,
-        subscribed: _Optional[_Union[Subscribed, _Mapping]] = ...,
-        event: _Optional[_Union[_event_pb2.Event, _Mapping]] = ...,
-        gap: _Optional[_Union[Gap, _Mapping]] = ...,
-        heartbeat: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...,
-    ) -> None: ...
+    def __init__(self, subscribed: _Optional[_Union[Subscribed, _Mapping]] = ..., event: _Optional[_Union[_event_pb2.Event, _Mapping]] = ..., gap: _Optional[_Union[Gap, _Mapping]] = ..., heartbeat: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Subscribed(_message.Message):
     __slots__ = ("channels", "errors", "connection_id")
@@ -206,12 +143,7 @@ class Subscribed(_message.Message):
     channels: _containers.RepeatedCompositeFieldContainer[SubscribedChannel]
     errors: _containers.RepeatedCompositeFieldContainer[SubscriptionError]
     connection_id: str
-    def __init__(
-        self,
-        channels: _Optional[_Iterable[_Union[SubscribedChannel, _Mapping]]] = ...,
-        errors: _Optional[_Iterable[_Union[SubscriptionError, _Mapping]]] = ...,
-        connection_id: _Optional[str] = ...,
-    ) -> None: ...
+    def __init__(self, channels: _Optional[_Iterable[_Union[SubscribedChannel, _Mapping]]] = ..., errors: _Optional[_Iterable[_Union[SubscriptionError, _Mapping]]] = ..., connection_id: _Optional[str] = ...) -> None: ...
 
 class SubscribedChannel(_message.Message):
     __slots__ = ("channel", "position", "recovered", "replayed", "cursor")
@@ -225,14 +157,7 @@ class SubscribedChannel(_message.Message):
     recovered: bool
     replayed: int
     cursor: int
-    def __init__(
-        self,
-        channel: _Optional[str] = ...,
-        position: _Optional[_Union[_event_pb2.Position, _Mapping]] = ...,
-        recovered: bool = ...,
-        replayed: _Optional[int] = ...,
-        cursor: _Optional[int] = ...,
-    ) -> None: ...
+    def __init__(self, channel: _Optional[str] = ..., position: _Optional[_Union[_event_pb2.Position, _Mapping]] = ..., recovered: bool = ..., replayed: _Optional[int] = ..., cursor: _Optional[int] = ...) -> None: ...
 
 class SubscriptionError(_message.Message):
     __slots__ = ("channel", "code", "message")
@@ -242,9 +167,7 @@ class SubscriptionError(_message.Message):
     channel: str
     code: str
     message: str
-    def __init__(
-        self, channel: _Optional[str] = ..., code: _Optional[str] = ..., message: _Optional[str] = ...
-    ) -> None: ...
+    def __init__(self, channel: _Optional[str] = ..., code: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
 
 class Gap(_message.Message):
     __slots__ = ("channel", "to", "reason")
@@ -255,9 +178,7 @@ class Gap(_message.Message):
     channel: str
     to: int
     reason: str
-    def __init__(
-        self, channel: _Optional[str] = ..., to: _Optional[int] = ..., reason: _Optional[str] = ..., **kwargs
-    ) -> None: ...
+    def __init__(self, channel: _Optional[str] = ..., to: _Optional[int] = ..., reason: _Optional[str] = ..., **kwargs) -> None: ...
 
 class GetHistoryRequest(_message.Message):
     __slots__ = ("channel", "since", "page_size", "page_token", "reverse")
@@ -271,14 +192,7 @@ class GetHistoryRequest(_message.Message):
     page_size: int
     page_token: str
     reverse: bool
-    def __init__(
-        self,
-        channel: _Optional[str] = ...,
-        since: _Optional[_Union[_event_pb2.Position, _Mapping]] = ...,
-        page_size: _Optional[int] = ...,
-        page_token: _Optional[str] = ...,
-        reverse: bool = ...,
-    ) -> None: ...
+    def __init__(self, channel: _Optional[str] = ..., since: _Optional[_Union[_event_pb2.Position, _Mapping]] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., reverse: bool = ...) -> None: ...
 
 class GetHistoryResponse(_message.Message):
     __slots__ = ("channel", "position", "events", "next_page_token")
@@ -290,13 +204,7 @@ class GetHistoryResponse(_message.Message):
     position: _event_pb2.Position
     events: _containers.RepeatedCompositeFieldContainer[_event_pb2.Event]
     next_page_token: str
-    def __init__(
-        self,
-        channel: _Optional[str] = ...,
-        position: _Optional[_Union[_event_pb2.Position, _Mapping]] = ...,
-        events: _Optional[_Iterable[_Union[_event_pb2.Event, _Mapping]]] = ...,
-        next_page_token: _Optional[str] = ...,
-    ) -> None: ...
+    def __init__(self, channel: _Optional[str] = ..., position: _Optional[_Union[_event_pb2.Position, _Mapping]] = ..., events: _Optional[_Iterable[_Union[_event_pb2.Event, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class PurgeHistoryRequest(_message.Message):
     __slots__ = ("channel", "until_offset", "user")
@@ -306,9 +214,7 @@ class PurgeHistoryRequest(_message.Message):
     channel: str
     until_offset: int
     user: str
-    def __init__(
-        self, channel: _Optional[str] = ..., until_offset: _Optional[int] = ..., user: _Optional[str] = ...
-    ) -> None: ...
+    def __init__(self, channel: _Optional[str] = ..., until_offset: _Optional[int] = ..., user: _Optional[str] = ...) -> None: ...
 
 class PurgeHistoryResponse(_message.Message):
     __slots__ = ("purged", "position")
@@ -316,9 +222,7 @@ class PurgeHistoryResponse(_message.Message):
     POSITION_FIELD_NUMBER: _ClassVar[int]
     purged: int
     position: _event_pb2.Position
-    def __init__(
-        self, purged: _Optional[int] = ..., position: _Optional[_Union[_event_pb2.Position, _Mapping]] = ...
-    ) -> None: ...
+    def __init__(self, purged: _Optional[int] = ..., position: _Optional[_Union[_event_pb2.Position, _Mapping]] = ...) -> None: ...
 
 class SubscribeUserRequest(_message.Message):
     __slots__ = ("user", "connection_id", "channels", "event_types", "filter")
@@ -332,14 +236,7 @@ class SubscribeUserRequest(_message.Message):
     channels: _containers.RepeatedScalarFieldContainer[str]
     event_types: _containers.RepeatedScalarFieldContainer[str]
     filter: str
-    def __init__(
-        self,
-        user: _Optional[str] = ...,
-        connection_id: _Optional[str] = ...,
-        channels: _Optional[_Iterable[str]] = ...,
-        event_types: _Optional[_Iterable[str]] = ...,
-        filter: _Optional[str] = ...,
-    ) -> None: ...
+    def __init__(self, user: _Optional[str] = ..., connection_id: _Optional[str] = ..., channels: _Optional[_Iterable[str]] = ..., event_types: _Optional[_Iterable[str]] = ..., filter: _Optional[str] = ...) -> None: ...
 
 class SubscribeUserResponse(_message.Message):
     __slots__ = ("connections",)
@@ -355,12 +252,7 @@ class UnsubscribeUserRequest(_message.Message):
     user: str
     connection_id: str
     channels: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(
-        self,
-        user: _Optional[str] = ...,
-        connection_id: _Optional[str] = ...,
-        channels: _Optional[_Iterable[str]] = ...,
-    ) -> None: ...
+    def __init__(self, user: _Optional[str] = ..., connection_id: _Optional[str] = ..., channels: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class UnsubscribeUserResponse(_message.Message):
     __slots__ = ("connections",)
@@ -378,13 +270,7 @@ class AckRequest(_message.Message):
     durable: str
     offset: int
     user: str
-    def __init__(
-        self,
-        channel: _Optional[str] = ...,
-        durable: _Optional[str] = ...,
-        offset: _Optional[int] = ...,
-        user: _Optional[str] = ...,
-    ) -> None: ...
+    def __init__(self, channel: _Optional[str] = ..., durable: _Optional[str] = ..., offset: _Optional[int] = ..., user: _Optional[str] = ...) -> None: ...
 
 class AckResponse(_message.Message):
     __slots__ = ()
@@ -402,14 +288,7 @@ class GetCursorsRequest(_message.Message):
     durable: str
     page_size: int
     page_token: str
-    def __init__(
-        self,
-        channel: _Optional[str] = ...,
-        user: _Optional[str] = ...,
-        durable: _Optional[str] = ...,
-        page_size: _Optional[int] = ...,
-        page_token: _Optional[str] = ...,
-    ) -> None: ...
+    def __init__(self, channel: _Optional[str] = ..., user: _Optional[str] = ..., durable: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
 
 class GetCursorsResponse(_message.Message):
     __slots__ = ("cursors", "next_page_token")
@@ -417,11 +296,7 @@ class GetCursorsResponse(_message.Message):
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     cursors: _containers.RepeatedCompositeFieldContainer[Cursor]
     next_page_token: str
-    def __init__(
-        self,
-        cursors: _Optional[_Iterable[_Union[Cursor, _Mapping]]] = ...,
-        next_page_token: _Optional[str] = ...,
-    ) -> None: ...
+    def __init__(self, cursors: _Optional[_Iterable[_Union[Cursor, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class Cursor(_message.Message):
     __slots__ = ("user", "durable", "channel", "position", "used_at")
@@ -435,11 +310,4 @@ class Cursor(_message.Message):
     channel: str
     position: _event_pb2.Position
     used_at: _timestamp_pb2.Timestamp
-    def __init__(
-        self,
-        user: _Optional[str] = ...,
-        durable: _Optional[str] = ...,
-        channel: _Optional[str] = ...,
-        position: _Optional[_Union[_event_pb2.Position, _Mapping]] = ...,
-        used_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...,
-    ) -> None: ...
+    def __init__(self, user: _Optional[str] = ..., durable: _Optional[str] = ..., channel: _Optional[str] = ..., position: _Optional[_Union[_event_pb2.Position, _Mapping]] = ..., used_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...

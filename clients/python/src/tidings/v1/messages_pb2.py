@@ -4,15 +4,18 @@
 # source: tidings/v1/messages.proto
 # Protobuf Python Version: 6.31.1
 """Generated protocol buffer code."""
-
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import descriptor_pool as _descriptor_pool
 from google.protobuf import runtime_version as _runtime_version
 from google.protobuf import symbol_database as _symbol_database
 from google.protobuf.internal import builder as _builder
-
 _runtime_version.ValidateProtobufRuntimeVersion(
-    _runtime_version.Domain.PUBLIC, 6, 31, 1, "", "tidings/v1/messages.proto"
+    _runtime_version.Domain.PUBLIC,
+    6,
+    31,
+    1,
+    '',
+    'tidings/v1/messages.proto'
 )
 # @@protoc_insertion_point(imports)
 
@@ -25,76 +28,72 @@ from tidings.v1 import event_pb2 as tidings_dot_v1_dot_event__pb2
 from tidings.v1 import event_service_pb2 as tidings_dot_v1_dot_event__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(
-    b'\n\x19tidings/v1/messages.proto\x12\ntidings.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16tidings/v1/event.proto\x1a\x1etidings/v1/event_service.proto"\xcc\x04\n\rClientMessage\x12\n\n\x02id\x18\x01 \x01(\t\x12\x37\n\x0c\x61uthenticate\x18\x02 \x01(\x0b\x32\x1f.tidings.v1.AuthenticateCommandH\x00\x12/\n\x08register\x18\x03 \x01(\x0b\x32\x1b.tidings.v1.RegisterCommandH\x00\x12\x31\n\tsubscribe\x18\x04 \x01(\x0b\x32\x1c.tidings.v1.SubscribeCommandH\x00\x12\x35\n\x0bunsubscribe\x18\x05 \x01(\x0b\x32\x1e.tidings.v1.UnsubscribeCommandH\x00\x12-\n\x07publish\x18\x06 \x01(\x0b\x32\x1a.tidings.v1.PublishCommandH\x00\x12-\n\x07history\x18\x07 \x01(\x0b\x32\x1a.tidings.v1.HistoryCommandH\x00\x12/\n\x08presence\x18\x08 \x01(\x0b\x32\x1b.tidings.v1.PresenceCommandH\x00\x12\'\n\x04ping\x18\t \x01(\x0b\x32\x17.tidings.v1.PingCommandH\x00\x12\x42\n\x12heartbeat_response\x18\n \x01(\x0b\x32$.tidings.v1.HeartbeatResponseCommandH\x00\x12-\n\x07receive\x18\x0b \x01(\x0b\x32\x1a.tidings.v1.ReceiveCommandH\x00\x12%\n\x03\x61\x63k\x18\x0c \x01(\x0b\x32\x16.tidings.v1.AckCommandH\x00\x42\t\n\x07\x63ommand"$\n\x13\x41uthenticateCommand\x12\r\n\x05token\x18\x01 \x01(\t";\n\x0fRegisterCommand\x12\x13\n\x0b\x63lient_type\x18\x01 \x01(\t\x12\x13\n\x0b\x63lient_name\x18\x02 \x01(\t"\xbc\x01\n\x10SubscribeCommand\x12/\n\rsubscriptions\x18\x01 \x03(\x0b\x32\x18.tidings.v1.Subscription\x12\x13\n\x0b\x65vent_types\x18\x02 \x03(\t\x12\x0e\n\x06\x66ilter\x18\x03 \x01(\t\x12\x10\n\x08presence\x18\x04 \x01(\x08\x12\x0f\n\x07\x64urable\x18\x05 \x01(\t\x12/\n\x0cmin_interval\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration">\n\nAckCommand\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\x0f\n\x07\x64urable\x18\x02 \x01(\t\x12\x0e\n\x06offset\x18\x03 \x01(\x04";\n\x12UnsubscribeCommand\x12\x10\n\x08\x63hannels\x18\x01 \x03(\t\x12\x13\n\x0b\x65vent_types\x18\x02 \x03(\t"\x92\x02\n\x0ePublishCommand\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\x12\n\nevent_type\x18\x02 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x14\n\x0c\x63ontent_type\x18\x04 \x01(\t\x12\x38\n\x07headers\x18\x05 \x03(\x0b\x32\'.tidings.v1.PublishCommand.HeadersEntry\x12\x0b\n\x03key\x18\x06 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x07 \x01(\t\x12\x13\n\x0btraceparent\x18\x08 \x01(\t\x12\x12\n\ntracestate\x18\t \x01(\t\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01"f\n\x0eHistoryCommand\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12#\n\x05since\x18\x02 \x01(\x0b\x32\x14.tidings.v1.Position\x12\r\n\x05limit\x18\x03 \x01(\r\x12\x0f\n\x07reverse\x18\x04 \x01(\x08""\n\x0fPresenceCommand\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t"\r\n\x0bPingCommand"\x1a\n\x18HeartbeatResponseCommand"\xbb\x01\n\x0eReceiveCommand\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x63hannel\x18\x02 \x01(\t\x12/\n\x0breceived_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nhandled_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x07sent_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp"\xc3\x06\n\rServerMessage\x12\n\n\x02id\x18\x01 \x01(\t\x12"\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x11.tidings.v1.EventH\x00\x12\x43\n\x16\x63onnection_established\x18\x03 \x01(\x0b\x32!.tidings.v1.ConnectionEstablishedH\x00\x12\x32\n\rauthenticated\x18\x04 \x01(\x0b\x32\x19.tidings.v1.AuthenticatedH\x00\x12,\n\nregistered\x18\x05 \x01(\x0b\x32\x16.tidings.v1.RegisteredH\x00\x12,\n\nsubscribed\x18\x06 \x01(\x0b\x32\x16.tidings.v1.SubscribedH\x00\x12\x30\n\x0cunsubscribed\x18\x07 \x01(\x0b\x32\x18.tidings.v1.UnsubscribedH\x00\x12*\n\tpublished\x18\x08 \x01(\x0b\x32\x15.tidings.v1.PublishedH\x00\x12*\n\x07history\x18\t \x01(\x0b\x32\x17.tidings.v1.HistoryPageH\x00\x12(\n\x08presence\x18\n \x01(\x0b\x32\x14.tidings.v1.PresenceH\x00\x12 \n\x04pong\x18\x0b \x01(\x0b\x32\x10.tidings.v1.PongH\x00\x12$\n\x05\x65rror\x18\x0c \x01(\x0b\x32\x13.tidings.v1.FailureH\x00\x12*\n\theartbeat\x18\r \x01(\x0b\x32\x15.tidings.v1.HeartbeatH\x00\x12\x35\n\x0fpresence_joined\x18\x0e \x01(\x0b\x32\x1a.tidings.v1.PresenceJoinedH\x00\x12\x31\n\rpresence_left\x18\x0f \x01(\x0b\x32\x18.tidings.v1.PresenceLeftH\x00\x12\x33\n\x0etoken_expiring\x18\x10 \x01(\x0b\x32\x19.tidings.v1.TokenExpiringH\x00\x12\x1e\n\x03gap\x18\x11 \x01(\x0b\x32\x0f.tidings.v1.GapH\x00\x12*\n\treconnect\x18\x12 \x01(\x0b\x32\x15.tidings.v1.ReconnectH\x00\x12\x0f\n\x07\x63onfirm\x18\x13 \x01(\x08\x42\t\n\x07message"\xb7\x01\n\x15\x43onnectionEstablished\x12\x15\n\rconnection_id\x18\x01 \x01(\t\x12\x0c\n\x04user\x18\x02 \x01(\t\x12\r\n\x05roles\x18\x03 \x03(\t\x12\x1d\n\x15heartbeat_interval_ms\x18\x04 \x01(\x04\x12\x1c\n\x14heartbeat_timeout_ms\x18\x05 \x01(\x04\x12-\n\ttimestamp\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp"\\\n\rAuthenticated\x12\x0c\n\x04user\x18\x01 \x01(\t\x12\r\n\x05roles\x18\x02 \x03(\t\x12.\n\nexpires_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp"6\n\nRegistered\x12\x13\n\x0b\x63lient_type\x18\x01 \x01(\t\x12\x13\n\x0b\x63lient_name\x18\x02 \x01(\t"d\n\x0cUnsubscribed\x12\x10\n\x08\x63hannels\x18\x01 \x03(\t\x12\x13\n\x0b\x65vent_types\x18\x02 \x03(\t\x12-\n\x06reason\x18\x03 \x01(\x0b\x32\x1d.tidings.v1.SubscriptionError"X\n\tPublished\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12&\n\x08position\x18\x02 \x01(\x0b\x32\x14.tidings.v1.Position\x12\x11\n\tduplicate\x18\x03 \x01(\x08"i\n\x0bHistoryPage\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12&\n\x08position\x18\x02 \x01(\x0b\x32\x14.tidings.v1.Position\x12!\n\x06\x65vents\x18\x03 \x03(\x0b\x32\x11.tidings.v1.Event"R\n\x08Presence\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12&\n\x05users\x18\x02 \x03(\x0b\x32\x17.tidings.v1.PresentUser\x12\r\n\x05total\x18\x03 \x01(\x04"0\n\x0bPresentUser\x12\x0c\n\x04user\x18\x01 \x01(\t\x12\x13\n\x0b\x63onnections\x18\x02 \x01(\r"5\n\x04Pong\x12-\n\ttimestamp\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp"a\n\x07\x46\x61ilure\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\r\n\x05\x66ield\x18\x03 \x01(\t\x12\x10\n\x08\x65xpected\x18\x04 \x01(\t\x12\x16\n\x0eretry_after_ms\x18\x05 \x01(\x04":\n\tHeartbeat\x12-\n\ttimestamp\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp"/\n\x0ePresenceJoined\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\x0c\n\x04user\x18\x02 \x01(\t"-\n\x0cPresenceLeft\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\x0c\n\x04user\x18\x02 \x01(\t"?\n\rTokenExpiring\x12.\n\nexpires_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp"-\n\tReconnect\x12\x10\n\x08\x61\x66ter_ms\x18\x01 \x01(\x04\x12\x0e\n\x06reason\x18\x02 \x01(\tBZ\n\x0e\x64\x65v.tidings.v1P\x01Z9github.com/tidings/tidings/clients/go/tidingsv1;tidingsv1\xaa\x02\nTidings.V1b\x06proto3'
-)
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19tidings/v1/messages.proto\x12\ntidings.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16tidings/v1/event.proto\x1a\x1etidings/v1/event_service.proto\"\xcc\x04\n\rClientMessage\x12\n\n\x02id\x18\x01 \x01(\t\x12\x37\n\x0c\x61uthenticate\x18\x02 \x01(\x0b\x32\x1f.tidings.v1.AuthenticateCommandH\x00\x12/\n\x08register\x18\x03 \x01(\x0b\x32\x1b.tidings.v1.RegisterCommandH\x00\x12\x31\n\tsubscribe\x18\x04 \x01(\x0b\x32\x1c.tidings.v1.SubscribeCommandH\x00\x12\x35\n\x0bunsubscribe\x18\x05 \x01(\x0b\x32\x1e.tidings.v1.UnsubscribeCommandH\x00\x12-\n\x07publish\x18\x06 \x01(\x0b\x32\x1a.tidings.v1.PublishCommandH\x00\x12-\n\x07history\x18\x07 \x01(\x0b\x32\x1a.tidings.v1.HistoryCommandH\x00\x12/\n\x08presence\x18\x08 \x01(\x0b\x32\x1b.tidings.v1.PresenceCommandH\x00\x12\'\n\x04ping\x18\t \x01(\x0b\x32\x17.tidings.v1.PingCommandH\x00\x12\x42\n\x12heartbeat_response\x18\n \x01(\x0b\x32$.tidings.v1.HeartbeatResponseCommandH\x00\x12-\n\x07receive\x18\x0b \x01(\x0b\x32\x1a.tidings.v1.ReceiveCommandH\x00\x12%\n\x03\x61\x63k\x18\x0c \x01(\x0b\x32\x16.tidings.v1.AckCommandH\x00\x42\t\n\x07\x63ommand\"$\n\x13\x41uthenticateCommand\x12\r\n\x05token\x18\x01 \x01(\t\";\n\x0fRegisterCommand\x12\x13\n\x0b\x63lient_type\x18\x01 \x01(\t\x12\x13\n\x0b\x63lient_name\x18\x02 \x01(\t\"\xbc\x01\n\x10SubscribeCommand\x12/\n\rsubscriptions\x18\x01 \x03(\x0b\x32\x18.tidings.v1.Subscription\x12\x13\n\x0b\x65vent_types\x18\x02 \x03(\t\x12\x0e\n\x06\x66ilter\x18\x03 \x01(\t\x12\x10\n\x08presence\x18\x04 \x01(\x08\x12\x0f\n\x07\x64urable\x18\x05 \x01(\t\x12/\n\x0cmin_interval\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\">\n\nAckCommand\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\x0f\n\x07\x64urable\x18\x02 \x01(\t\x12\x0e\n\x06offset\x18\x03 \x01(\x04\";\n\x12UnsubscribeCommand\x12\x10\n\x08\x63hannels\x18\x01 \x03(\t\x12\x13\n\x0b\x65vent_types\x18\x02 \x03(\t\"\x92\x02\n\x0ePublishCommand\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\x12\n\nevent_type\x18\x02 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x14\n\x0c\x63ontent_type\x18\x04 \x01(\t\x12\x38\n\x07headers\x18\x05 \x03(\x0b\x32\'.tidings.v1.PublishCommand.HeadersEntry\x12\x0b\n\x03key\x18\x06 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x07 \x01(\t\x12\x13\n\x0btraceparent\x18\x08 \x01(\t\x12\x12\n\ntracestate\x18\t \x01(\t\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"f\n\x0eHistoryCommand\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12#\n\x05since\x18\x02 \x01(\x0b\x32\x14.tidings.v1.Position\x12\r\n\x05limit\x18\x03 \x01(\r\x12\x0f\n\x07reverse\x18\x04 \x01(\x08\"\"\n\x0fPresenceCommand\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\"\r\n\x0bPingCommand\"\x1a\n\x18HeartbeatResponseCommand\"\xbb\x01\n\x0eReceiveCommand\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x63hannel\x18\x02 \x01(\t\x12/\n\x0breceived_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nhandled_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x07sent_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xc3\x06\n\rServerMessage\x12\n\n\x02id\x18\x01 \x01(\t\x12\"\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x11.tidings.v1.EventH\x00\x12\x43\n\x16\x63onnection_established\x18\x03 \x01(\x0b\x32!.tidings.v1.ConnectionEstablishedH\x00\x12\x32\n\rauthenticated\x18\x04 \x01(\x0b\x32\x19.tidings.v1.AuthenticatedH\x00\x12,\n\nregistered\x18\x05 \x01(\x0b\x32\x16.tidings.v1.RegisteredH\x00\x12,\n\nsubscribed\x18\x06 \x01(\x0b\x32\x16.tidings.v1.SubscribedH\x00\x12\x30\n\x0cunsubscribed\x18\x07 \x01(\x0b\x32\x18.tidings.v1.UnsubscribedH\x00\x12*\n\tpublished\x18\x08 \x01(\x0b\x32\x15.tidings.v1.PublishedH\x00\x12*\n\x07history\x18\t \x01(\x0b\x32\x17.tidings.v1.HistoryPageH\x00\x12(\n\x08presence\x18\n \x01(\x0b\x32\x14.tidings.v1.PresenceH\x00\x12 \n\x04pong\x18\x0b \x01(\x0b\x32\x10.tidings.v1.PongH\x00\x12$\n\x05\x65rror\x18\x0c \x01(\x0b\x32\x13.tidings.v1.FailureH\x00\x12*\n\theartbeat\x18\r \x01(\x0b\x32\x15.tidings.v1.HeartbeatH\x00\x12\x35\n\x0fpresence_joined\x18\x0e \x01(\x0b\x32\x1a.tidings.v1.PresenceJoinedH\x00\x12\x31\n\rpresence_left\x18\x0f \x01(\x0b\x32\x18.tidings.v1.PresenceLeftH\x00\x12\x33\n\x0etoken_expiring\x18\x10 \x01(\x0b\x32\x19.tidings.v1.TokenExpiringH\x00\x12\x1e\n\x03gap\x18\x11 \x01(\x0b\x32\x0f.tidings.v1.GapH\x00\x12*\n\treconnect\x18\x12 \x01(\x0b\x32\x15.tidings.v1.ReconnectH\x00\x12\x0f\n\x07\x63onfirm\x18\x13 \x01(\x08\x42\t\n\x07message\"\xb7\x01\n\x15\x43onnectionEstablished\x12\x15\n\rconnection_id\x18\x01 \x01(\t\x12\x0c\n\x04user\x18\x02 \x01(\t\x12\r\n\x05roles\x18\x03 \x03(\t\x12\x1d\n\x15heartbeat_interval_ms\x18\x04 \x01(\x04\x12\x1c\n\x14heartbeat_timeout_ms\x18\x05 \x01(\x04\x12-\n\ttimestamp\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\\\n\rAuthenticated\x12\x0c\n\x04user\x18\x01 \x01(\t\x12\r\n\x05roles\x18\x02 \x03(\t\x12.\n\nexpires_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"6\n\nRegistered\x12\x13\n\x0b\x63lient_type\x18\x01 \x01(\t\x12\x13\n\x0b\x63lient_name\x18\x02 \x01(\t\"d\n\x0cUnsubscribed\x12\x10\n\x08\x63hannels\x18\x01 \x03(\t\x12\x13\n\x0b\x65vent_types\x18\x02 \x03(\t\x12-\n\x06reason\x18\x03 \x01(\x0b\x32\x1d.tidings.v1.SubscriptionError\"X\n\tPublished\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12&\n\x08position\x18\x02 \x01(\x0b\x32\x14.tidings.v1.Position\x12\x11\n\tduplicate\x18\x03 \x01(\x08\"i\n\x0bHistoryPage\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12&\n\x08position\x18\x02 \x01(\x0b\x32\x14.tidings.v1.Position\x12!\n\x06\x65vents\x18\x03 \x03(\x0b\x32\x11.tidings.v1.Event\"R\n\x08Presence\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12&\n\x05users\x18\x02 \x03(\x0b\x32\x17.tidings.v1.PresentUser\x12\r\n\x05total\x18\x03 \x01(\x04\"0\n\x0bPresentUser\x12\x0c\n\x04user\x18\x01 \x01(\t\x12\x13\n\x0b\x63onnections\x18\x02 \x01(\r\"5\n\x04Pong\x12-\n\ttimestamp\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"a\n\x07\x46\x61ilure\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\r\n\x05\x66ield\x18\x03 \x01(\t\x12\x10\n\x08\x65xpected\x18\x04 \x01(\t\x12\x16\n\x0eretry_after_ms\x18\x05 \x01(\x04\":\n\tHeartbeat\x12-\n\ttimestamp\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"/\n\x0ePresenceJoined\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\x0c\n\x04user\x18\x02 \x01(\t\"-\n\x0cPresenceLeft\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\x0c\n\x04user\x18\x02 \x01(\t\"?\n\rTokenExpiring\x12.\n\nexpires_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"-\n\tReconnect\x12\x10\n\x08\x61\x66ter_ms\x18\x01 \x01(\x04\x12\x0e\n\x06reason\x18\x02 \x01(\tBZ\n\x0e\x64\x65v.tidings.v1P\x01Z9github.com/tidings/tidings/clients/go/tidingsv1;tidingsv1\xaa\x02\nTidings.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
-_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, "tidings.v1.messages_pb2", _globals)
+_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tidings.v1.messages_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-    _globals["DESCRIPTOR"]._loaded_options = None
-    _globals[
-        "DESCRIPTOR"
-    ]._serialized_options = b"\n\016dev.tidings.v1P\001Z9github.com/tidings/tidings/clients/go/tidingsv1;tidingsv1\252\002\nTidings.V1"
-    _globals["_PUBLISHCOMMAND_HEADERSENTRY"]._loaded_options = None
-    _globals["_PUBLISHCOMMAND_HEADERSENTRY"]._serialized_options = b"8\001"
-    _globals["_CLIENTMESSAGE"]._serialized_start = 163
-    _globals["_CLIENTMESSAGE"]._serialized_end = 751
-    _globals["_AUTHENTICATECOMMAND"]._serialized_start = 753
-    _globals["_AUTHENTICATECOMMAND"]._serialized_end = 789
-    _globals["_REGISTERCOMMAND"]._serialized_start = 791
-    _globals["_REGISTERCOMMAND"]._serialized_end = 850
-    _globals["_SUBSCRIBECOMMAND"]._serialized_start = 853
-    _globals["_SUBSCRIBECOMMAND"]._serialized_end = 1041
-    _globals["_ACKCOMMAND"]._serialized_start = 1043
-    _globals["_ACKCOMMAND"]._serialized_end = 1105
-    _globals["_UNSUBSCRIBECOMMAND"]._serialized_start = 1107
-    _globals["_UNSUBSCRIBECOMMAND"]._serialized_end = 1166
-    _globals["_PUBLISHCOMMAND"]._serialized_start = 1169
-    _globals["_PUBLISHCOMMAND"]._serialized_end = 1443
-    _globals["_PUBLISHCOMMAND_HEADERSENTRY"]._serialized_start = 1397
-    _globals["_PUBLISHCOMMAND_HEADERSENTRY"]._serialized_end = 1443
-    _globals["_HISTORYCOMMAND"]._serialized_start = 1445
-    _globals["_HISTORYCOMMAND"]._serialized_end = 1547
-    _globals["_PRESENCECOMMAND"]._serialized_start = 1549
-    _globals["_PRESENCECOMMAND"]._serialized_end = 1583
-    _globals["_PINGCOMMAND"]._serialized_start = 1585
-    _globals["_PINGCOMMAND"]._serialized_end = 1598
-    _globals["_HEARTBEATRESPONSECOMMAND"]._serialized_start = 1600
-    _globals["_HEARTBEATRESPONSECOMMAND"]._serialized_end = 1626
-    _globals["_RECEIVECOMMAND"]._serialized_start = 1629
-    _globals["_RECEIVECOMMAND"]._serialized_end = 1816
-    _globals["_SERVERMESSAGE"]._serialized_start = 1819
-    _globals["_SERVERMESSAGE"]._serialized_end = 2654
-    _globals["_CONNECTIONESTABLISHED"]._serialized_start = 2657
-    _globals["_CONNECTIONESTABLISHED"]._serialized_end = 2840
-    _globals["_AUTHENTICATED"]._serialized_start = 2842
-    _globals["_AUTHENTICATED"]._serialized_end = 2934
-    _globals["_REGISTERED"]._serialized_start = 2936
-    _globals["_REGISTERED"]._serialized_end = 2990
-    _globals["_UNSUBSCRIBED"]._serialized_start = 2992
-    _globals["_UNSUBSCRIBED"]._serialized_end = 3092
-    _globals["_PUBLISHED"]._serialized_start = 3094
-    _globals["_PUBLISHED"]._serialized_end = 3182
-    _globals["_HISTORYPAGE"]._serialized_start = 3184
-    _globals["_HISTORYPAGE"]._serialized_end = 3289
-    _globals["_PRESENCE"]._serialized_start = 3291
-    _globals["_PRESENCE"]._serialized_end = 3373
-    _globals["_PRESENTUSER"]._serialized_start = 3375
-    _globals["_PRESENTUSER"]._serialized_end = 3423
-    _globals["_PONG"]._serialized_start = 3425
-    _globals["_PONG"]._serialized_end = 3478
-    _globals["_FAILURE"]._serialized_start = 3480
-    _globals["_FAILURE"]._serialized_end = 3577
-    _globals["_HEARTBEAT"]._serialized_start = 3579
-    _globals["_HEARTBEAT"]._serialized_end = 3637
-    _globals["_PRESENCEJOINED"]._serialized_start = 3639
-    _globals["_PRESENCEJOINED"]._serialized_end = 3686
-    _globals["_PRESENCELEFT"]._serialized_start = 3688
-    _globals["_PRESENCELEFT"]._serialized_end = 3733
-    _globals["_TOKENEXPIRING"]._serialized_start = 3735
-    _globals["_TOKENEXPIRING"]._serialized_end = 3798
-    _globals["_RECONNECT"]._serialized_start = 3800
-    _globals["_RECONNECT"]._serialized_end = 3845
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\016dev.tidings.v1P\001Z9github.com/tidings/tidings/clients/go/tidingsv1;tidingsv1\252\002\nTidings.V1'
+  _globals['_PUBLISHCOMMAND_HEADERSENTRY']._loaded_options = None
+  _globals['_PUBLISHCOMMAND_HEADERSENTRY']._serialized_options = b'8\001'
+  _globals['_CLIENTMESSAGE']._serialized_start=163
+  _globals['_CLIENTMESSAGE']._serialized_end=751
+  _globals['_AUTHENTICATECOMMAND']._serialized_start=753
+  _globals['_AUTHENTICATECOMMAND']._serialized_end=789
+  _globals['_REGISTERCOMMAND']._serialized_start=791
+  _globals['_REGISTERCOMMAND']._serialized_end=850
+  _globals['_SUBSCRIBECOMMAND']._serialized_start=853
+  _globals['_SUBSCRIBECOMMAND']._serialized_end=1041
+  _globals['_ACKCOMMAND']._serialized_start=1043
+  _globals['_ACKCOMMAND']._serialized_end=1105
+  _globals['_UNSUBSCRIBECOMMAND']._serialized_start=1107
+  _globals['_UNSUBSCRIBECOMMAND']._serialized_end=1166
+  _globals['_PUBLISHCOMMAND']._serialized_start=1169
+  _globals['_PUBLISHCOMMAND']._serialized_end=1443
+  _globals['_PUBLISHCOMMAND_HEADERSENTRY']._serialized_start=1397
+  _globals['_PUBLISHCOMMAND_HEADERSENTRY']._serialized_end=1443
+  _globals['_HISTORYCOMMAND']._serialized_start=1445
+  _globals['_HISTORYCOMMAND']._serialized_end=1547
+  _globals['_PRESENCECOMMAND']._serialized_start=1549
+  _globals['_PRESENCECOMMAND']._serialized_end=1583
+  _globals['_PINGCOMMAND']._serialized_start=1585
+  _globals['_PINGCOMMAND']._serialized_end=1598
+  _globals['_HEARTBEATRESPONSECOMMAND']._serialized_start=1600
+  _globals['_HEARTBEATRESPONSECOMMAND']._serialized_end=1626
+  _globals['_RECEIVECOMMAND']._serialized_start=1629
+  _globals['_RECEIVECOMMAND']._serialized_end=1816
+  _globals['_SERVERMESSAGE']._serialized_start=1819
+  _globals['_SERVERMESSAGE']._serialized_end=2654
+  _globals['_CONNECTIONESTABLISHED']._serialized_start=2657
+  _globals['_CONNECTIONESTABLISHED']._serialized_end=2840
+  _globals['_AUTHENTICATED']._serialized_start=2842
+  _globals['_AUTHENTICATED']._serialized_end=2934
+  _globals['_REGISTERED']._serialized_start=2936
+  _globals['_REGISTERED']._serialized_end=2990
+  _globals['_UNSUBSCRIBED']._serialized_start=2992
+  _globals['_UNSUBSCRIBED']._serialized_end=3092
+  _globals['_PUBLISHED']._serialized_start=3094
+  _globals['_PUBLISHED']._serialized_end=3182
+  _globals['_HISTORYPAGE']._serialized_start=3184
+  _globals['_HISTORYPAGE']._serialized_end=3289
+  _globals['_PRESENCE']._serialized_start=3291
+  _globals['_PRESENCE']._serialized_end=3373
+  _globals['_PRESENTUSER']._serialized_start=3375
+  _globals['_PRESENTUSER']._serialized_end=3423
+  _globals['_PONG']._serialized_start=3425
+  _globals['_PONG']._serialized_end=3478
+  _globals['_FAILURE']._serialized_start=3480
+  _globals['_FAILURE']._serialized_end=3577
+  _globals['_HEARTBEAT']._serialized_start=3579
+  _globals['_HEARTBEAT']._serialized_end=3637
+  _globals['_PRESENCEJOINED']._serialized_start=3639
+  _globals['_PRESENCEJOINED']._serialized_end=3686
+  _globals['_PRESENCELEFT']._serialized_start=3688
+  _globals['_PRESENCELEFT']._serialized_end=3733
+  _globals['_TOKENEXPIRING']._serialized_start=3735
+  _globals['_TOKENEXPIRING']._serialized_end=3798
+  _globals['_RECONNECT']._serialized_start=3800
+  _globals['_RECONNECT']._serialized_end=3845
 # @@protoc_insertion_point(module_scope)

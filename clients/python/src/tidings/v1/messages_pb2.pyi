@@ -13,20 +13,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ClientMessage(_message.Message):
-    __slots__ = (
-        "id",
-        "authenticate",
-        "register",
-        "subscribe",
-        "unsubscribe",
-        "publish",
-        "history",
-        "presence",
-        "ping",
-        "heartbeat_response",
-        "receive",
-        "ack",
-    )
+    __slots__ = ("id", "authenticate", "register", "subscribe", "unsubscribe", "publish", "history", "presence", "ping", "heartbeat_response", "receive", "ack")
     ID_FIELD_NUMBER: _ClassVar[int]
     AUTHENTICATE_FIELD_NUMBER: _ClassVar[int]
     REGISTER_FIELD_NUMBER: _ClassVar[int]
@@ -51,21 +38,7 @@ class ClientMessage(_message.Message):
     heartbeat_response: HeartbeatResponseCommand
     receive: ReceiveCommand
     ack: AckCommand
-    def __init__(
-        self,
-        id: _Optional[str] = ...,
-        authenticate: _Optional[_Union[AuthenticateCommand, _Mapping]] = ...,
-        register: _Optional[_Union[RegisterCommand, _Mapping]] = ...,
-        subscribe: _Optional[_Union[SubscribeCommand, _Mapping]] = ...,
-        unsubscribe: _Optional[_Union[UnsubscribeCommand, _Mapping]] = ...,
-        publish: _Optional[_Union[PublishCommand, _Mapping]] = ...,
-        history: _Optional[_Union[HistoryCommand, _Mapping]] = ...,
-        presence: _Optional[_Union[PresenceCommand, _Mapping]] = ...,
-        ping: _Optional[_Union[PingCommand, _Mapping]] = ...,
-        heartbeat_response: _Optional[_Union[HeartbeatResponseCommand, _Mapping]] = ...,
-        receive: _Optional[_Union[ReceiveCommand, _Mapping]] = ...,
-        ack: _Optional[_Union[AckCommand, _Mapping]] = ...,
-    ) -> None: ...
+    def __init__(self, id: _Optional[str] = ..., authenticate: _Optional[_Union[AuthenticateCommand, _Mapping]] = ..., register: _Optional[_Union[RegisterCommand, _Mapping]] = ..., subscribe: _Optional[_Union[SubscribeCommand, _Mapping]] = ..., unsubscribe: _Optional[_Union[UnsubscribeCommand, _Mapping]] = ..., publish: _Optional[_Union[PublishCommand, _Mapping]] = ..., history: _Optional[_Union[HistoryCommand, _Mapping]] = ..., presence: _Optional[_Union[PresenceCommand, _Mapping]] = ..., ping: _Optional[_Union[PingCommand, _Mapping]] = ..., heartbeat_response: _Optional[_Union[HeartbeatResponseCommand, _Mapping]] = ..., receive: _Optional[_Union[ReceiveCommand, _Mapping]] = ..., ack: _Optional[_Union[AckCommand, _Mapping]] = ...) -> None: ...
 
 class AuthenticateCommand(_message.Message):
     __slots__ = ("token",)
@@ -95,15 +68,7 @@ class SubscribeCommand(_message.Message):
     presence: bool
     durable: str
     min_interval: _duration_pb2.Duration
-    def __init__(
-        self,
-        subscriptions: _Optional[_Iterable[_Union[_event_service_pb2.Subscription, _Mapping]]] = ...,
-        event_types: _Optional[_Iterable[str]] = ...,
-        filter: _Optional[str] = ...,
-        presence: bool = ...,
-        durable: _Optional[str] = ...,
-        min_interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...,
-    ) -> None: ...
+    def __init__(self, subscriptions: _Optional[_Iterable[_Union[_event_service_pb2.Subscription, _Mapping]]] = ..., event_types: _Optional[_Iterable[str]] = ..., filter: _Optional[str] = ..., presence: bool = ..., durable: _Optional[str] = ..., min_interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class AckCommand(_message.Message):
     __slots__ = ("channel", "durable", "offset")
@@ -113,9 +78,7 @@ class AckCommand(_message.Message):
     channel: str
     durable: str
     offset: int
-    def __init__(
-        self, channel: _Optional[str] = ..., durable: _Optional[str] = ..., offset: _Optional[int] = ...
-    ) -> None: ...
+    def __init__(self, channel: _Optional[str] = ..., durable: _Optional[str] = ..., offset: _Optional[int] = ...) -> None: ...
 
 class UnsubscribeCommand(_message.Message):
     __slots__ = ("channels", "event_types")
@@ -123,22 +86,10 @@ class UnsubscribeCommand(_message.Message):
     EVENT_TYPES_FIELD_NUMBER: _ClassVar[int]
     channels: _containers.RepeatedScalarFieldContainer[str]
     event_types: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(
-        self, channels: _Optional[_Iterable[str]] = ..., event_types: _Optional[_Iterable[str]] = ...
-    ) -> None: ...
+    def __init__(self, channels: _Optional[_Iterable[str]] = ..., event_types: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class PublishCommand(_message.Message):
-    __slots__ = (
-        "channel",
-        "event_type",
-        "data",
-        "content_type",
-        "headers",
-        "key",
-        "idempotency_key",
-        "traceparent",
-        "tracestate",
-    )
+    __slots__ = ("channel", "event_type", "data", "content_type", "headers", "key", "idempotency_key", "traceparent", "tracestate")
     class HeadersEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -146,7 +97,6 @@ class PublishCommand(_message.Message):
         key: str
         value: str
         def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
-
     CHANNEL_FIELD_NUMBER: _ClassVar[int]
     EVENT_TYPE_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
@@ -165,18 +115,7 @@ class PublishCommand(_message.Message):
     idempotency_key: str
     traceparent: str
     tracestate: str
-    def __init__(
-        self,
-        channel: _Optional[str] = ...,
-        event_type: _Optional[str] = ...,
-        data: _Optional[bytes] = ...,
-        content_type: _Optional[str] = ...,
-        headers: _Optional[_Mapping[str, str]] = ...,
-        key: _Optional[str] = ...,
-        idempotency_key: _Optional[str] = ...,
-        traceparent: _Optional[str] = ...,
-        tracestate: _Optional[str] = ...,
-    ) -> None: ...
+    def __init__(self, channel: _Optional[str] = ..., event_type: _Optional[str] = ..., data: _Optional[bytes] = ..., content_type: _Optional[str] = ..., headers: _Optional[_Mapping[str, str]] = ..., key: _Optional[str] = ..., idempotency_key: _Optional[str] = ..., traceparent: _Optional[str] = ..., tracestate: _Optional[str] = ...) -> None: ...
 
 class HistoryCommand(_message.Message):
     __slots__ = ("channel", "since", "limit", "reverse")
@@ -188,13 +127,7 @@ class HistoryCommand(_message.Message):
     since: _event_pb2.Position
     limit: int
     reverse: bool
-    def __init__(
-        self,
-        channel: _Optional[str] = ...,
-        since: _Optional[_Union[_event_pb2.Position, _Mapping]] = ...,
-        limit: _Optional[int] = ...,
-        reverse: bool = ...,
-    ) -> None: ...
+    def __init__(self, channel: _Optional[str] = ..., since: _Optional[_Union[_event_pb2.Position, _Mapping]] = ..., limit: _Optional[int] = ..., reverse: bool = ...) -> None: ...
 
 class PresenceCommand(_message.Message):
     __slots__ = ("channel",)
@@ -222,37 +155,10 @@ class ReceiveCommand(_message.Message):
     received_at: _timestamp_pb2.Timestamp
     handled_at: _timestamp_pb2.Timestamp
     sent_at: _timestamp_pb2.Timestamp
-    def __init__(
-        self,
-        id: _Optional[str] = ...,
-        channel: _Optional[str] = ...,
-        received_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...,
-        handled_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...,
-        sent_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...,
-    ) -> None: ...
+    def __init__(self, id: _Optional[str] = ..., channel: _Optional[str] = ..., received_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., handled_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., sent_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class ServerMessage(_message.Message):
-    __slots__ = (
-        "id",
-        "event",
-        "connection_established",
-        "authenticated",
-        "registered",
-        "subscribed",
-        "unsubscribed",
-        "published",
-        "history",
-        "presence",
-        "pong",
-        "error",
-        "heartbeat",
-        "presence_joined",
-        "presence_left",
-        "token_expiring",
-        "gap",
-        "reconnect",
-        "confirm",
-    )
+    __slots__ = ("id", "event", "connection_established", "authenticated", "registered", "subscribed", "unsubscribed", "published", "history", "presence", "pong", "error", "heartbeat", "presence_joined", "presence_left", "token_expiring", "gap", "reconnect", "confirm")
     ID_FIELD_NUMBER: _ClassVar[int]
     EVENT_FIELD_NUMBER: _ClassVar[int]
     CONNECTION_ESTABLISHED_FIELD_NUMBER: _ClassVar[int]
@@ -291,38 +197,10 @@ class ServerMessage(_message.Message):
     gap: _event_service_pb2.Gap
     reconnect: Reconnect
     confirm: bool
-    def __init__(
-        self,
-        id: _Optional[str] = ...,
-        event: _Optional[_Union[_event_pb2.Event, _Mapping]] = ...,
-        connection_established: _Optional[_Union[ConnectionEstablished, _Mapping]] = ...,
-        authenticated: _Optional[_Union[Authenticated, _Mapping]] = ...,
-        registered: _Optional[_Union[Registered, _Mapping]] = ...,
-        subscribed: _Optional[_Union[_event_service_pb2.Subscribed, _Mapping]] = ...,
-        unsubscribed: _Optional[_Union[Unsubscribed, _Mapping]] = ...,
-        published: _Optional[_Union[Published, _Mapping]] = ...,
-        history: _Optional[_Union[HistoryPage, _Mapping]] = ...,
-        presence: _Optional[_Union[Presence, _Mapping]] = ...,
-        pong: _Optional[_Union[Pong, _Mapping]] = ...,
-        error: _Optional[_Union[Failure, _Mapping]] = ...,
-        heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ...,
-        presence_joined: _Optional[_Union[PresenceJoined, _Mapping]] = ...,
-        presence_left: _Optional[_Union[PresenceLeft, _Mapping]] = ...,
-        token_expiring: _Optional[_Union[TokenExpiring, _Mapping]] = ...,
-        gap: _Optional[_Union[_event_service_pb2.Gap, _Mapping]] = ...,
-        reconnect: _Optional[_Union[Reconnect, _Mapping]] = ...,
-        confirm: bool = ...,
-    ) -> None: ...
+    def __init__(self, id: _Optional[str] = ..., event: _Optional[_Union[_event_pb2.Event, _Mapping]] = ..., connection_established: _Optional[_Union[ConnectionEstablished, _Mapping]] = ..., authenticated: _Optional[_Union[Authenticated, _Mapping]] = ..., registered: _Optional[_Union[Registered, _Mapping]] = ..., subscribed: _Optional[_Union[_event_service_pb2.Subscribed, _Mapping]] = ..., unsubscribed: _Optional[_Union[Unsubscribed, _Mapping]] = ..., published: _Optional[_Union[Published, _Mapping]] = ..., history: _Optional[_Union[HistoryPage, _Mapping]] = ..., presence: _Optional[_Union[Presence, _Mapping]] = ..., pong: _Optional[_Union[Pong, _Mapping]] = ..., error: _Optional[_Union[Failure, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., presence_joined: _Optional[_Union[PresenceJoined, _Mapping]] = ..., presence_left: _Optional[_Union[PresenceLeft, _Mapping]] = ..., token_expiring: _Optional[_Union[TokenExpiring, _Mapping]] = ..., gap: _Optional[_Union[_event_service_pb2.Gap, _Mapping]] = ..., reconnect: _Optional[_Union[Reconnect, _Mapping]] = ..., confirm: bool = ...) -> None: ...
 
 class ConnectionEstablished(_message.Message):
-    __slots__ = (
-        "connection_id",
-        "user",
-        "roles",
-        "heartbeat_interval_ms",
-        "heartbeat_timeout_ms",
-        "timestamp",
-    )
+    __slots__ = ("connection_id", "user", "roles", "heartbeat_interval_ms", "heartbeat_timeout_ms", "timestamp")
     CONNECTION_ID_FIELD_NUMBER: _ClassVar[int]
     USER_FIELD_NUMBER: _ClassVar[int]
     ROLES_FIELD_NUMBER: _ClassVar[int]
@@ -335,15 +213,7 @@ class ConnectionEstablished(_message.Message):
     heartbeat_interval_ms: int
     heartbeat_timeout_ms: int
     timestamp: _timestamp_pb2.Timestamp
-    def __init__(
-        self,
-        connection_id: _Optional[str] = ...,
-        user: _Optional[str] = ...,
-        roles: _Optional[_Iterable[str]] = ...,
-        heartbeat_interval_ms: _Optional[int] = ...,
-        heartbeat_timeout_ms: _Optional[int] = ...,
-        timestamp: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...,
-    ) -> None: ...
+    def __init__(self, connection_id: _Optional[str] = ..., user: _Optional[str] = ..., roles: _Optional[_Iterable[str]] = ..., heartbeat_interval_ms: _Optional[int] = ..., heartbeat_timeout_ms: _Optional[int] = ..., timestamp: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Authenticated(_message.Message):
     __slots__ = ("user", "roles", "expires_at")
@@ -353,12 +223,7 @@ class Authenticated(_message.Message):
     user: str
     roles: _containers.RepeatedScalarFieldContainer[str]
     expires_at: _timestamp_pb2.Timestamp
-    def __init__(
-        self,
-        user: _Optional[str] = ...,
-        roles: _Optional[_Iterable[str]] = ...,
-        expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...,
-    ) -> None: ...
+    def __init__(self, user: _Optional[str] = ..., roles: _Optional[_Iterable[str]] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Registered(_message.Message):
     __slots__ = ("client_type", "client_name")
@@ -376,12 +241,7 @@ class Unsubscribed(_message.Message):
     channels: _containers.RepeatedScalarFieldContainer[str]
     event_types: _containers.RepeatedScalarFieldContainer[str]
     reason: _event_service_pb2.SubscriptionError
-    def __init__(
-        self,
-        channels: _Optional[_Iterable[str]] = ...,
-        event_types: _Optional[_Iterable[str]] = ...,
-        reason: _Optional[_Union[_event_service_pb2.SubscriptionError, _Mapping]] = ...,
-    ) -> None: ...
+    def __init__(self, channels: _Optional[_Iterable[str]] = ..., event_types: _Optional[_Iterable[str]] = ..., reason: _Optional[_Union[_event_service_pb2.SubscriptionError, _Mapping]] = ...) -> None: ...
 
 class Published(_message.Message):
     __slots__ = ("event_id", "position", "duplicate")
@@ -391,12 +251,7 @@ class Published(_message.Message):
     event_id: str
     position: _event_pb2.Position
     duplicate: bool
-    def __init__(
-        self,
-        event_id: _Optional[str] = ...,
-        position: _Optional[_Union[_event_pb2.Position, _Mapping]] = ...,
-        duplicate: bool = ...,
-    ) -> None: ...
+    def __init__(self, event_id: _Optional[str] = ..., position: _Optional[_Union[_event_pb2.Position, _Mapping]] = ..., duplicate: bool = ...) -> None: ...
 
 class HistoryPage(_message.Message):
     __slots__ = ("channel", "position", "events")
@@ -406,12 +261,7 @@ class HistoryPage(_message.Message):
     channel: str
     position: _event_pb2.Position
     events: _containers.RepeatedCompositeFieldContainer[_event_pb2.Event]
-    def __init__(
-        self,
-        channel: _Optional[str] = ...,
-        position: _Optional[_Union[_event_pb2.Position, _Mapping]] = ...,
-        events: _Optional[_Iterable[_Union[_event_pb2.Event, _Mapping]]] = ...,
-    ) -> None: ...
+    def __init__(self, channel: _Optional[str] = ..., position: _Optional[_Union[_event_pb2.Position, _Mapping]] = ..., events: _Optional[_Iterable[_Union[_event_pb2.Event, _Mapping]]] = ...) -> None: ...
 
 class Presence(_message.Message):
     __slots__ = ("channel", "users", "total")
@@ -421,12 +271,7 @@ class Presence(_message.Message):
     channel: str
     users: _containers.RepeatedCompositeFieldContainer[PresentUser]
     total: int
-    def __init__(
-        self,
-        channel: _Optional[str] = ...,
-        users: _Optional[_Iterable[_Union[PresentUser, _Mapping]]] = ...,
-        total: _Optional[int] = ...,
-    ) -> None: ...
+    def __init__(self, channel: _Optional[str] = ..., users: _Optional[_Iterable[_Union[PresentUser, _Mapping]]] = ..., total: _Optional[int] = ...) -> None: ...
 
 class PresentUser(_message.Message):
     __slots__ = ("user", "connections")
@@ -440,9 +285,7 @@ class Pong(_message.Message):
     __slots__ = ("timestamp",)
     TIMESTAMP_FIELD_NUMBER: _ClassVar[int]
     timestamp: _timestamp_pb2.Timestamp
-    def __init__(
-        self, timestamp: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...
-    ) -> None: ...
+    def __init__(self, timestamp: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Failure(_message.Message):
     __slots__ = ("code", "message", "field", "expected", "retry_after_ms")
@@ -456,22 +299,13 @@ class Failure(_message.Message):
     field: str
     expected: str
     retry_after_ms: int
-    def __init__(
-        self,
-        code: _Optional[str] = ...,
-        message: _Optional[str] = ...,
-        field: _Optional[str] = ...,
-        expected: _Optional[str] = ...,
-        retry_after_ms: _Optional[int] = ...,
-    ) -> None: ...
+    def __init__(self, code: _Optional[str] = ..., message: _Optional[str] = ..., field: _Optional[str] = ..., expected: _Optional[str] = ..., retry_after_ms: _Optional[int] = ...) -> None: ...
 
 class Heartbeat(_message.Message):
     __slots__ = ("timestamp",)
     TIMESTAMP_FIELD_NUMBER: _ClassVar[int]
     timestamp: _timestamp_pb2.Timestamp
-    def __init__(
-        self, timestamp: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...
-    ) -> None: ...
+    def __init__(self, timestamp: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class PresenceJoined(_message.Message):
     __slots__ = ("channel", "user")
@@ -493,9 +327,7 @@ class TokenExpiring(_message.Message):
     __slots__ = ("expires_at",)
     EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
     expires_at: _timestamp_pb2.Timestamp
-    def __init__(
-        self, expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...
-    ) -> None: ...
+    def __init__(self, expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Reconnect(_message.Message):
     __slots__ = ("after_ms", "reason")

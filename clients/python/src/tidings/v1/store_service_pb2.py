@@ -4,37 +4,38 @@
 # source: tidings/v1/store_service.proto
 # Protobuf Python Version: 6.31.1
 """Generated protocol buffer code."""
-
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import descriptor_pool as _descriptor_pool
 from google.protobuf import runtime_version as _runtime_version
 from google.protobuf import symbol_database as _symbol_database
 from google.protobuf.internal import builder as _builder
-
 _runtime_version.ValidateProtobufRuntimeVersion(
-    _runtime_version.Domain.PUBLIC, 6, 31, 1, "", "tidings/v1/store_service.proto"
+    _runtime_version.Domain.PUBLIC,
+    6,
+    31,
+    1,
+    '',
+    'tidings/v1/store_service.proto'
 )
 # @@protoc_insertion_point(imports)
 
 _sym_db = _symbol_database.Default()
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(
-    b'\n\x1etidings/v1/store_service.proto\x12\ntidings.v1"\x0f\n\rBackupRequest"\x1e\n\x0e\x42\x61\x63kupResponse\x12\x0c\n\x04part\x18\x01 \x01(\x0c\x32Q\n\x0cStoreService\x12\x41\n\x06\x42\x61\x63kup\x12\x19.tidings.v1.BackupRequest\x1a\x1a.tidings.v1.BackupResponse0\x01\x42Z\n\x0e\x64\x65v.tidings.v1P\x01Z9github.com/tidings/tidings/clients/go/tidingsv1;tidingsv1\xaa\x02\nTidings.V1b\x06proto3'
-)
+
+
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1etidings/v1/store_service.proto\x12\ntidings.v1\"\x0f\n\rBackupRequest\"\x1e\n\x0e\x42\x61\x63kupResponse\x12\x0c\n\x04part\x18\x01 \x01(\x0c\x32Q\n\x0cStoreService\x12\x41\n\x06\x42\x61\x63kup\x12\x19.tidings.v1.BackupRequest\x1a\x1a.tidings.v1.BackupResponse0\x01\x42Z\n\x0e\x64\x65v.tidings.v1P\x01Z9github.com/tidings/tidings/clients/go/tidingsv1;tidingsv1\xaa\x02\nTidings.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
-_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, "tidings.v1.store_service_pb2", _globals)
+_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tidings.v1.store_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-    _globals["DESCRIPTOR"]._loaded_options = None
-    _globals[
-        "DESCRIPTOR"
-    ]._serialized_options = b"\n\016dev.tidings.v1P\001Z9github.com/tidings/tidings/clients/go/tidingsv1;tidingsv1\252\002\nTidings.V1"
-    _globals["_BACKUPREQUEST"]._serialized_start = 46
-    _globals["_BACKUPREQUEST"]._serialized_end = 61
-    _globals["_BACKUPRESPONSE"]._serialized_start = 63
-    _globals["_BACKUPRESPONSE"]._serialized_end = 93
-    _globals["_STORESERVICE"]._serialized_start = 95
-    _globals["_STORESERVICE"]._serialized_end = 176
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\016dev.tidings.v1P\001Z9github.com/tidings/tidings/clients/go/tidingsv1;tidingsv1\252\002\nTidings.V1'
+  _globals['_BACKUPREQUEST']._serialized_start=46
+  _globals['_BACKUPREQUEST']._serialized_end=61
+  _globals['_BACKUPRESPONSE']._serialized_start=63
+  _globals['_BACKUPRESPONSE']._serialized_end=93
+  _globals['_STORESERVICE']._serialized_start=95
+  _globals['_STORESERVICE']._serialized_end=176
 # @@protoc_insertion_point(module_scope)
