@@ -27,6 +27,9 @@ pub mod operations;
 pub mod problem;
 mod publish;
 pub mod refusals;
+pub mod rpc;
+pub mod server;
+pub mod sources;
 mod stats;
 pub mod webhooks;
 

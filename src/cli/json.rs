@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 
 use crate::api;
 use crate::api::operations::{Explanation, Refusal};
+use crate::api::sources::{Source, SourceDeadLetter};
 use crate::proto::{
     self, Channel, Connection, Event, EventType, ExplainResponse, GetStatsResponse, LatencyStats,
     Position, PublishResponse, ServerNode, Stats, ValidateEventResponse, Webhook,
@@ -142,8 +143,8 @@ fn latency(latency: &LatencyStats) -> api::Latency {
 }
 
 /// A node.
-pub(super) fn node(node: &ServerNode) -> api::operations::Node {
-    api::operations::Node {
+pub(super) fn node(node: &ServerNode) -> api::server::Node {
+    api::server::Node {
         id: node.id.clone(),
         is_self: node.self_,
         name: node.name.clone(),
@@ -251,6 +252,33 @@ pub(super) fn refusal(refusal: &proto::Refusal) -> Refusal {
         event_type: refusal.event_type.clone(),
         connection_id: refusal.connection_id.clone(),
         by: refusal.by.clone(),
+    }
+}
+
+/// One source.
+pub(super) fn source(source: &proto::SourceState) -> Source {
+    let letters = source.recent_dead_letters.iter();
+    let letters = letters.map(|letter| SourceDeadLetter {
+        time: time(letter.time.as_ref()).unwrap_or_default(),
+        record: letter.record.clone(),
+        channel: letter.channel.clone(),
+        reason: letter.reason.clone(),
+    });
+    Source {
+        name: source.name.clone(),
+        kind: source.kind.clone(),
+        server: source.server.clone(),
+        connected: source.connected,
+        lag: source.lag,
+        lag_seconds: seconds(source.lag_time.as_ref()),
+        events: source.events,
+        duplicates: source.duplicates,
+        dead_letters: source.dead_letters,
+        failures: source.failures,
+        rate: source.rate,
+        last_failure: named(&source.last_failure),
+        last_failure_at: time(source.last_failure_at.as_ref()),
+        recent_dead_letters: letters.collect(),
     }
 }
 

@@ -29,6 +29,7 @@ mod refusals;
 mod restore;
 pub mod serve;
 mod shell;
+mod sources;
 mod stats;
 mod tail;
 mod token;
@@ -138,6 +139,15 @@ enum Errand {
     #[command(after_help = "Examples:
   tidings refusals")]
     Refusals(Asking<refusals::Args>),
+    /// Show the sources of events: lag, rate and errors
+    #[command(after_help = "Examples:
+  tidings sources
+  tidings sources --dead-letters")]
+    Sources(Asking<sources::Args>),
+    /// Prepare a source of events
+    #[command(after_help = "Example:
+  tidings source sql postgres | psql app")]
+    Source(sources::SourceArgs),
     /// Show how the webhooks are doing, or send their dead letters again
     #[command(after_help = "Examples:
   tidings webhooks
@@ -297,6 +307,8 @@ async fn run(errand: Errand, before: Target, mut output: Output) -> Result<(), F
         Errand::Presence(asking) => asking.run(before, output, presence::run).await,
         Errand::Explain(asking) => asking.run(before, output, explain::run).await,
         Errand::Refusals(asking) => asking.run(before, output, refusals::run).await,
+        Errand::Sources(asking) => asking.run(before, output, sources::run).await,
+        Errand::Source(args) => sources::source(&args, output),
         Errand::Webhooks(asking) => asking.run(before, output, webhooks::run).await,
         Errand::Disconnect(asking) => asking.run(before, output, disconnect::run).await,
         Errand::Token(args) => token::run(args, output),

@@ -7,8 +7,9 @@ use serde::de::DeserializeOwned;
 use super::layer::Layer;
 use super::{
     Audit, Auth, Catalog, ClusterConfig, Console, DialectCommand, DialectConfig, DialectControl,
-    DialectEvent, EventTypeConfig, Heartbeat, HistoryConfig, Internal, Limits, NamespaceConfig,
-    NamespaceHistory, Public, Server, Telemetry, WebSocket, WebhookConfig, WebhooksConfig,
+    DialectEvent, EventTypeConfig, Heartbeat, HistoryConfig, HooksConfig, Internal, Limits,
+    NamespaceConfig, NamespaceHistory, Public, Server, SourceConfig, Telemetry, WebSocket,
+    WebhookConfig, WebhooksConfig,
 };
 
 /// The declared default of a key or of a whole table.
@@ -60,6 +61,7 @@ declared_defaults! {
     Catalog = "catalog",
     WebhooksConfig = "webhooks",
     WebSocket = "websocket",
+    HooksConfig = "hooks",
     Telemetry = "telemetry",
     Audit = "audit",
     Server = "server",
@@ -76,4 +78,5 @@ declared_defaults! {
     DialectEvent = "dialect[].event",
     DialectControl = "dialect[].control",
     DialectCommand = "dialect[].command[]",
+    SourceConfig = "source[]",
 }

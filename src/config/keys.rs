@@ -3,6 +3,7 @@
 //! These declarations are used to check files, to suggest keys and to set defaults, and to generate
 //! the default file and the tables of `docs/reference/configuration.md`.
 
+use super::hook_keys::HOOKS;
 use super::key_list::SETTINGS;
 use super::kind::Kind;
 use super::nearest::nearest;
@@ -53,7 +54,8 @@ impl Key {
 
 /// Every key, table by table.
 pub(super) fn all() -> impl Iterator<Item = &'static Key> {
-    SETTINGS.iter().chain(PROCESS).chain(REPEATED)
+    let tables = SETTINGS.iter().chain(HOOKS).chain(PROCESS);
+    tables.chain(REPEATED)
 }
 
 /// A key that SIGHUP changes.
@@ -100,7 +102,7 @@ pub(super) const fn fixed(
 }
 
 /// Tables with their descriptions, in the order of the default file.
-pub(super) const TABLES: [(&str, &str); 24] = [
+pub(super) const TABLES: [(&str, &str); 25] = [
     ("public", "The listener for browsers and the HTTP API."),
     ("internal", "The listener for gRPC, gRPC-Web and /metrics."),
     (
@@ -127,6 +129,10 @@ pub(super) const TABLES: [(&str, &str); 24] = [
     ),
     ("catalog", "The declared event types."),
     ("websocket", "The WebSocket endpoint."),
+    (
+        "hooks",
+        "Questions to the application behind the server. Reloaded on SIGHUP.",
+    ),
     (
         "telemetry",
         "Traces, metrics and logs. The standard OTEL_* variables override it.",
@@ -162,6 +168,10 @@ pub(super) const TABLES: [(&str, &str); 24] = [
     (
         "dialect[].command",
         "A client command. Repeat as needed; other commands are as in the dialect tidings.",
+    ),
+    (
+        "source",
+        "A system of the application whose records are published. Repeat as needed.",
     ),
     (
         "webhook",

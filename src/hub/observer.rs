@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::auth::Identity;
 use crate::error::CloseCode;
 use crate::event::{ChannelName, ConnectionId};
+use crate::outbound::ForwardedHeaders;
 use crate::telemetry::Transport;
 
 /// A connection, as observers see it.
@@ -19,7 +20,11 @@ pub struct Seen<'a> {
     /// Its transport.
     pub transport: Transport,
     /// Its identity; `None` until it has authenticated, if that is required.
-    pub identity: Option<&'a Identity>,
+    pub identity: Option<&'a Arc<Identity>>,
+    /// The client type that it registered.
+    pub client_type: Option<&'a str>,
+    /// The headers of its request that are forwarded to the application.
+    pub forwarded: Option<&'a Arc<ForwardedHeaders>>,
 }
 
 /// How a connection ended.

@@ -16,18 +16,20 @@ use crate::config::{
 };
 use crate::event::NodeId;
 use crate::filter::FilterLimits;
+use crate::hooks::Hooks;
 use crate::hub::{Hub, HubParts, LocalPresence, PresenceStore, Settings};
 use crate::lifecycle::Lifecycle;
 use crate::net::forwarded::Trust;
 use crate::net::origin;
 use crate::session::{BodyLimits, RequestLimits, ServiceParts, Services, revalidator};
+use crate::sources::Sources;
 use crate::telemetry::{Metrics, Tracing, TracingSettings};
 use crate::transport::grpc::{GrpcAuth, HealthHandle};
 use crate::transport::http::AsyncApiSettings;
 use crate::transport::socketio::{Endpoint as SocketIo, SocketIoDialect, SocketIoSettings};
 use crate::transport::ws::{Declared, Endpoint, WsSettings};
 use crate::webhooks::{Edges, WebhooksParts};
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 
 /// The parts of a running server.
 pub struct Assembled {
@@ -50,6 +52,8 @@ pub struct Assembled {
     most_event_bytes: Option<usize>,
     /// The other nodes, if there is an engine.
     remote: Option<Arc<Remote>>,
+    /// The sources, which run once the server accepts requests.
+    sources: Sources,
     /// Observes connections for webhooks, if there are any.
     observed: Option<Arc<Edges>>,
 }
@@ -99,6 +103,8 @@ pub(super) async fn assemble(
         Some(shared) => Box::new(Arc::clone(&shared.presence.0)),
         None => Box::new(LocalPresence::new()),
     };
+    let hooks = Arc::new(ArcSwapOption::empty());
+    hooks.store(open_hooks(config, None, &metrics, &tracing)?);
     let occupancy = joining
         .as_ref()
         .and_then(|shared| shared.occupancy.as_ref());
@@ -108,6 +114,7 @@ pub(super) async fn assemble(
         observer: Arc::new(LoggingObserver {
             tracing,
             audit: Arc::clone(&audit),
+            hooks: Arc::clone(&hooks),
             webhooks: observed.clone(),
         }),
         revalidator: revalidator(&verifier),
@@ -137,9 +144,11 @@ pub(super) async fn assemble(
         policy: policy(config, dev)?,
         catalog: catalog(config)?,
         limits: request_limits(config),
+        hooks,
         audit,
         lifecycle,
     });
+    let sources = Sources::new(&services);
     let endpoint = Arc::new(Endpoint::new(
         Arc::clone(&services),
         ws_settings(config, dev),
@@ -169,6 +178,7 @@ pub(super) async fn assemble(
         dev,
         most_event_bytes,
         remote,
+        sources,
         observed,
     })
 }
@@ -240,6 +250,18 @@ impl Assembled {
         self.health.not_ready().await;
     }
 
+    /// Runs the sources of a configuration from now on.
+    pub(super) fn run_sources(&self, config: &Config) {
+        let lowered = lowered(config, self.most_event_bytes);
+        self.sources
+            .apply(lowered.as_ref().unwrap_or(config).sources());
+    }
+
+    /// Finishes what the sources have read, and ends them.
+    pub(super) async fn stop_sources(&self) {
+        self.sources.stop().await;
+    }
+
     /// Ends gRPC's long-lived streams.
     pub(super) async fn drain(&self) {
         self.health.drain().await;
@@ -259,10 +281,14 @@ impl Assembled {
         // Everything that can fail comes first, so that an invalid file changes nothing.
         let policy = policy(config, self.dev)?;
         let catalog = catalog(config)?;
+        let services = &self.services;
+        let before = services.hooks.load_full();
+        let hooks = open_hooks(config, before, &services.metrics, &services.tracing)?;
         self.services
             .verifier
             .reload(&config.auth.verifier())
             .map_err(StartError::new)?;
+        self.services.hooks.store(hooks);
         self.services
             .hub
             .set_namespaces(config.namespaces(self.dev));
@@ -284,6 +310,23 @@ impl Assembled {
             .store(Arc::new(config.internal.allowed_hosts.clone()));
         Ok(())
     }
+}
+
+/// The hooks of a configuration. Those from before stay, with their cache, if nothing has changed.
+fn open_hooks(
+    config: &Config,
+    before: Option<Arc<Hooks>>,
+    metrics: &Arc<Metrics>,
+    tracing: &Arc<Tracing>,
+) -> Result<Option<Arc<Hooks>>, StartError> {
+    let Some(settings) = config.hooks.settings() else {
+        return Ok(None);
+    };
+    if let Some(before) = before.filter(|before| *before.settings() == settings) {
+        return Ok(Some(before));
+    }
+    let hooks = Hooks::new(settings, metrics, tracing).map_err(StartError::new)?;
+    Ok(Some(hooks))
 }
 
 /// The configuration with `limits.event_bytes` lowered to the engine's limit; `None` if it is not

@@ -205,6 +205,7 @@ impl Server {
             until.run_until_cancelled(verifier.keep_fresh()).await;
         });
         assembled.serve().await;
+        assembled.run_sources(config);
         tasks.spawn(sweep(Arc::clone(&assembled), closing));
         let audit = &server.services().audit;
         audit.note(What::Start, &Record::default());
@@ -230,6 +231,7 @@ impl Server {
     pub fn reload(&self, config: &Config) -> Result<(), StartError> {
         let renewed = tls::Renewed::load(config)?;
         self.assembled.reload(config)?;
+        self.assembled.run_sources(config);
         let facts = facts::facts(config, self.assembled.is_dev(), self.bound);
         self.services().facts.store(Arc::new(facts));
         self.tls.renew(renewed);
@@ -246,6 +248,14 @@ impl Server {
         self.assembled.not_ready().await;
         self.assembled.leave().await;
         tokio::time::sleep(self.drain_delay).await;
+        // While clients are still connected: what was read is delivered and acknowledged. Nothing is
+        // lost if it takes longer: the next start or another node reads it again.
+        // They get half of the time that is left.
+        let most = ends.saturating_duration_since(Instant::now()) / 2;
+        let stopping = self.assembled.stop_sources();
+        if tokio::time::timeout(most, stopping).await.is_err() {
+            tracing::warn!("the sources could not finish what they had read");
+        }
         let hub = &self.services().hub;
         let window = ends.saturating_duration_since(Instant::now());
         let elsewhere = !self.drain_delay.is_zero();

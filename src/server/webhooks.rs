@@ -7,7 +7,7 @@ use tokio::sync::mpsc::Receiver;
 
 use super::StartError;
 use crate::cluster::{ClusterOccupancy, OccupancyChange};
-use crate::config::{Config, Durability, Engine, Secret, Storage};
+use crate::config::{Config, Durability, Engine, Secret, Storage, WebhookConfig};
 use crate::event::ChannelName;
 use crate::telemetry::Metrics;
 use crate::webhooks::{
@@ -23,8 +23,8 @@ pub(super) fn observe(
     if config.webhook.is_empty() {
         return None;
     }
-    let kinds = config.webhook.iter().flat_map(|webhook| &webhook.events);
-    let kinds: Vec<EventKind> = kinds.filter_map(|name| EventKind::named(name)).collect();
+    let kinds = config.webhook.iter().flat_map(WebhookConfig::kinds);
+    let kinds: Vec<EventKind> = kinds.collect();
     let (edges, receiver) = channel(&kinds, metrics);
     edges.set_anonymous(!config.auth.required);
     Some((edges, receiver))
@@ -47,11 +47,7 @@ pub(super) fn start(config: &Config, parts: WebhooksParts) -> Result<Arc<Webhook
             .as_ref()
             .map(Secret::expose)
             .map(str::to_owned),
-        events: webhook
-            .events
-            .iter()
-            .filter_map(|name| EventKind::named(name))
-            .collect(),
+        events: webhook.kinds(),
         queue_bytes: webhook.queue_bytes,
         dead_letter_bytes: webhook.dead_letter_bytes,
         batch_events: webhook.batch_events,
@@ -63,9 +59,9 @@ pub(super) fn start(config: &Config, parts: WebhooksParts) -> Result<Arc<Webhook
         webhooks: webhooks.collect(),
         path: directory(config),
         synced: config.history.durability == Durability::Fsync,
-        node: config.server.node.clone(),
+        node: parts.hub.metrics().node().to_string(),
     };
-    Webhooks::start(settings, parts).map_err(StartError::new)
+    Webhooks::start(&settings, parts).map_err(StartError::new)
 }
 
 /// The directory of the queue; `None`: it is in memory.

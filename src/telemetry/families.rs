@@ -9,7 +9,7 @@ use super::history::Evicted;
 use super::labels::{Confirmation, DropReason, Stalled, Transport};
 use super::metrics::{CLOSE_CODES, Metrics};
 use super::names::{Counter, OTHER};
-use super::{process, webhooks};
+use super::{process, source_families, webhooks};
 use crate::error::Code;
 
 /// One metric with all of its series.
@@ -67,7 +67,7 @@ pub(super) fn counters(
     }
 }
 
-fn gauge(name: &'static str, help: &'static str, value: f64) -> Family {
+pub(super) fn gauge(name: &'static str, help: &'static str, value: f64) -> Family {
     Family {
         name,
         help,
@@ -131,6 +131,10 @@ pub(super) fn read(metrics: &Metrics) -> Vec<Family> {
     if metrics.cluster().is_configured() {
         families.extend(cluster(metrics.cluster()));
     }
+    if metrics.hooks().is_configured() {
+        families.extend(metrics.hooks().families());
+    }
+    families.extend(source_families::read(metrics.sources()));
     families.extend(webhooks::families(metrics.webhooks()));
     families.extend(troubles(metrics));
     families.extend(keys(metrics));

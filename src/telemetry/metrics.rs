@@ -9,10 +9,12 @@ use super::event_types::EventTypes;
 use super::exemplars::Exemplars;
 use super::histogram::Histogram;
 use super::history::HistoryMetrics;
+use super::hooks::HookMetrics;
 use super::keys::KeyMetrics;
 use super::labels::{Confirmation, DropReason, Stalled, Transport};
 use super::names::{Counter, Gauge, Names};
 use super::shard::{Deliveries, ShardMetrics};
+use super::sources::SourcesMetrics;
 use super::stats_history::StatsHistory;
 use super::store::StoreMetrics;
 use super::webhooks::{WebhookMetrics, WebhooksMetrics};
@@ -85,8 +87,10 @@ pub struct Metrics {
     pub(super) confirmations: [Counter; 3],
     pub(super) store: StoreMetrics,
     pub(super) cluster: ClusterMetrics,
+    sources: SourcesMetrics,
     webhooks: WebhooksMetrics,
     pub(super) history: HistoryMetrics,
+    pub(super) hooks: HookMetrics,
     pub(super) recent: StatsHistory,
     /// For threads other than shards.
     shared: ShardMetrics,
@@ -145,8 +149,10 @@ impl Metrics {
             confirmations: Default::default(),
             store: StoreMetrics::default(),
             cluster: ClusterMetrics::default(),
+            sources: SourcesMetrics::default(),
             webhooks: WebhooksMetrics::default(),
             history: HistoryMetrics::default(),
+            hooks: HookMetrics::default(),
             recent: StatsHistory::default(),
             shared: ShardMetrics::default(),
             shards: RwLock::default(),
@@ -426,6 +432,12 @@ impl Metrics {
         }
     }
 
+    /// Metrics of the sources.
+    #[must_use]
+    pub fn sources(&self) -> &SourcesMetrics {
+        &self.sources
+    }
+
     /// Metrics of all webhooks.
     pub(super) fn webhooks(&self) -> &WebhooksMetrics {
         &self.webhooks
@@ -457,6 +469,12 @@ impl Metrics {
     #[must_use]
     pub fn history(&self) -> &HistoryMetrics {
         &self.history
+    }
+
+    /// Metrics of hooks.
+    #[must_use]
+    pub fn hooks(&self) -> &HookMetrics {
+        &self.hooks
     }
 
     /// Spans were dropped because they could not be exported.

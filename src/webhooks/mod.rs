@@ -141,7 +141,7 @@ impl Webhooks {
     ///
     /// # Errors
     /// `invalid_argument` for a wrong URL or secret; `unavailable` if the queue can't be opened.
-    pub fn start(settings: WebhooksSettings, parts: WebhooksParts) -> Result<Arc<Self>> {
+    pub fn start(settings: &WebhooksSettings, parts: WebhooksParts) -> Result<Arc<Self>> {
         let metrics = Arc::clone(parts.hub.metrics());
         let store = match &settings.path {
             Some(path) => Store::on_disk(path, settings.synced)?,

@@ -89,7 +89,7 @@ pub(super) struct Recorder {
 impl Recorder {
     pub(super) fn new(
         parts: WebhooksParts,
-        settings: WebhooksSettings,
+        settings: &WebhooksSettings,
         store: Arc<Store>,
         queues: Vec<Arc<Queue>>,
         wanted: Vec<Vec<EventKind>>,

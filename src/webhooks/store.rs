@@ -27,18 +27,6 @@ pub(super) enum Space {
     Reported,
 }
 
-impl Space {
-    const ALL: [Space; 3] = [Space::Queue, Space::Dead, Space::Reported];
-
-    const fn name(self) -> &'static str {
-        match self {
-            Space::Queue => "queue",
-            Space::Dead => "dead",
-            Space::Reported => "reported",
-        }
-    }
-}
-
 /// A change of one entry; without a value, the entry is removed.
 #[derive(Debug)]
 pub(super) struct Write {
@@ -57,7 +45,7 @@ pub(super) struct Store {
 }
 
 enum Kind {
-    Memory(Mutex<[BTreeMap<Vec<u8>, Bytes>; 3]>),
+    Memory(Mutex<Spaces<BTreeMap<Vec<u8>, Bytes>>>),
     Disk(Disk),
 }
 
@@ -70,7 +58,33 @@ struct Disk {
 
 struct Open {
     db: Database,
-    spaces: [Keyspace; 3],
+    spaces: Spaces<Keyspace>,
+}
+
+/// Something for each space.
+#[derive(Default)]
+struct Spaces<T> {
+    queue: T,
+    dead: T,
+    reported: T,
+}
+
+impl<T> Spaces<T> {
+    fn of(&self, space: Space) -> &T {
+        match space {
+            Space::Queue => &self.queue,
+            Space::Dead => &self.dead,
+            Space::Reported => &self.reported,
+        }
+    }
+
+    fn of_mut(&mut self, space: Space) -> &mut T {
+        match space {
+            Space::Queue => &mut self.queue,
+            Space::Dead => &mut self.dead,
+            Space::Reported => &mut self.reported,
+        }
+    }
 }
 
 impl Store {
@@ -108,7 +122,7 @@ impl Store {
             Kind::Memory(spaces) => {
                 let mut spaces = spaces.lock().unwrap_or_else(PoisonError::into_inner);
                 for write in writes {
-                    let space = &mut spaces[index(write.space)];
+                    let space = spaces.of_mut(write.space);
                     match &write.value {
                         Some(value) => space.insert(write.key.clone(), value.clone()),
                         None => space.remove(&write.key),
@@ -138,12 +152,12 @@ impl Store {
         match &self.kind {
             Kind::Memory(spaces) => {
                 let spaces = spaces.lock().unwrap_or_else(PoisonError::into_inner);
-                let entries = spaces[index(space)].range::<[u8], _>(range);
+                let entries = spaces.of(space).range::<[u8], _>(range);
                 let entries = entries.map(|(key, value)| Ok((key.clone(), value.clone())));
                 collect(entries, limit, bytes)
             }
             Kind::Disk(disk) => disk.read(|open| {
-                let entries = open.spaces[index(space)].range::<&[u8], _>(range);
+                let entries = open.spaces.of(space).range::<&[u8], _>(range);
                 let entries = entries.map(|entry| {
                     let (key, value) = entry.into_inner()?;
                     Ok((key.to_vec(), Bytes::copy_from_slice(&value)))
@@ -176,7 +190,7 @@ impl Disk {
         let done = self.read(|open| {
             let mut batch = open.db.batch();
             for write in writes {
-                let space = &open.spaces[index(write.space)];
+                let space = open.spaces.of(write.space);
                 match &write.value {
                     Some(value) => batch.insert(space, write.key.as_slice(), value.as_ref()),
                     None => batch.remove(space, write.key.as_slice()),
@@ -237,23 +251,16 @@ impl Open {
             .max_journaling_size(JOURNALS)
             .worker_threads(1)
             .open()?;
-        let open = |space: Space| {
+        let open = |name: &str| {
             let options = || KeyspaceCreateOptions::default().max_memtable_size(IN_MEMORY);
-            db.keyspace(space.name(), options)
+            db.keyspace(name, options)
         };
-        let [queue, dead, reported] = Space::ALL;
-        Ok(Open {
-            spaces: [open(queue)?, open(dead)?, open(reported)?],
-            db,
-        })
-    }
-}
-
-const fn index(space: Space) -> usize {
-    match space {
-        Space::Queue => 0,
-        Space::Dead => 1,
-        Space::Reported => 2,
+        let spaces = Spaces {
+            queue: open("queue")?,
+            dead: open("dead")?,
+            reported: open("reported")?,
+        };
+        Ok(Open { db, spaces })
     }
 }
 

@@ -394,7 +394,7 @@ async fn channel_whose_edge_found_no_room_is_reported_by_comparison() {
         occupancy: None,
         edges: receiver,
     };
-    let webhooks = Webhooks::start(settings, parts).unwrap();
+    let webhooks = Webhooks::start(&settings, parts).unwrap();
     let queue = &webhooks.webhooks[0].queue;
     let mut pause = tokio::time::interval(Duration::from_millis(10));
     let reported = async {

@@ -3444,6 +3444,334 @@ func (x *Refusal) GetBy() string {
 	return ""
 }
 
+// Requests the sources.
+type ListSourcesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSourcesRequest) Reset() {
+	*x = ListSourcesRequest{}
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSourcesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSourcesRequest) ProtoMessage() {}
+
+func (x *ListSourcesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSourcesRequest.ProtoReflect.Descriptor instead.
+func (*ListSourcesRequest) Descriptor() ([]byte, []int) {
+	return file_tidings_v1_connection_service_proto_rawDescGZIP(), []int{39}
+}
+
+// The sources of a node.
+type ListSourcesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The node's name.
+	Node string `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	// The sources, in the order of the configuration.
+	Sources       []*SourceState `protobuf:"bytes,2,rep,name=sources,proto3" json:"sources,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSourcesResponse) Reset() {
+	*x = ListSourcesResponse{}
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSourcesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSourcesResponse) ProtoMessage() {}
+
+func (x *ListSourcesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSourcesResponse.ProtoReflect.Descriptor instead.
+func (*ListSourcesResponse) Descriptor() ([]byte, []int) {
+	return file_tidings_v1_connection_service_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *ListSourcesResponse) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *ListSourcesResponse) GetSources() []*SourceState {
+	if x != nil {
+		return x.Sources
+	}
+	return nil
+}
+
+// A source, and what it has done since the start of the node.
+type SourceState struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// `postgres`, `redis` or `nats`.
+	Kind string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
+	// The server, without user and password.
+	Server string `protobuf:"bytes,3,opt,name=server,proto3" json:"server,omitempty"`
+	// Whether it is connected.
+	Connected bool `protobuf:"varint,4,opt,name=connected,proto3" json:"connected,omitempty"`
+	// Records that wait. Absent if the source does not tell.
+	Lag *uint64 `protobuf:"varint,5,opt,name=lag,proto3,oneof" json:"lag,omitempty"`
+	// The age of the oldest record in the batch that was read last. 0 if none waits.
+	LagTime *durationpb.Duration `protobuf:"bytes,6,opt,name=lag_time,json=lagTime,proto3" json:"lag_time,omitempty"`
+	// Records that were published.
+	Events uint64 `protobuf:"varint,7,opt,name=events,proto3" json:"events,omitempty"`
+	// Of these, records that had been published before, and were dropped.
+	Duplicates uint64 `protobuf:"varint,8,opt,name=duplicates,proto3" json:"duplicates,omitempty"`
+	// Records that can't be published.
+	DeadLetters uint64 `protobuf:"varint,9,opt,name=dead_letters,json=deadLetters,proto3" json:"dead_letters,omitempty"`
+	// Lost or refused connections, and publishes that had to be repeated.
+	Failures uint64 `protobuf:"varint,10,opt,name=failures,proto3" json:"failures,omitempty"`
+	// Published records per second, over the last ten seconds.
+	Rate float64 `protobuf:"fixed64,11,opt,name=rate,proto3" json:"rate,omitempty"`
+	// The newest failure. Empty if there was none.
+	LastFailure string `protobuf:"bytes,12,opt,name=last_failure,json=lastFailure,proto3" json:"last_failure,omitempty"`
+	// When that was.
+	LastFailureAt *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=last_failure_at,json=lastFailureAt,proto3" json:"last_failure_at,omitempty"`
+	// The newest dead letters, newest first: at most 100.
+	RecentDeadLetters []*SourceDeadLetter `protobuf:"bytes,14,rep,name=recent_dead_letters,json=recentDeadLetters,proto3" json:"recent_dead_letters,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *SourceState) Reset() {
+	*x = SourceState{}
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SourceState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SourceState) ProtoMessage() {}
+
+func (x *SourceState) ProtoReflect() protoreflect.Message {
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SourceState.ProtoReflect.Descriptor instead.
+func (*SourceState) Descriptor() ([]byte, []int) {
+	return file_tidings_v1_connection_service_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *SourceState) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SourceState) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *SourceState) GetServer() string {
+	if x != nil {
+		return x.Server
+	}
+	return ""
+}
+
+func (x *SourceState) GetConnected() bool {
+	if x != nil {
+		return x.Connected
+	}
+	return false
+}
+
+func (x *SourceState) GetLag() uint64 {
+	if x != nil && x.Lag != nil {
+		return *x.Lag
+	}
+	return 0
+}
+
+func (x *SourceState) GetLagTime() *durationpb.Duration {
+	if x != nil {
+		return x.LagTime
+	}
+	return nil
+}
+
+func (x *SourceState) GetEvents() uint64 {
+	if x != nil {
+		return x.Events
+	}
+	return 0
+}
+
+func (x *SourceState) GetDuplicates() uint64 {
+	if x != nil {
+		return x.Duplicates
+	}
+	return 0
+}
+
+func (x *SourceState) GetDeadLetters() uint64 {
+	if x != nil {
+		return x.DeadLetters
+	}
+	return 0
+}
+
+func (x *SourceState) GetFailures() uint64 {
+	if x != nil {
+		return x.Failures
+	}
+	return 0
+}
+
+func (x *SourceState) GetRate() float64 {
+	if x != nil {
+		return x.Rate
+	}
+	return 0
+}
+
+func (x *SourceState) GetLastFailure() string {
+	if x != nil {
+		return x.LastFailure
+	}
+	return ""
+}
+
+func (x *SourceState) GetLastFailureAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastFailureAt
+	}
+	return nil
+}
+
+func (x *SourceState) GetRecentDeadLetters() []*SourceDeadLetter {
+	if x != nil {
+		return x.RecentDeadLetters
+	}
+	return nil
+}
+
+// A record that can't be published. Texts are cut off at 500 bytes.
+type SourceDeadLetter struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When it was given up.
+	Time *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
+	// Its name in the source: a row's or an entry's id, or a sequence.
+	Record string `protobuf:"bytes,2,opt,name=record,proto3" json:"record,omitempty"`
+	// Its channel, as it was given.
+	Channel string `protobuf:"bytes,3,opt,name=channel,proto3" json:"channel,omitempty"`
+	// Why it can't be published.
+	Reason        string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SourceDeadLetter) Reset() {
+	*x = SourceDeadLetter{}
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SourceDeadLetter) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SourceDeadLetter) ProtoMessage() {}
+
+func (x *SourceDeadLetter) ProtoReflect() protoreflect.Message {
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SourceDeadLetter.ProtoReflect.Descriptor instead.
+func (*SourceDeadLetter) Descriptor() ([]byte, []int) {
+	return file_tidings_v1_connection_service_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *SourceDeadLetter) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *SourceDeadLetter) GetRecord() string {
+	if x != nil {
+		return x.Record
+	}
+	return ""
+}
+
+func (x *SourceDeadLetter) GetChannel() string {
+	if x != nil {
+		return x.Channel
+	}
+	return ""
+}
+
+func (x *SourceDeadLetter) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 // Requests the webhooks.
 type ListWebhooksRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -3453,7 +3781,7 @@ type ListWebhooksRequest struct {
 
 func (x *ListWebhooksRequest) Reset() {
 	*x = ListWebhooksRequest{}
-	mi := &file_tidings_v1_connection_service_proto_msgTypes[39]
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3465,7 +3793,7 @@ func (x *ListWebhooksRequest) String() string {
 func (*ListWebhooksRequest) ProtoMessage() {}
 
 func (x *ListWebhooksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tidings_v1_connection_service_proto_msgTypes[39]
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3478,7 +3806,7 @@ func (x *ListWebhooksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWebhooksRequest.ProtoReflect.Descriptor instead.
 func (*ListWebhooksRequest) Descriptor() ([]byte, []int) {
-	return file_tidings_v1_connection_service_proto_rawDescGZIP(), []int{39}
+	return file_tidings_v1_connection_service_proto_rawDescGZIP(), []int{43}
 }
 
 // The webhooks.
@@ -3492,7 +3820,7 @@ type ListWebhooksResponse struct {
 
 func (x *ListWebhooksResponse) Reset() {
 	*x = ListWebhooksResponse{}
-	mi := &file_tidings_v1_connection_service_proto_msgTypes[40]
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3504,7 +3832,7 @@ func (x *ListWebhooksResponse) String() string {
 func (*ListWebhooksResponse) ProtoMessage() {}
 
 func (x *ListWebhooksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tidings_v1_connection_service_proto_msgTypes[40]
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3517,7 +3845,7 @@ func (x *ListWebhooksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWebhooksResponse.ProtoReflect.Descriptor instead.
 func (*ListWebhooksResponse) Descriptor() ([]byte, []int) {
-	return file_tidings_v1_connection_service_proto_rawDescGZIP(), []int{40}
+	return file_tidings_v1_connection_service_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ListWebhooksResponse) GetWebhooks() []*Webhook {
@@ -3560,7 +3888,7 @@ type Webhook struct {
 
 func (x *Webhook) Reset() {
 	*x = Webhook{}
-	mi := &file_tidings_v1_connection_service_proto_msgTypes[41]
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3572,7 +3900,7 @@ func (x *Webhook) String() string {
 func (*Webhook) ProtoMessage() {}
 
 func (x *Webhook) ProtoReflect() protoreflect.Message {
-	mi := &file_tidings_v1_connection_service_proto_msgTypes[41]
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3585,7 +3913,7 @@ func (x *Webhook) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Webhook.ProtoReflect.Descriptor instead.
 func (*Webhook) Descriptor() ([]byte, []int) {
-	return file_tidings_v1_connection_service_proto_rawDescGZIP(), []int{41}
+	return file_tidings_v1_connection_service_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Webhook) GetUrl() string {
@@ -3683,7 +4011,7 @@ type ResendWebhooksRequest struct {
 
 func (x *ResendWebhooksRequest) Reset() {
 	*x = ResendWebhooksRequest{}
-	mi := &file_tidings_v1_connection_service_proto_msgTypes[42]
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3695,7 +4023,7 @@ func (x *ResendWebhooksRequest) String() string {
 func (*ResendWebhooksRequest) ProtoMessage() {}
 
 func (x *ResendWebhooksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tidings_v1_connection_service_proto_msgTypes[42]
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3708,7 +4036,7 @@ func (x *ResendWebhooksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResendWebhooksRequest.ProtoReflect.Descriptor instead.
 func (*ResendWebhooksRequest) Descriptor() ([]byte, []int) {
-	return file_tidings_v1_connection_service_proto_rawDescGZIP(), []int{42}
+	return file_tidings_v1_connection_service_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ResendWebhooksRequest) GetUrl() string {
@@ -3729,7 +4057,7 @@ type ResendWebhooksResponse struct {
 
 func (x *ResendWebhooksResponse) Reset() {
 	*x = ResendWebhooksResponse{}
-	mi := &file_tidings_v1_connection_service_proto_msgTypes[43]
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3741,7 +4069,7 @@ func (x *ResendWebhooksResponse) String() string {
 func (*ResendWebhooksResponse) ProtoMessage() {}
 
 func (x *ResendWebhooksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tidings_v1_connection_service_proto_msgTypes[43]
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3754,7 +4082,7 @@ func (x *ResendWebhooksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResendWebhooksResponse.ProtoReflect.Descriptor instead.
 func (*ResendWebhooksResponse) Descriptor() ([]byte, []int) {
-	return file_tidings_v1_connection_service_proto_rawDescGZIP(), []int{43}
+	return file_tidings_v1_connection_service_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ResendWebhooksResponse) GetResent() uint64 {
@@ -4088,7 +4416,35 @@ const file_tidings_v1_connection_service_proto_rawDesc = "" +
 	"\n" +
 	"event_type\x18\v \x01(\tR\teventType\x12#\n" +
 	"\rconnection_id\x18\f \x01(\tR\fconnectionId\x12\x0e\n" +
-	"\x02by\x18\r \x01(\tR\x02by\"\x15\n" +
+	"\x02by\x18\r \x01(\tR\x02by\"\x14\n" +
+	"\x12ListSourcesRequest\"\\\n" +
+	"\x13ListSourcesResponse\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x121\n" +
+	"\asources\x18\x02 \x03(\v2\x17.tidings.v1.SourceStateR\asources\"\x80\x04\n" +
+	"\vSourceState\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x16\n" +
+	"\x06server\x18\x03 \x01(\tR\x06server\x12\x1c\n" +
+	"\tconnected\x18\x04 \x01(\bR\tconnected\x12\x15\n" +
+	"\x03lag\x18\x05 \x01(\x04H\x00R\x03lag\x88\x01\x01\x124\n" +
+	"\blag_time\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\alagTime\x12\x16\n" +
+	"\x06events\x18\a \x01(\x04R\x06events\x12\x1e\n" +
+	"\n" +
+	"duplicates\x18\b \x01(\x04R\n" +
+	"duplicates\x12!\n" +
+	"\fdead_letters\x18\t \x01(\x04R\vdeadLetters\x12\x1a\n" +
+	"\bfailures\x18\n" +
+	" \x01(\x04R\bfailures\x12\x12\n" +
+	"\x04rate\x18\v \x01(\x01R\x04rate\x12!\n" +
+	"\flast_failure\x18\f \x01(\tR\vlastFailure\x12B\n" +
+	"\x0flast_failure_at\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\rlastFailureAt\x12L\n" +
+	"\x13recent_dead_letters\x18\x0e \x03(\v2\x1c.tidings.v1.SourceDeadLetterR\x11recentDeadLettersB\x06\n" +
+	"\x04_lag\"\x8c\x01\n" +
+	"\x10SourceDeadLetter\x12.\n" +
+	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x16\n" +
+	"\x06record\x18\x02 \x01(\tR\x06record\x12\x18\n" +
+	"\achannel\x18\x03 \x01(\tR\achannel\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"\x15\n" +
 	"\x13ListWebhooksRequest\"G\n" +
 	"\x14ListWebhooksResponse\x12/\n" +
 	"\bwebhooks\x18\x01 \x03(\v2\x13.tidings.v1.WebhookR\bwebhooks\"\x8b\x03\n" +
@@ -4110,7 +4466,7 @@ const file_tidings_v1_connection_service_proto_rawDesc = "" +
 	"\x15ResendWebhooksRequest\x12\x10\n" +
 	"\x03url\x18\x01 \x01(\tR\x03url\"0\n" +
 	"\x16ResendWebhooksResponse\x12\x16\n" +
-	"\x06resent\x18\x01 \x01(\x04R\x06resent2\xc5\b\n" +
+	"\x06resent\x18\x01 \x01(\x04R\x06resent2\x95\t\n" +
 	"\x11ConnectionService\x12E\n" +
 	"\bGetStats\x12\x1b.tidings.v1.GetStatsRequest\x1a\x1c.tidings.v1.GetStatsResponse\x12M\n" +
 	"\n" +
@@ -4124,7 +4480,8 @@ const file_tidings_v1_connection_service_proto_rawDesc = "" +
 	"\rGetServerInfo\x12 .tidings.v1.GetServerInfoRequest\x1a!.tidings.v1.GetServerInfoResponse\x12Z\n" +
 	"\x0fGetStatsHistory\x12\".tidings.v1.GetStatsHistoryRequest\x1a#.tidings.v1.GetStatsHistoryResponse\x12B\n" +
 	"\aExplain\x12\x1a.tidings.v1.ExplainRequest\x1a\x1b.tidings.v1.ExplainResponse\x12V\n" +
-	"\rWatchRefusals\x12 .tidings.v1.WatchRefusalsRequest\x1a!.tidings.v1.WatchRefusalsResponse0\x01\x12Q\n" +
+	"\rWatchRefusals\x12 .tidings.v1.WatchRefusalsRequest\x1a!.tidings.v1.WatchRefusalsResponse0\x01\x12N\n" +
+	"\vListSources\x12\x1e.tidings.v1.ListSourcesRequest\x1a\x1f.tidings.v1.ListSourcesResponse\x12Q\n" +
 	"\fListWebhooks\x12\x1f.tidings.v1.ListWebhooksRequest\x1a .tidings.v1.ListWebhooksResponse\x12W\n" +
 	"\x0eResendWebhooks\x12!.tidings.v1.ResendWebhooksRequest\x1a\".tidings.v1.ResendWebhooksResponseBZ\n" +
 	"\x0edev.tidings.v1P\x01Z9github.com/tidings/tidings/clients/go/tidingsv1;tidingsv1\xaa\x02\n" +
@@ -4142,7 +4499,7 @@ func file_tidings_v1_connection_service_proto_rawDescGZIP() []byte {
 	return file_tidings_v1_connection_service_proto_rawDescData
 }
 
-var file_tidings_v1_connection_service_proto_msgTypes = make([]protoimpl.MessageInfo, 50)
+var file_tidings_v1_connection_service_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
 var file_tidings_v1_connection_service_proto_goTypes = []any{
 	(*GetStatsRequest)(nil),         // 0: tidings.v1.GetStatsRequest
 	(*GetStatsResponse)(nil),        // 1: tidings.v1.GetStatsResponse
@@ -4183,110 +4540,121 @@ var file_tidings_v1_connection_service_proto_goTypes = []any{
 	(*WatchRefusalsRequest)(nil),    // 36: tidings.v1.WatchRefusalsRequest
 	(*WatchRefusalsResponse)(nil),   // 37: tidings.v1.WatchRefusalsResponse
 	(*Refusal)(nil),                 // 38: tidings.v1.Refusal
-	(*ListWebhooksRequest)(nil),     // 39: tidings.v1.ListWebhooksRequest
-	(*ListWebhooksResponse)(nil),    // 40: tidings.v1.ListWebhooksResponse
-	(*Webhook)(nil),                 // 41: tidings.v1.Webhook
-	(*ResendWebhooksRequest)(nil),   // 42: tidings.v1.ResendWebhooksRequest
-	(*ResendWebhooksResponse)(nil),  // 43: tidings.v1.ResendWebhooksResponse
-	nil,                             // 44: tidings.v1.Stats.ErrorsEntry
-	nil,                             // 45: tidings.v1.ConnectionStats.ByTransportEntry
-	nil,                             // 46: tidings.v1.ConnectionStats.ByClientTypeEntry
-	nil,                             // 47: tidings.v1.EventStats.ByTypeEntry
-	nil,                             // 48: tidings.v1.ServerInfo.ClosesEntry
-	nil,                             // 49: tidings.v1.ExplainResponse.InputsEntry
-	(*durationpb.Duration)(nil),     // 50: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),   // 51: google.protobuf.Timestamp
-	(*Position)(nil),                // 52: tidings.v1.Position
+	(*ListSourcesRequest)(nil),      // 39: tidings.v1.ListSourcesRequest
+	(*ListSourcesResponse)(nil),     // 40: tidings.v1.ListSourcesResponse
+	(*SourceState)(nil),             // 41: tidings.v1.SourceState
+	(*SourceDeadLetter)(nil),        // 42: tidings.v1.SourceDeadLetter
+	(*ListWebhooksRequest)(nil),     // 43: tidings.v1.ListWebhooksRequest
+	(*ListWebhooksResponse)(nil),    // 44: tidings.v1.ListWebhooksResponse
+	(*Webhook)(nil),                 // 45: tidings.v1.Webhook
+	(*ResendWebhooksRequest)(nil),   // 46: tidings.v1.ResendWebhooksRequest
+	(*ResendWebhooksResponse)(nil),  // 47: tidings.v1.ResendWebhooksResponse
+	nil,                             // 48: tidings.v1.Stats.ErrorsEntry
+	nil,                             // 49: tidings.v1.ConnectionStats.ByTransportEntry
+	nil,                             // 50: tidings.v1.ConnectionStats.ByClientTypeEntry
+	nil,                             // 51: tidings.v1.EventStats.ByTypeEntry
+	nil,                             // 52: tidings.v1.ServerInfo.ClosesEntry
+	nil,                             // 53: tidings.v1.ExplainResponse.InputsEntry
+	(*durationpb.Duration)(nil),     // 54: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),   // 55: google.protobuf.Timestamp
+	(*Position)(nil),                // 56: tidings.v1.Position
 }
 var file_tidings_v1_connection_service_proto_depIdxs = []int32{
 	4,  // 0: tidings.v1.GetStatsResponse.stats:type_name -> tidings.v1.Stats
 	4,  // 1: tidings.v1.GetStatsResponse.nodes:type_name -> tidings.v1.Stats
-	50, // 2: tidings.v1.WatchStatsRequest.interval:type_name -> google.protobuf.Duration
+	54, // 2: tidings.v1.WatchStatsRequest.interval:type_name -> google.protobuf.Duration
 	4,  // 3: tidings.v1.WatchStatsResponse.stats:type_name -> tidings.v1.Stats
-	50, // 4: tidings.v1.Stats.uptime:type_name -> google.protobuf.Duration
+	54, // 4: tidings.v1.Stats.uptime:type_name -> google.protobuf.Duration
 	5,  // 5: tidings.v1.Stats.connections:type_name -> tidings.v1.ConnectionStats
 	6,  // 6: tidings.v1.Stats.events:type_name -> tidings.v1.EventStats
-	44, // 7: tidings.v1.Stats.errors:type_name -> tidings.v1.Stats.ErrorsEntry
+	48, // 7: tidings.v1.Stats.errors:type_name -> tidings.v1.Stats.ErrorsEntry
 	7,  // 8: tidings.v1.Stats.latency:type_name -> tidings.v1.LatencyStats
-	45, // 9: tidings.v1.ConnectionStats.by_transport:type_name -> tidings.v1.ConnectionStats.ByTransportEntry
-	46, // 10: tidings.v1.ConnectionStats.by_client_type:type_name -> tidings.v1.ConnectionStats.ByClientTypeEntry
-	47, // 11: tidings.v1.EventStats.by_type:type_name -> tidings.v1.EventStats.ByTypeEntry
-	50, // 12: tidings.v1.LatencyStats.p50:type_name -> google.protobuf.Duration
-	50, // 13: tidings.v1.LatencyStats.p90:type_name -> google.protobuf.Duration
-	50, // 14: tidings.v1.LatencyStats.p99:type_name -> google.protobuf.Duration
-	50, // 15: tidings.v1.LatencyStats.max:type_name -> google.protobuf.Duration
+	49, // 9: tidings.v1.ConnectionStats.by_transport:type_name -> tidings.v1.ConnectionStats.ByTransportEntry
+	50, // 10: tidings.v1.ConnectionStats.by_client_type:type_name -> tidings.v1.ConnectionStats.ByClientTypeEntry
+	51, // 11: tidings.v1.EventStats.by_type:type_name -> tidings.v1.EventStats.ByTypeEntry
+	54, // 12: tidings.v1.LatencyStats.p50:type_name -> google.protobuf.Duration
+	54, // 13: tidings.v1.LatencyStats.p90:type_name -> google.protobuf.Duration
+	54, // 14: tidings.v1.LatencyStats.p99:type_name -> google.protobuf.Duration
+	54, // 15: tidings.v1.LatencyStats.max:type_name -> google.protobuf.Duration
 	12, // 16: tidings.v1.ListConnectionsResponse.connections:type_name -> tidings.v1.Connection
 	12, // 17: tidings.v1.GetConnectionResponse.connection:type_name -> tidings.v1.Connection
-	51, // 18: tidings.v1.Connection.connected_at:type_name -> google.protobuf.Timestamp
-	51, // 19: tidings.v1.Connection.last_seen_at:type_name -> google.protobuf.Timestamp
+	55, // 18: tidings.v1.Connection.connected_at:type_name -> google.protobuf.Timestamp
+	55, // 19: tidings.v1.Connection.last_seen_at:type_name -> google.protobuf.Timestamp
 	13, // 20: tidings.v1.Connection.subscriptions:type_name -> tidings.v1.ConnectionSubscription
-	50, // 21: tidings.v1.Connection.round_trip:type_name -> google.protobuf.Duration
-	51, // 22: tidings.v1.Connection.token_expires_at:type_name -> google.protobuf.Timestamp
-	52, // 23: tidings.v1.ConnectionSubscription.position:type_name -> tidings.v1.Position
+	54, // 21: tidings.v1.Connection.round_trip:type_name -> google.protobuf.Duration
+	55, // 22: tidings.v1.Connection.token_expires_at:type_name -> google.protobuf.Timestamp
+	56, // 23: tidings.v1.ConnectionSubscription.position:type_name -> tidings.v1.Position
 	18, // 24: tidings.v1.ListChannelsResponse.channels:type_name -> tidings.v1.Channel
-	52, // 25: tidings.v1.Channel.position:type_name -> tidings.v1.Position
-	51, // 26: tidings.v1.Channel.last_event_at:type_name -> google.protobuf.Timestamp
+	56, // 25: tidings.v1.Channel.position:type_name -> tidings.v1.Position
+	55, // 26: tidings.v1.Channel.last_event_at:type_name -> google.protobuf.Timestamp
 	21, // 27: tidings.v1.GetPresenceResponse.users:type_name -> tidings.v1.PresenceUser
 	24, // 28: tidings.v1.GetServerInfoResponse.server:type_name -> tidings.v1.ServerInfo
-	51, // 29: tidings.v1.ServerInfo.started_at:type_name -> google.protobuf.Timestamp
+	55, // 29: tidings.v1.ServerInfo.started_at:type_name -> google.protobuf.Timestamp
 	25, // 30: tidings.v1.ServerInfo.nodes:type_name -> tidings.v1.ServerNode
 	26, // 31: tidings.v1.ServerInfo.store:type_name -> tidings.v1.StoreInfo
 	27, // 32: tidings.v1.ServerInfo.process:type_name -> tidings.v1.ProcessInfo
 	28, // 33: tidings.v1.ServerInfo.limits:type_name -> tidings.v1.LimitUse
-	48, // 34: tidings.v1.ServerInfo.closes:type_name -> tidings.v1.ServerInfo.ClosesEntry
+	52, // 34: tidings.v1.ServerInfo.closes:type_name -> tidings.v1.ServerInfo.ClosesEntry
 	29, // 35: tidings.v1.ServerInfo.namespaces:type_name -> tidings.v1.NamespaceInfo
 	30, // 36: tidings.v1.ServerInfo.configuration:type_name -> tidings.v1.Setting
-	51, // 37: tidings.v1.ServerNode.started_at:type_name -> google.protobuf.Timestamp
-	50, // 38: tidings.v1.ServerNode.heard_ago:type_name -> google.protobuf.Duration
-	50, // 39: tidings.v1.ServerNode.round_trip:type_name -> google.protobuf.Duration
-	50, // 40: tidings.v1.ProcessInfo.cpu:type_name -> google.protobuf.Duration
-	50, // 41: tidings.v1.NamespaceInfo.history_ttl:type_name -> google.protobuf.Duration
-	50, // 42: tidings.v1.NamespaceInfo.max_idle:type_name -> google.protobuf.Duration
-	51, // 43: tidings.v1.GetStatsHistoryRequest.after:type_name -> google.protobuf.Timestamp
-	50, // 44: tidings.v1.GetStatsHistoryResponse.step:type_name -> google.protobuf.Duration
+	55, // 37: tidings.v1.ServerNode.started_at:type_name -> google.protobuf.Timestamp
+	54, // 38: tidings.v1.ServerNode.heard_ago:type_name -> google.protobuf.Duration
+	54, // 39: tidings.v1.ServerNode.round_trip:type_name -> google.protobuf.Duration
+	54, // 40: tidings.v1.ProcessInfo.cpu:type_name -> google.protobuf.Duration
+	54, // 41: tidings.v1.NamespaceInfo.history_ttl:type_name -> google.protobuf.Duration
+	54, // 42: tidings.v1.NamespaceInfo.max_idle:type_name -> google.protobuf.Duration
+	55, // 43: tidings.v1.GetStatsHistoryRequest.after:type_name -> google.protobuf.Timestamp
+	54, // 44: tidings.v1.GetStatsHistoryResponse.step:type_name -> google.protobuf.Duration
 	33, // 45: tidings.v1.GetStatsHistoryResponse.samples:type_name -> tidings.v1.StatsSample
-	51, // 46: tidings.v1.StatsSample.time:type_name -> google.protobuf.Timestamp
-	50, // 47: tidings.v1.StatsSample.length:type_name -> google.protobuf.Duration
-	50, // 48: tidings.v1.StatsSample.cpu:type_name -> google.protobuf.Duration
-	50, // 49: tidings.v1.StatsSample.latency_p50:type_name -> google.protobuf.Duration
-	50, // 50: tidings.v1.StatsSample.latency_p99:type_name -> google.protobuf.Duration
-	49, // 51: tidings.v1.ExplainResponse.inputs:type_name -> tidings.v1.ExplainResponse.InputsEntry
+	55, // 46: tidings.v1.StatsSample.time:type_name -> google.protobuf.Timestamp
+	54, // 47: tidings.v1.StatsSample.length:type_name -> google.protobuf.Duration
+	54, // 48: tidings.v1.StatsSample.cpu:type_name -> google.protobuf.Duration
+	54, // 49: tidings.v1.StatsSample.latency_p50:type_name -> google.protobuf.Duration
+	54, // 50: tidings.v1.StatsSample.latency_p99:type_name -> google.protobuf.Duration
+	53, // 51: tidings.v1.ExplainResponse.inputs:type_name -> tidings.v1.ExplainResponse.InputsEntry
 	38, // 52: tidings.v1.WatchRefusalsResponse.refusals:type_name -> tidings.v1.Refusal
-	51, // 53: tidings.v1.Refusal.time:type_name -> google.protobuf.Timestamp
-	41, // 54: tidings.v1.ListWebhooksResponse.webhooks:type_name -> tidings.v1.Webhook
-	50, // 55: tidings.v1.Webhook.lag:type_name -> google.protobuf.Duration
-	51, // 56: tidings.v1.Webhook.next_attempt_at:type_name -> google.protobuf.Timestamp
-	0,  // 57: tidings.v1.ConnectionService.GetStats:input_type -> tidings.v1.GetStatsRequest
-	2,  // 58: tidings.v1.ConnectionService.WatchStats:input_type -> tidings.v1.WatchStatsRequest
-	8,  // 59: tidings.v1.ConnectionService.ListConnections:input_type -> tidings.v1.ListConnectionsRequest
-	10, // 60: tidings.v1.ConnectionService.GetConnection:input_type -> tidings.v1.GetConnectionRequest
-	14, // 61: tidings.v1.ConnectionService.Disconnect:input_type -> tidings.v1.DisconnectRequest
-	16, // 62: tidings.v1.ConnectionService.ListChannels:input_type -> tidings.v1.ListChannelsRequest
-	19, // 63: tidings.v1.ConnectionService.GetPresence:input_type -> tidings.v1.GetPresenceRequest
-	22, // 64: tidings.v1.ConnectionService.GetServerInfo:input_type -> tidings.v1.GetServerInfoRequest
-	31, // 65: tidings.v1.ConnectionService.GetStatsHistory:input_type -> tidings.v1.GetStatsHistoryRequest
-	34, // 66: tidings.v1.ConnectionService.Explain:input_type -> tidings.v1.ExplainRequest
-	36, // 67: tidings.v1.ConnectionService.WatchRefusals:input_type -> tidings.v1.WatchRefusalsRequest
-	39, // 68: tidings.v1.ConnectionService.ListWebhooks:input_type -> tidings.v1.ListWebhooksRequest
-	42, // 69: tidings.v1.ConnectionService.ResendWebhooks:input_type -> tidings.v1.ResendWebhooksRequest
-	1,  // 70: tidings.v1.ConnectionService.GetStats:output_type -> tidings.v1.GetStatsResponse
-	3,  // 71: tidings.v1.ConnectionService.WatchStats:output_type -> tidings.v1.WatchStatsResponse
-	9,  // 72: tidings.v1.ConnectionService.ListConnections:output_type -> tidings.v1.ListConnectionsResponse
-	11, // 73: tidings.v1.ConnectionService.GetConnection:output_type -> tidings.v1.GetConnectionResponse
-	15, // 74: tidings.v1.ConnectionService.Disconnect:output_type -> tidings.v1.DisconnectResponse
-	17, // 75: tidings.v1.ConnectionService.ListChannels:output_type -> tidings.v1.ListChannelsResponse
-	20, // 76: tidings.v1.ConnectionService.GetPresence:output_type -> tidings.v1.GetPresenceResponse
-	23, // 77: tidings.v1.ConnectionService.GetServerInfo:output_type -> tidings.v1.GetServerInfoResponse
-	32, // 78: tidings.v1.ConnectionService.GetStatsHistory:output_type -> tidings.v1.GetStatsHistoryResponse
-	35, // 79: tidings.v1.ConnectionService.Explain:output_type -> tidings.v1.ExplainResponse
-	37, // 80: tidings.v1.ConnectionService.WatchRefusals:output_type -> tidings.v1.WatchRefusalsResponse
-	40, // 81: tidings.v1.ConnectionService.ListWebhooks:output_type -> tidings.v1.ListWebhooksResponse
-	43, // 82: tidings.v1.ConnectionService.ResendWebhooks:output_type -> tidings.v1.ResendWebhooksResponse
-	70, // [70:83] is the sub-list for method output_type
-	57, // [57:70] is the sub-list for method input_type
-	57, // [57:57] is the sub-list for extension type_name
-	57, // [57:57] is the sub-list for extension extendee
-	0,  // [0:57] is the sub-list for field type_name
+	55, // 53: tidings.v1.Refusal.time:type_name -> google.protobuf.Timestamp
+	41, // 54: tidings.v1.ListSourcesResponse.sources:type_name -> tidings.v1.SourceState
+	54, // 55: tidings.v1.SourceState.lag_time:type_name -> google.protobuf.Duration
+	55, // 56: tidings.v1.SourceState.last_failure_at:type_name -> google.protobuf.Timestamp
+	42, // 57: tidings.v1.SourceState.recent_dead_letters:type_name -> tidings.v1.SourceDeadLetter
+	55, // 58: tidings.v1.SourceDeadLetter.time:type_name -> google.protobuf.Timestamp
+	45, // 59: tidings.v1.ListWebhooksResponse.webhooks:type_name -> tidings.v1.Webhook
+	54, // 60: tidings.v1.Webhook.lag:type_name -> google.protobuf.Duration
+	55, // 61: tidings.v1.Webhook.next_attempt_at:type_name -> google.protobuf.Timestamp
+	0,  // 62: tidings.v1.ConnectionService.GetStats:input_type -> tidings.v1.GetStatsRequest
+	2,  // 63: tidings.v1.ConnectionService.WatchStats:input_type -> tidings.v1.WatchStatsRequest
+	8,  // 64: tidings.v1.ConnectionService.ListConnections:input_type -> tidings.v1.ListConnectionsRequest
+	10, // 65: tidings.v1.ConnectionService.GetConnection:input_type -> tidings.v1.GetConnectionRequest
+	14, // 66: tidings.v1.ConnectionService.Disconnect:input_type -> tidings.v1.DisconnectRequest
+	16, // 67: tidings.v1.ConnectionService.ListChannels:input_type -> tidings.v1.ListChannelsRequest
+	19, // 68: tidings.v1.ConnectionService.GetPresence:input_type -> tidings.v1.GetPresenceRequest
+	22, // 69: tidings.v1.ConnectionService.GetServerInfo:input_type -> tidings.v1.GetServerInfoRequest
+	31, // 70: tidings.v1.ConnectionService.GetStatsHistory:input_type -> tidings.v1.GetStatsHistoryRequest
+	34, // 71: tidings.v1.ConnectionService.Explain:input_type -> tidings.v1.ExplainRequest
+	36, // 72: tidings.v1.ConnectionService.WatchRefusals:input_type -> tidings.v1.WatchRefusalsRequest
+	39, // 73: tidings.v1.ConnectionService.ListSources:input_type -> tidings.v1.ListSourcesRequest
+	43, // 74: tidings.v1.ConnectionService.ListWebhooks:input_type -> tidings.v1.ListWebhooksRequest
+	46, // 75: tidings.v1.ConnectionService.ResendWebhooks:input_type -> tidings.v1.ResendWebhooksRequest
+	1,  // 76: tidings.v1.ConnectionService.GetStats:output_type -> tidings.v1.GetStatsResponse
+	3,  // 77: tidings.v1.ConnectionService.WatchStats:output_type -> tidings.v1.WatchStatsResponse
+	9,  // 78: tidings.v1.ConnectionService.ListConnections:output_type -> tidings.v1.ListConnectionsResponse
+	11, // 79: tidings.v1.ConnectionService.GetConnection:output_type -> tidings.v1.GetConnectionResponse
+	15, // 80: tidings.v1.ConnectionService.Disconnect:output_type -> tidings.v1.DisconnectResponse
+	17, // 81: tidings.v1.ConnectionService.ListChannels:output_type -> tidings.v1.ListChannelsResponse
+	20, // 82: tidings.v1.ConnectionService.GetPresence:output_type -> tidings.v1.GetPresenceResponse
+	23, // 83: tidings.v1.ConnectionService.GetServerInfo:output_type -> tidings.v1.GetServerInfoResponse
+	32, // 84: tidings.v1.ConnectionService.GetStatsHistory:output_type -> tidings.v1.GetStatsHistoryResponse
+	35, // 85: tidings.v1.ConnectionService.Explain:output_type -> tidings.v1.ExplainResponse
+	37, // 86: tidings.v1.ConnectionService.WatchRefusals:output_type -> tidings.v1.WatchRefusalsResponse
+	40, // 87: tidings.v1.ConnectionService.ListSources:output_type -> tidings.v1.ListSourcesResponse
+	44, // 88: tidings.v1.ConnectionService.ListWebhooks:output_type -> tidings.v1.ListWebhooksResponse
+	47, // 89: tidings.v1.ConnectionService.ResendWebhooks:output_type -> tidings.v1.ResendWebhooksResponse
+	76, // [76:90] is the sub-list for method output_type
+	62, // [62:76] is the sub-list for method input_type
+	62, // [62:62] is the sub-list for extension type_name
+	62, // [62:62] is the sub-list for extension extendee
+	0,  // [0:62] is the sub-list for field type_name
 }
 
 func init() { file_tidings_v1_connection_service_proto_init() }
@@ -4306,13 +4674,14 @@ func file_tidings_v1_connection_service_proto_init() {
 		(*ExplainRequest_User)(nil),
 		(*ExplainRequest_Claims)(nil),
 	}
+	file_tidings_v1_connection_service_proto_msgTypes[41].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tidings_v1_connection_service_proto_rawDesc), len(file_tidings_v1_connection_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   50,
+			NumMessages:   54,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -30,6 +30,7 @@ const (
 	ConnectionService_GetStatsHistory_FullMethodName = "/tidings.v1.ConnectionService/GetStatsHistory"
 	ConnectionService_Explain_FullMethodName         = "/tidings.v1.ConnectionService/Explain"
 	ConnectionService_WatchRefusals_FullMethodName   = "/tidings.v1.ConnectionService/WatchRefusals"
+	ConnectionService_ListSources_FullMethodName     = "/tidings.v1.ConnectionService/ListSources"
 	ConnectionService_ListWebhooks_FullMethodName    = "/tidings.v1.ConnectionService/ListWebhooks"
 	ConnectionService_ResendWebhooks_FullMethodName  = "/tidings.v1.ConnectionService/ResendWebhooks"
 )
@@ -63,6 +64,8 @@ type ConnectionServiceClient interface {
 	Explain(ctx context.Context, in *ExplainRequest, opts ...grpc.CallOption) (*ExplainResponse, error)
 	// Streams refusals, and closes that have a reason: recent ones, then new ones.
 	WatchRefusals(ctx context.Context, in *WatchRefusalsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchRefusalsResponse], error)
+	// Lists the sources of the node: systems of the application whose records are published.
+	ListSources(ctx context.Context, in *ListSourcesRequest, opts ...grpc.CallOption) (*ListSourcesResponse, error)
 	// Lists the webhooks of the node, and how each is doing.
 	ListWebhooks(ctx context.Context, in *ListWebhooksRequest, opts ...grpc.CallOption) (*ListWebhooksResponse, error)
 	// Queues dead letters again, and tries failing webhooks at once.
@@ -205,6 +208,16 @@ func (c *connectionServiceClient) WatchRefusals(ctx context.Context, in *WatchRe
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type ConnectionService_WatchRefusalsClient = grpc.ServerStreamingClient[WatchRefusalsResponse]
 
+func (c *connectionServiceClient) ListSources(ctx context.Context, in *ListSourcesRequest, opts ...grpc.CallOption) (*ListSourcesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListSourcesResponse)
+	err := c.cc.Invoke(ctx, ConnectionService_ListSources_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *connectionServiceClient) ListWebhooks(ctx context.Context, in *ListWebhooksRequest, opts ...grpc.CallOption) (*ListWebhooksResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListWebhooksResponse)
@@ -254,6 +267,8 @@ type ConnectionServiceServer interface {
 	Explain(context.Context, *ExplainRequest) (*ExplainResponse, error)
 	// Streams refusals, and closes that have a reason: recent ones, then new ones.
 	WatchRefusals(*WatchRefusalsRequest, grpc.ServerStreamingServer[WatchRefusalsResponse]) error
+	// Lists the sources of the node: systems of the application whose records are published.
+	ListSources(context.Context, *ListSourcesRequest) (*ListSourcesResponse, error)
 	// Lists the webhooks of the node, and how each is doing.
 	ListWebhooks(context.Context, *ListWebhooksRequest) (*ListWebhooksResponse, error)
 	// Queues dead letters again, and tries failing webhooks at once.
@@ -300,6 +315,9 @@ func (UnimplementedConnectionServiceServer) Explain(context.Context, *ExplainReq
 }
 func (UnimplementedConnectionServiceServer) WatchRefusals(*WatchRefusalsRequest, grpc.ServerStreamingServer[WatchRefusalsResponse]) error {
 	return status.Error(codes.Unimplemented, "method WatchRefusals not implemented")
+}
+func (UnimplementedConnectionServiceServer) ListSources(context.Context, *ListSourcesRequest) (*ListSourcesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListSources not implemented")
 }
 func (UnimplementedConnectionServiceServer) ListWebhooks(context.Context, *ListWebhooksRequest) (*ListWebhooksResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListWebhooks not implemented")
@@ -512,6 +530,24 @@ func _ConnectionService_WatchRefusals_Handler(srv interface{}, stream grpc.Serve
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type ConnectionService_WatchRefusalsServer = grpc.ServerStreamingServer[WatchRefusalsResponse]
 
+func _ConnectionService_ListSources_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListSourcesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ConnectionServiceServer).ListSources(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ConnectionService_ListSources_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ConnectionServiceServer).ListSources(ctx, req.(*ListSourcesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ConnectionService_ListWebhooks_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListWebhooksRequest)
 	if err := dec(in); err != nil {
@@ -590,6 +626,10 @@ var ConnectionService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Explain",
 			Handler:    _ConnectionService_Explain_Handler,
+		},
+		{
+			MethodName: "ListSources",
+			Handler:    _ConnectionService_ListSources_Handler,
 		},
 		{
 			MethodName: "ListWebhooks",

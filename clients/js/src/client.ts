@@ -107,8 +107,12 @@ export class Client<Events = AnyEvents> {
     this.#pool.ack(channel, offset);
   }
 
-  /** Calls a method of the application behind the server. */
-  async rpc<Result = any>(method: string, data?: unknown, { idempotent, timeoutMs }: RpcOptions = {}): Promise<Result> {
+  /**
+   * Calls a method of the application behind the server, and resolves with its result. A call that was
+   * sent is not repeated: if the connection is lost meanwhile, it fails with `unavailable`, and it is
+   * unknown whether it had an effect. With `idempotent` it is repeated.
+   */
+  async rpc<Result = unknown>(method: string, data?: unknown, { idempotent, timeoutMs }: RpcOptions = {}): Promise<Result> {
     return (await this.#connection.ask({ type: "rpc", method, data }, !idempotent, timeoutMs)).data;
   }
 

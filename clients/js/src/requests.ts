@@ -83,7 +83,7 @@ export class Requests {
     const text = "the message is bigger than the server takes (limits.message_bytes)";
     if (biggest) this.#settle(biggest.id)?.reject(new TidingsError("invalid_argument", text));
     for (const { once, id } of sent) {
-      if (once) this.#settle(id)?.reject(new TidingsError("unavailable", "the connection was lost before the answer"));
+      if (once) this.#settle(id)?.reject(new TidingsError("unavailable", "the connection was lost: it is unknown whether the call had an effect"));
     }
   }
 

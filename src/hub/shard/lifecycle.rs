@@ -19,6 +19,7 @@ use crate::hub::protocol::{Notice, Protocol};
 use crate::hub::shard::chunk::Chunk;
 use crate::hub::shard::connection::{Connection, Ending, RequestFacts};
 use crate::hub::shard::connection_io::Link;
+use crate::outbound::ForwardedHeaders;
 use crate::telemetry::DropReason;
 
 /// How long a client may take to answer a close frame, in milliseconds.
@@ -36,6 +37,8 @@ pub struct Opening {
     pub address: SocketAddr,
     /// What its request said of the client.
     pub request: Option<Arc<RequestFacts>>,
+    /// The headers of its request that are forwarded to the application.
+    pub forwarded: Option<Arc<ForwardedHeaders>>,
     /// Its permit among the server's connections.
     pub permit: ConnectionPermit,
     /// The response of the handshake, if it was not sent yet. It is written together with the
@@ -58,6 +61,7 @@ impl Shard {
             identity,
             address,
             request,
+            forwarded,
             mut permit,
             answer,
             mut early,
@@ -72,10 +76,12 @@ impl Shard {
             ..Connection::new(nonce, link, protocol, address)
         };
         let slot = self.connections.insert(connection);
-        if request.is_some()
+        if (request.is_some() || forwarded.is_some())
             && let Some(connection) = self.connections.get_mut(slot)
         {
-            connection.cold().request = request;
+            let cold = connection.cold();
+            cold.request = request;
+            cold.forwarded = forwarded;
         }
         permit.keep();
         self.hub.metrics().connection_opened(transport);
@@ -84,7 +90,9 @@ impl Shard {
                 id,
                 address,
                 transport,
-                identity: identity.as_deref(),
+                identity: identity.as_ref(),
+                client_type: None,
+                forwarded: None,
             });
         }
         if !self.watch_socket(slot) {

@@ -18,7 +18,7 @@ use crate::hub::shard::filter_table::NO_FILTER;
 use crate::maybe_ready::MaybeReady;
 
 /// One requested subscription.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Join {
     /// The channel, or a pattern.
     pub pattern: ChannelPattern,
@@ -26,6 +26,8 @@ pub struct Join {
     pub since: Option<Position>,
     /// Replay this many of the newest events.
     pub rewind: Option<u32>,
+    /// The filter of this subscription alone, in place of that of the request.
+    pub filter: Option<Arc<EventFilter>>,
 }
 
 /// The requested subscriptions; the permission for each is checked already.
@@ -106,9 +108,10 @@ impl Shard {
         let mut found = Vec::with_capacity(joins.len());
         let mut takes_over = false;
         for join in joins {
-            match self.attach(slot, &join, filter.as_ref(), how) {
+            let filter = join.filter.as_ref().or(filter.as_ref());
+            match self.attach(slot, &join, filter, how) {
                 Ok((topic, serial, replaced)) => {
-                    found.push(self.look_up(slot, &join, filter.as_ref()));
+                    found.push(self.look_up(slot, &join, filter));
                     // The same channel twice: the first never begins.
                     let mut named_before = pending
                         .iter_mut()

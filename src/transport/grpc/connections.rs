@@ -27,8 +27,9 @@ use crate::proto::{
     GetConnectionResponse, GetPresenceRequest, GetPresenceResponse, GetServerInfoRequest,
     GetServerInfoResponse, GetStatsHistoryRequest, GetStatsHistoryResponse, GetStatsRequest,
     GetStatsResponse, ListChannelsRequest, ListChannelsResponse, ListConnectionsRequest,
-    ListConnectionsResponse, ListWebhooksRequest, ListWebhooksResponse, ResendWebhooksRequest,
-    ResendWebhooksResponse, WatchRefusalsRequest, WatchStatsRequest, WatchStatsResponse,
+    ListConnectionsResponse, ListSourcesRequest, ListSourcesResponse, ListWebhooksRequest,
+    ListWebhooksResponse, ResendWebhooksRequest, ResendWebhooksResponse, WatchRefusalsRequest,
+    WatchStatsRequest, WatchStatsResponse,
 };
 use crate::proto::{disconnect_request, explain_request};
 use crate::session::Session;
@@ -230,6 +231,19 @@ impl ConnectionService for Connections {
         };
         self.context
             .answer(procedure("Explain"), request, explain)
+            .await
+    }
+
+    async fn list_sources(
+        &self,
+        request: Request<ListSourcesRequest>,
+    ) -> Result<Response<ListSourcesResponse>, Status> {
+        let list = |call: Call<ListSourcesRequest>| async move {
+            let viewer = viewer(&call.session)?;
+            Ok(reports::sources(viewer.node(), viewer.sources()))
+        };
+        self.context
+            .answer(procedure("ListSources"), request, list)
             .await
     }
 

@@ -18,6 +18,7 @@ mod pages;
 mod parameters;
 mod query;
 mod reply;
+mod rpc;
 mod sse;
 mod stream;
 mod ticks;
@@ -195,8 +196,10 @@ fn api() -> Vec<(&'static str, MethodRouter<Shared>)> {
         ("/api/v1/stats", get(operations::stats)),
         ("/api/v1/stats/history", get(operations::stats_history)),
         ("/api/v1/server", get(operations::server)),
+        ("/api/v1/rpc", post(rpc::call)),
         ("/api/v1/explain", post(operations::explain)),
         ("/api/v1/refusals", get(operations::refusals)),
+        ("/api/v1/sources", get(operations::sources)),
         ("/api/v1/webhooks", get(webhooks::list)),
         ("/api/v1/webhooks/resend", post(webhooks::resend)),
         (

@@ -16,8 +16,8 @@ use utoipa::{Modify, OpenApi};
 
 use super::caller::Reader;
 use super::{
-    asyncapi, catalog, channels, connections, events, older, operations, pages, reply, sse, stream,
-    webhooks,
+    asyncapi, catalog, channels, connections, events, older, operations, pages, reply, rpc, sse,
+    stream, webhooks,
 };
 use crate::api::refusals::{self, Guarded};
 use crate::api::{self, problem::Problem};
@@ -52,6 +52,7 @@ static QUERIES: LazyLock<BTreeMap<(String, Method), Vec<String>>> = LazyLock::ne
         events::publish,
         events::publish_cloud_event,
         events::publish_cloud_event_batch,
+        rpc::call,
         sse::open,
         stream::open,
         operations::stats,
@@ -59,6 +60,7 @@ static QUERIES: LazyLock<BTreeMap<(String, Method), Vec<String>>> = LazyLock::ne
         operations::server,
         operations::explain,
         operations::refusals,
+        operations::sources,
         webhooks::list,
         webhooks::resend,
         connections::list,

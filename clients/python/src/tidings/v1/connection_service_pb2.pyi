@@ -633,6 +633,62 @@ class Refusal(_message.Message):
     by: str
     def __init__(self, sequence: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., kind: _Optional[str] = ..., code: _Optional[str] = ..., close_code: _Optional[int] = ..., reason: _Optional[str] = ..., user: _Optional[str] = ..., address: _Optional[str] = ..., transport: _Optional[str] = ..., channel: _Optional[str] = ..., event_type: _Optional[str] = ..., connection_id: _Optional[str] = ..., by: _Optional[str] = ...) -> None: ...
 
+class ListSourcesRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListSourcesResponse(_message.Message):
+    __slots__ = ("node", "sources")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    SOURCES_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    sources: _containers.RepeatedCompositeFieldContainer[SourceState]
+    def __init__(self, node: _Optional[str] = ..., sources: _Optional[_Iterable[_Union[SourceState, _Mapping]]] = ...) -> None: ...
+
+class SourceState(_message.Message):
+    __slots__ = ("name", "kind", "server", "connected", "lag", "lag_time", "events", "duplicates", "dead_letters", "failures", "rate", "last_failure", "last_failure_at", "recent_dead_letters")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    SERVER_FIELD_NUMBER: _ClassVar[int]
+    CONNECTED_FIELD_NUMBER: _ClassVar[int]
+    LAG_FIELD_NUMBER: _ClassVar[int]
+    LAG_TIME_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    DUPLICATES_FIELD_NUMBER: _ClassVar[int]
+    DEAD_LETTERS_FIELD_NUMBER: _ClassVar[int]
+    FAILURES_FIELD_NUMBER: _ClassVar[int]
+    RATE_FIELD_NUMBER: _ClassVar[int]
+    LAST_FAILURE_FIELD_NUMBER: _ClassVar[int]
+    LAST_FAILURE_AT_FIELD_NUMBER: _ClassVar[int]
+    RECENT_DEAD_LETTERS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    kind: str
+    server: str
+    connected: bool
+    lag: int
+    lag_time: _duration_pb2.Duration
+    events: int
+    duplicates: int
+    dead_letters: int
+    failures: int
+    rate: float
+    last_failure: str
+    last_failure_at: _timestamp_pb2.Timestamp
+    recent_dead_letters: _containers.RepeatedCompositeFieldContainer[SourceDeadLetter]
+    def __init__(self, name: _Optional[str] = ..., kind: _Optional[str] = ..., server: _Optional[str] = ..., connected: bool = ..., lag: _Optional[int] = ..., lag_time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., events: _Optional[int] = ..., duplicates: _Optional[int] = ..., dead_letters: _Optional[int] = ..., failures: _Optional[int] = ..., rate: _Optional[float] = ..., last_failure: _Optional[str] = ..., last_failure_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., recent_dead_letters: _Optional[_Iterable[_Union[SourceDeadLetter, _Mapping]]] = ...) -> None: ...
+
+class SourceDeadLetter(_message.Message):
+    __slots__ = ("time", "record", "channel", "reason")
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    RECORD_FIELD_NUMBER: _ClassVar[int]
+    CHANNEL_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    time: _timestamp_pb2.Timestamp
+    record: str
+    channel: str
+    reason: str
+    def __init__(self, time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., record: _Optional[str] = ..., channel: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
 class ListWebhooksRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...

@@ -91,6 +91,11 @@ class ConnectionServiceStub(object):
                 request_serializer=tidings_dot_v1_dot_connection__service__pb2.WatchRefusalsRequest.SerializeToString,
                 response_deserializer=tidings_dot_v1_dot_connection__service__pb2.WatchRefusalsResponse.FromString,
                 _registered_method=True)
+        self.ListSources = channel.unary_unary(
+                '/tidings.v1.ConnectionService/ListSources',
+                request_serializer=tidings_dot_v1_dot_connection__service__pb2.ListSourcesRequest.SerializeToString,
+                response_deserializer=tidings_dot_v1_dot_connection__service__pb2.ListSourcesResponse.FromString,
+                _registered_method=True)
         self.ListWebhooks = channel.unary_unary(
                 '/tidings.v1.ConnectionService/ListWebhooks',
                 request_serializer=tidings_dot_v1_dot_connection__service__pb2.ListWebhooksRequest.SerializeToString,
@@ -185,6 +190,13 @@ class ConnectionServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListSources(self, request, context):
+        """Lists the sources of the node: systems of the application whose records are published.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListWebhooks(self, request, context):
         """Lists the webhooks of the node, and how each is doing.
         """
@@ -256,6 +268,11 @@ def add_ConnectionServiceServicer_to_server(servicer, server):
                     servicer.WatchRefusals,
                     request_deserializer=tidings_dot_v1_dot_connection__service__pb2.WatchRefusalsRequest.FromString,
                     response_serializer=tidings_dot_v1_dot_connection__service__pb2.WatchRefusalsResponse.SerializeToString,
+            ),
+            'ListSources': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSources,
+                    request_deserializer=tidings_dot_v1_dot_connection__service__pb2.ListSourcesRequest.FromString,
+                    response_serializer=tidings_dot_v1_dot_connection__service__pb2.ListSourcesResponse.SerializeToString,
             ),
             'ListWebhooks': grpc.unary_unary_rpc_method_handler(
                     servicer.ListWebhooks,
@@ -567,6 +584,33 @@ class ConnectionService(object):
             '/tidings.v1.ConnectionService/WatchRefusals',
             tidings_dot_v1_dot_connection__service__pb2.WatchRefusalsRequest.SerializeToString,
             tidings_dot_v1_dot_connection__service__pb2.WatchRefusalsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSources(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tidings.v1.ConnectionService/ListSources',
+            tidings_dot_v1_dot_connection__service__pb2.ListSourcesRequest.SerializeToString,
+            tidings_dot_v1_dot_connection__service__pb2.ListSourcesResponse.FromString,
             options,
             channel_credentials,
             insecure,
