@@ -126,12 +126,16 @@ impl Grpc {
 }
 
 fn failure(status: &Status) -> Failure {
-    let number = u16::try_from(i32::from(status.code())).unwrap_or(0);
-    match status.code() {
+    let code = status.code();
+    if code == Code::OutOfRange {
         // tonic's code for an answer beyond the limit.
-        Code::OutOfRange => Failure::TooLarge,
-        Code::Unavailable => Failure::Unreachable,
-        Code::DeadlineExceeded => Failure::Timeout,
-        _ => Failure::Status(number),
+        return Failure::TooLarge;
     }
+    if code == Code::Unavailable {
+        return Failure::Unreachable;
+    }
+    if code == Code::DeadlineExceeded {
+        return Failure::Timeout;
+    }
+    Failure::Status(u16::try_from(i32::from(code)).unwrap_or(0))
 }

@@ -140,9 +140,10 @@ impl Hooks {
         let hooks = Arc::clone(self);
         MaybeReady::later(async move {
             let kind = question.kind;
-            let outcome = match is_shared(kind) {
-                true => hooks.ask_once(&question, key, trace.as_ref()).await,
-                false => hooks.request(&question, key, trace.as_ref()).await,
+            let outcome = if is_shared(kind) {
+                hooks.ask_once(&question, key, trace.as_ref()).await
+            } else {
+                hooks.request(&question, key, trace.as_ref()).await
             };
             hooks.conclude(kind, outcome)
         })
@@ -255,8 +256,8 @@ impl Hooks {
                 0
             });
             let context = span.context();
-            let asked = self.endpoint.ask(question, context.as_ref());
-            asked.await
+            // On the heap, so that a question that waits holds no space for a request.
+            Box::pin(self.endpoint.ask(question, context.as_ref())).await
         };
         drop(permit);
         metrics.answered(started.elapsed());
@@ -358,5 +359,51 @@ impl<F: Fn(i64) -> i64> Counted<F> {
 impl<F: Fn(i64) -> i64> Drop for Counted<F> {
     fn drop(&mut self) {
         (self.count)(-1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+
+    fn hooks(endpoint: &str) -> Arc<Hooks> {
+        let settings = HookSettings {
+            endpoint: endpoint.to_owned(),
+            ask: vec![HookType::Connect],
+            timeout: Duration::from_secs(1),
+            on_failure: OnFailure::Refuse,
+            forward_headers: Vec::new(),
+            secret: None,
+            concurrency: 1,
+            waiting: 1,
+            cache_bytes: 0,
+            answer_bytes: 1000,
+            header_bytes: 1000,
+            breaker_failures: 1,
+        };
+        Hooks::new(settings, &Metrics::new("test"), &Arc::new(Tracing::off())).unwrap()
+    }
+
+    /// With the task, the socket and the request's head, a waiting connect stays within 4 KiB.
+    #[tokio::test]
+    async fn waiting_question_is_small() {
+        for endpoint in ["http://127.0.0.1:9/", "grpc://127.0.0.1:9"] {
+            let client = Client {
+                id: None,
+                identity: None,
+                transport: "websocket",
+                address: SocketAddr::from(([127, 0, 0, 1], 9)),
+                client_type: None,
+                headers: None,
+            };
+            let question = Question::new(HookType::Connect, client);
+            let MaybeReady::Pending(asking) = hooks(endpoint).ask(question, None) else {
+                panic!("nothing is cached");
+            };
+            let bytes = size_of_val(&*asking);
+            assert!(bytes <= 2048, "{bytes}");
+        }
     }
 }

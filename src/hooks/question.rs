@@ -103,13 +103,11 @@ impl Question {
 
     /// Whose requests delay each other first.
     pub(super) fn share(&self) -> Share {
-        match &self.client.identity {
-            Some(identity) => Share::of_identity(Some(identity)),
-            None => {
-                let anonymous = Identity::anonymous_from(self.client.address.ip());
-                Share::of_identity(Some(&anonymous))
-            }
+        if let Some(identity) = &self.client.identity {
+            return Share::of_identity(Some(identity));
         }
+        let anonymous = Identity::anonymous_from(self.client.address.ip());
+        Share::of_identity(Some(&anonymous))
     }
 
     fn write(&self, id: Option<ConnectionId>, address: String) -> Vec<u8> {

@@ -133,7 +133,7 @@ impl Session {
         let session = self.clone();
         MaybeReady::later(async move {
             for Traced { draft, publish, .. } in &mut drafts {
-                let trace = publish.context();
+                let trace = publish.context().or_else(|| draft.trace.clone());
                 session
                     .ask_publish(&hooks, &client, draft, has_key, trace)
                     .await

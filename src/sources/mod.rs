@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::auth::Secret;
 use crate::session::Services;
@@ -116,6 +117,7 @@ impl SourceSettings {
 pub struct Sources {
     services: Arc<Services>,
     running: Mutex<Vec<Running>>,
+    tasks: TaskTracker,
 }
 
 struct Running {
@@ -132,6 +134,7 @@ impl Sources {
         Sources {
             services: Arc::clone(services),
             running: Mutex::default(),
+            tasks: TaskTracker::new(),
         }
     }
 
@@ -186,7 +189,7 @@ impl Sources {
         );
         let stop = CancellationToken::new();
         let (own, until) = (settings.clone(), stop.clone());
-        let task = tokio::spawn(async move {
+        let task = self.tasks.spawn(async move {
             if let Some(Running { stop, task, .. }) = predecessor {
                 stop.cancel();
                 if task.await.is_err() {
@@ -195,10 +198,14 @@ impl Sources {
             }
             match own.kind {
                 SourceKind::Postgres => {
-                    driver::run(postgres::Postgres::new(own), publisher, until).await;
+                    Box::pin(driver::run(postgres::Postgres::new(own), publisher, until)).await;
                 }
-                SourceKind::Redis => driver::run(redis::Redis::new(own), publisher, until).await,
-                SourceKind::Nats => driver::run(nats::Nats::new(own), publisher, until).await,
+                SourceKind::Redis => {
+                    Box::pin(driver::run(redis::Redis::new(own), publisher, until)).await;
+                }
+                SourceKind::Nats => {
+                    Box::pin(driver::run(nats::Nats::new(own), publisher, until)).await;
+                }
             }
         });
         Running {

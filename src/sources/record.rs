@@ -119,7 +119,11 @@ impl RecordHeaders {
                     .into_iter()
                     .map(|(name, value)| match value {
                         Value::String(text) => Ok((name, text)),
-                        _ => Err(expected()),
+                        Value::Null
+                        | Value::Bool(_)
+                        | Value::Number(_)
+                        | Value::Array(_)
+                        | Value::Object(_) => Err(expected()),
                     })
                     .collect(),
                 _ => Err(expected()),

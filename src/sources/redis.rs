@@ -5,6 +5,11 @@
 //! not acknowledged before a restart, then new entries, and now and then what other readers left
 //! unacknowledged for a minute.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "every other kind of answer is as unexpected as an unknown one"
+)]
+
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -320,7 +325,8 @@ fn bytes(value: Value) -> Option<Vec<u8>> {
 }
 
 fn text(bytes: Vec<u8>) -> String {
-    String::from_utf8_lossy(&bytes).into_owned()
+    String::from_utf8(bytes)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
 /// The record of an entry. Unknown fields are ignored.

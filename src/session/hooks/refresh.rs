@@ -127,7 +127,9 @@ pub fn renew_stated(services: &Arc<Services>, cx: &mut ConnCtx<'_>) -> bool {
         };
         match outcome {
             Ok(()) => {
-                cx.check_rights(&|identity, pattern, id| services.may_follow(identity, pattern, id))
+                cx.check_rights(&|identity, pattern, id| {
+                    services.may_follow(identity, pattern, id)
+                });
             }
             // The application gave no answer. The identity holds until it expires.
             Err(error) if error.code() == Code::Unavailable => cx.renew_again(),

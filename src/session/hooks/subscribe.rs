@@ -83,16 +83,16 @@ impl Session {
         };
         let share = Share::of_identity(Some(&self.identity));
         let condition = self.services.hub.condition(&source, share).await;
-        let condition = condition.map_err(|error| match error.code() {
-            Code::InvalidArgument => {
-                let reason = error.description();
-                tracing::warn!(
-                    reason,
-                    "the application's filter for a subscription is invalid"
-                );
-                Error::internal("the application's filter is not valid")
+        let condition = condition.map_err(|error| {
+            if error.code() != Code::InvalidArgument {
+                return error;
             }
-            _ => error,
+            let reason = error.description();
+            tracing::warn!(
+                reason,
+                "the application's filter for a subscription is invalid"
+            );
+            Error::internal("the application's filter is not valid")
         })?;
         EventFilter::with(types, Some(condition))
     }

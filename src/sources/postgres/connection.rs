@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls};
+use tokio_util::task::TaskTracker;
 
 use super::super::SourceSettings;
 use super::super::driver::Failure;
@@ -125,18 +126,19 @@ pub(super) fn parse(url: &str) -> Result<Address, String> {
 pub(super) async fn connect(
     settings: &SourceSettings,
     doorbell: &Arc<Doorbell>,
+    tasks: &TaskTracker,
 ) -> Result<Client, Failure> {
     let Address { config, security } = parse(settings.url.expose()).map_err(Failure)?;
     match security {
         Security::None => {
             let (client, connection) = config.connect(NoTls).await.map_err(failure)?;
-            tokio::spawn(drive(connection, Arc::clone(doorbell)));
+            tasks.spawn(drive(connection, Arc::clone(doorbell)));
             Ok(client)
         }
         Security::Tls => {
             let tls = Tls::new(settings.ca.as_deref()).map_err(Failure)?;
             let (client, connection) = config.connect(tls).await.map_err(failure)?;
-            tokio::spawn(drive(connection, Arc::clone(doorbell)));
+            tasks.spawn(drive(connection, Arc::clone(doorbell)));
             Ok(client)
         }
     }

@@ -23,6 +23,7 @@ use bytes::Bytes;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row};
+use tokio_util::task::TaskTracker;
 
 use super::driver::{Failure, Upstream};
 use super::publisher::Dead;
@@ -55,6 +56,8 @@ const MOST_LAG: i64 = 100_000;
 pub(super) struct Postgres {
     settings: SourceSettings,
     doorbell: Arc<Doorbell>,
+    /// The tasks that read connections.
+    tasks: TaskTracker,
     connected: Option<Connected>,
     /// Rows whose events the broker has, and whose deletion is not confirmed. They outlive the
     /// connection, and are never published again.
@@ -88,6 +91,7 @@ impl Postgres {
         Postgres {
             settings,
             doorbell: Arc::default(),
+            tasks: TaskTracker::new(),
             connected: None,
             settled: Vec::new(),
         }
@@ -202,7 +206,7 @@ impl Upstream for Postgres {
 
     async fn connect(&mut self) -> Result<(), Failure> {
         self.connected = None;
-        let client = connect(&self.settings, &self.doorbell).await?;
+        let client = connect(&self.settings, &self.doorbell, &self.tasks).await?;
         let queries = Queries::prepare(&client).await?;
         self.connected = Some(Connected {
             buckets: Buckets::default(),
