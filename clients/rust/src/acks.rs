@@ -4,6 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::task::JoinSet;
+
 use crate::{Client, Code, Error, Position, Result};
 
 /// What was acknowledged, by channel. A background task sends the newest offset of each channel. A
@@ -21,6 +23,7 @@ struct State {
     acked: HashMap<String, Position>,
     unsent: HashSet<String>,
     sending: bool,
+    tasks: JoinSet<()>,
 }
 
 impl fmt::Debug for Acks {
@@ -103,7 +106,10 @@ impl Acks {
         state.unsent.insert(channel.to_owned());
         if !state.sending {
             state.sending = true;
-            tokio::spawn(self.clone().run());
+            // A finished task stays in the set until it is joined.
+            while state.tasks.try_join_next().is_some() {}
+            // It holds the set, so it completes when the subscription is dropped before.
+            state.tasks.spawn(self.clone().run());
         }
     }
 

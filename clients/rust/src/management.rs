@@ -43,7 +43,7 @@ pub struct Cursors {
     client: Client,
     // None after the last page.
     next: Option<proto::GetCursorsRequest>,
-    cursors: VecDeque<Cursor>,
+    ready: VecDeque<Cursor>,
 }
 
 impl Cursors {
@@ -53,7 +53,7 @@ impl Cursors {
     /// As [`Client::history_page`]. The next call tries the same page again.
     pub async fn next(&mut self) -> Option<Result<Cursor>> {
         loop {
-            if let Some(cursor) = self.cursors.pop_front() {
+            if let Some(cursor) = self.ready.pop_front() {
                 return Some(Ok(cursor));
             }
             let request = self.next.clone()?;
@@ -65,12 +65,14 @@ impl Cursors {
                 Ok(page) => page,
                 Err(error) => return Some(Err(error)),
             };
-            self.cursors
+            self.ready
                 .extend(page.cursors.into_iter().map(Cursor::from));
-            self.next = (!page.next_page_token.is_empty()).then(|| proto::GetCursorsRequest {
+            let is_last = page.next_page_token.is_empty();
+            let next = proto::GetCursorsRequest {
                 page_token: page.next_page_token,
                 ..request
-            });
+            };
+            self.next = Some(next).filter(|_| !is_last);
         }
     }
 }
@@ -93,7 +95,7 @@ impl Client {
         Cursors {
             client: self.clone(),
             next: Some(request),
-            cursors: VecDeque::new(),
+            ready: VecDeque::new(),
         }
     }
 

@@ -241,13 +241,11 @@ impl Subscription {
     /// # Errors
     /// `FailedPrecondition` if it is not durable. Otherwise as [`Client::ack`].
     pub async fn ack(&self, channel: &str, offset: u64) -> Result<()> {
-        match &self.acks {
-            Some(acks) => acks.ack(channel, offset).await,
-            None => {
-                let text = "not a durable subscription";
-                Err(Error::new(Code::FailedPrecondition, text))
-            }
-        }
+        let Some(acks) = &self.acks else {
+            let text = "not a durable subscription";
+            return Err(Error::new(Code::FailedPrecondition, text));
+        };
+        acks.ack(channel, offset).await
     }
 
     /// The steps as a `Stream`, for the combinators of `futures` or `tokio-stream`.
