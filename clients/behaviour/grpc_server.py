@@ -62,7 +62,8 @@ class Events(event_service_pb2_grpc.EventServiceServicer):
             if one.HasField("since")
         }
         rewind = {one.channel: one.rewind for one in request.subscriptions if one.rewind}
-        steps = script.begin(since, rewind, _token(context))
+        interval = request.min_interval.ToMilliseconds() if request.HasField("min_interval") else None
+        steps = script.begin(since, rewind, _token(context), request.durable, interval)
         epochs = Epochs()
         for number, step in enumerate(steps):
             last = number == len(steps) - 1
@@ -75,12 +76,27 @@ class Events(event_service_pb2_grpc.EventServiceServicer):
             if _ends(step):
                 script.ended()
                 await _abort(context, _reason(step))
-            yield _message(step, epochs)
+            if isinstance(step, dict) and ("ack" in step or "lost_ack" in step):
+                script.awaits_lost_ack("lost_ack" in step)
+                channel, offset = step.get("ack") or step["lost_ack"]
+                await script.acked(channel, offset, lost="lost_ack" in step)
+                script.awaits_lost_ack(False)
+            else:
+                yield _message(step, epochs)
             if last:
                 script.ended()
         if not steps:
             await _abort(context, Refusal("unavailable"))
         await asyncio.Event().wait()
+
+    async def Ack(
+        self, request: Any, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> event_service_pb2.AckResponse:
+        loses = self._server.script.loses()
+        self._server.script.ack(request.channel, request.durable, request.offset)
+        if loses:
+            await asyncio.Event().wait()
+        return event_service_pb2.AckResponse()
 
     async def Publish(
         self, request: Any, context: grpc.aio.ServicerContext[Any, Any]
@@ -142,6 +158,8 @@ def _message(step: Any, epochs: Epochs) -> event_service_pb2.SubscribeResponse:
             entry = response.subscribed.channels.add(
                 channel=state.channel, recovered=state.recovered, replayed=state.replayed
             )
+            if state.cursor is not None:
+                entry.cursor = state.cursor
             if state.epoch is not None:
                 entry.position.epoch, entry.position.offset = state.epoch, state.offset
     elif "denied" in step:

@@ -41,6 +41,7 @@ class State:
     offset: int
     recovered: bool
     replayed: int
+    cursor: int | None = None
 
 
 @dataclass
@@ -55,13 +56,16 @@ class Case:
     def transports(self) -> list[str]:
         """The transports that it is for."""
         both: list[str] = self.given.get("transports", ["grpc", "websocket"])
+        # Calls of the application are a command of the WebSocket only.
+        if "call" in self.given:
+            return ["websocket"]
         return ["grpc"] if self.given.get("stream") else both
 
     def for_driver(self, server: str) -> str:
         """What the driver gets."""
         wanted = {
             name: self.given[name]
-            for name in ("subscribe", "publish", "tokens", "token", "stream")
+            for name in ("subscribe", "publish", "call", "tokens", "token", "stream")
             if name in self.given
         }
         return json.dumps({"server": server, **wanted})
@@ -88,6 +92,15 @@ class Script:
     def __post_init__(self) -> None:
         self._connections = list(self.case.given.get("connections", []))
         self._attempts = list(self.case.given.get("attempts", []))
+        self._calls = list(self.case.given.get("calls", []))
+        self._terms = {
+            name: self.case.given.get("subscribe", {}).get(name) for name in ("durable", "min_interval_ms")
+        }
+        # By channel: what was acknowledged, and the most that ever was.
+        self._acked: dict[str, int] = {}
+        self._best: dict[str, int] = {}
+        self._epochs: dict[str, str | None] = {}
+        self._ack_came = asyncio.Event()
         self._keys: dict[int, str] = {}
         self._offsets: dict[str, int] = {}
         self._last_connection = 0.0
@@ -96,7 +109,14 @@ class Script:
         self.done = asyncio.Event()
         self._check_done()
 
-    def begin(self, since: Mapping[str, str], rewind: Mapping[str, int], token: str | None) -> list[Step]:
+    def begin(
+        self,
+        since: Mapping[str, str],
+        rewind: Mapping[str, int],
+        token: str | None,
+        durable: str | None = None,
+        min_interval_ms: int | None = None,
+    ) -> list[Step]:
         """A client subscribes. Returns what to do on this connection."""
         if not self._connections:
             # Whoever comes back after the last step waits for the driver's end.
@@ -105,10 +125,21 @@ class Script:
         self._running += 1
         self._compare("since", dict(since), expected.get("since", {}))
         self._compare("rewind", dict(rewind), expected.get("rewind", {}))
+        if "refuse" not in expected["do"][0]:
+            self._compare("durable", durable or None, self._terms["durable"])
+            self._compare("min_interval", min_interval_ms or None, self._terms["min_interval_ms"])
         if "token" in expected:
             self._compare("token", token, expected["token"])
         self._last_connection = self._not_before(self._last_connection, expected, "the connection")
         steps: list[Step] = expected["do"]
+        for step in steps:
+            if isinstance(step, dict) and "subscribed" in step:
+                for state in states(step["subscribed"]):
+                    # Offsets of another epoch can't be compared.
+                    if self._epochs.setdefault(state.channel, state.epoch) != state.epoch:
+                        self._epochs[state.channel] = state.epoch
+                        self._best.pop(state.channel, None)
+                        self._acked.pop(state.channel, None)
         return steps
 
     def next_refusal(self) -> str | None:
@@ -121,6 +152,43 @@ class Script:
         """The steps of a connection were done."""
         self._running -= 1
         self._check_done()
+
+    def ack(self, channel: str, durable: str, offset: int) -> None:
+        """A client acknowledges."""
+        self._compare("durable of an acknowledgement", durable, self._terms["durable"])
+        if offset < self._best.get(channel, 0):
+            self._violation(f"the acknowledgement of {channel} goes back to {offset}")
+        self._acked[channel] = self._best[channel] = offset
+        self._ack_came.set()
+
+    async def acked(self, channel: str, offset: int, *, lost: bool) -> None:
+        """Waits until this is acknowledged. `lost`: the server forgets it."""
+        while self._acked.get(channel, 0) < offset:
+            self._ack_came.clear()
+            await self._ack_came.wait()
+        self._compare("the acknowledgement", self._acked[channel], offset)
+        if lost:
+            del self._acked[channel]
+
+    def loses(self) -> bool:
+        """Whether an acknowledgement that arrives now gets no answer."""
+        return self._losing
+
+    _losing = False
+
+    def awaits_lost_ack(self, losing: bool) -> None:
+        """From now on acknowledgements get no answer, or get one again."""
+        self._losing = losing
+
+    def call(self, method: str, data: Any) -> Any:
+        """A client calls the application. The answer is its result, `lost`, `silent` or a refusal."""
+        if not self._calls:
+            raise self._violation(f"{method} is called once more than expected")
+        expected = self._calls.pop(0)
+        self._compare("the method", method, expected["method"])
+        self._compare("the arguments", data, expected.get("data"))
+        self._check_done()
+        return expected["answer"]
 
     def publish(self, number: int, key: str, token: str | None) -> tuple[str, int, bool] | Refusal:
         """A client publishes. The answer is `ok` or `lost`, the offset, and whether it is a repeat."""
@@ -159,7 +227,7 @@ class Script:
         return Violation(text)
 
     def _check_done(self) -> None:
-        if not self._connections and not self._attempts and not self._running:
+        if not self._connections and not self._attempts and not self._calls and not self._running:
             self.done.set()
 
 
@@ -172,8 +240,12 @@ def states(given: Mapping[str, str | None]) -> list[State]:
             continue
         position, _, more = text.partition(" ")
         epoch, _, offset = position.partition("/")
-        replayed = int(more.split()[1]) if more.startswith("replays") else 0
-        found.append(State(channel, epoch, int(offset), more == "recovered", replayed))
+        words = more.split()
+        numbers = dict(zip(words, words[1:]))
+        replayed, cursor = int(numbers.get("replays", 0)), numbers.get("cursor")
+        state = State(channel, epoch, int(offset), "recovered" in words, replayed)
+        state.cursor = None if cursor is None else int(cursor)
+        found.append(state)
     return found
 
 

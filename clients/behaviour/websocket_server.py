@@ -63,6 +63,7 @@ class Connection:
         self._rewind: dict[str, int] = {}
         self._seen: set[str] = set()
         self._request: Any = None
+        self._playing: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Until it is closed."""
@@ -86,6 +87,10 @@ class Connection:
                 await self._subscribe(message)
             elif kind == "publish":
                 await self._publish(message)
+            elif kind == "ack":
+                self._script.ack(message["channel"], message["durable"], message["offset"])
+            elif kind == "rpc":
+                await self._call(message)
 
     async def _authenticated(self, id: Any) -> bool:
         refused = self._script.next_refusal() == "unauthenticated"
@@ -108,7 +113,19 @@ class Connection:
                 self._rewind[channel] = message["rewind"]
         self._request = message
         if self._seen >= set(self._wanted):
-            steps = self._script.begin(self._since, self._rewind, self._token)
+            interval = message.get("min_interval")
+            steps = self._script.begin(
+                self._since,
+                self._rewind,
+                self._token,
+                message.get("durable"),
+                None if interval is None else int(interval.removesuffix("ms")),
+            )
+            # A task of its own: it may wait for what the client sends.
+            self._playing = asyncio.ensure_future(self._play_until_closed(steps))
+
+    async def _play_until_closed(self, steps: list[Any]) -> None:
+        with contextlib.suppress(ConnectionClosed):
             await self._play(steps)
 
     async def _play(self, steps: list[Any]) -> None:
@@ -119,6 +136,12 @@ class Connection:
             if isinstance(step, str) and step != "novelty":
                 await self._end(step)
                 return
+            if isinstance(step, dict) and ("ack" in step or "lost_ack" in step):
+                channel, offset = step.get("ack") or step["lost_ack"]
+                await self._script.acked(channel, offset, lost="lost_ack" in step)
+                if last:
+                    self._script.ended()
+                continue
             if isinstance(step, dict) and "refuse" in step:
                 await self._refuse(Refusal.of(step["refuse"]))
                 return
@@ -147,6 +170,16 @@ class Connection:
         if how == "expired":
             await self._say(type="error", code="unauthenticated", message="the token has expired")
         await self._socket.close(_CLOSE[how])
+
+    async def _call(self, message: Any) -> None:
+        answer = self._script.call(message["method"], message.get("data"))
+        if answer == "lost":
+            self._socket.transport.abort()
+        elif "refuse" in answer:
+            refusal = Refusal.of(answer["refuse"])
+            await self._say(type="error", id=message["id"], code=refusal.code, message="the script says so")
+        elif answer != "silent":
+            await self._say(type="rpc", id=message["id"], data=answer["data"])
 
     async def _publish(self, message: Any) -> None:
         outcome = self._script.publish(message["data"], message.get("idempotency_key", ""), self._token)
@@ -187,6 +220,8 @@ def _subscribed(step: Any, epochs: Epochs) -> dict[str, Any]:
             entry: dict[str, Any] = {"channel": state.channel, "recovered": state.recovered}
             if state.epoch is not None:
                 entry |= {"epoch": state.epoch, "offset": state.offset}
+            if state.cursor is not None:
+                entry["cursor"] = state.cursor
             channels.append({**entry, "replayed": state.replayed})
     return {"type": "subscribed", "channels": channels, "errors": errors}
 

@@ -39,7 +39,13 @@ func (c *Client) Presence(ctx context.Context, channel string) (*Presence, error
 	return presence, nil
 }
 
-// Stats returns the server's current counters.
+// ClusterStats returns the counters of all nodes together, those of each, and the nodes that did not answer in time. With a
+// name or a number, only those of this node.
+func (a Admin) ClusterStats(ctx context.Context, node string) (*pb.GetStatsResponse, error) {
+	return call(ctx, a.client, true, &pb.GetStatsRequest{Node: node}, a.client.connections.GetStats)
+}
+
+// Stats returns the current counters of all nodes together.
 func (a Admin) Stats(ctx context.Context) (*pb.Stats, error) {
 	answer, err := call(ctx, a.client, true, &pb.GetStatsRequest{}, a.client.connections.GetStats)
 	return answer.GetStats(), err
@@ -69,17 +75,24 @@ func (a Admin) WatchStats(ctx context.Context, interval time.Duration) iter.Seq2
 // ConnectionFilter selects connections. All conditions must hold.
 type ConnectionFilter struct {
 	User, Role, Channel, Transport, ClientType string
+	// Node is the name or the number of a node.
+	Node string
+	// OnUnreachable is called for each page that lacks nodes, with their names: they did not answer in time.
+	OnUnreachable func(nodes []string)
 }
 
 // Connections iterates over the open connections, page by page. It ends with the first error.
 func (a Admin) Connections(ctx context.Context, filter ConnectionFilter) iter.Seq2[*pb.Connection, error] {
 	request := &pb.ListConnectionsRequest{
 		User: filter.User, Role: filter.Role, Channel: filter.Channel, Transport: filter.Transport,
-		ClientType: filter.ClientType, PageSize: pageSize,
+		ClientType: filter.ClientType, Node: filter.Node, PageSize: pageSize,
 	}
 	return pages(func(token string) ([]*pb.Connection, string, error) {
 		request.PageToken = token
 		answer, err := call(ctx, a.client, true, request, a.client.connections.ListConnections)
+		if nodes := answer.GetUnreachable(); len(nodes) > 0 && filter.OnUnreachable != nil {
+			filter.OnUnreachable(nodes)
+		}
 		return answer.GetConnections(), answer.GetNextPageToken(), err
 	})
 }

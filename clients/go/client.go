@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	pb "github.com/tidings/tidings/clients/go/tidingsv1"
@@ -342,7 +343,11 @@ func requestOf(event NewEvent) (*pb.PublishRequest, error) {
 	}
 	request := &pb.PublishRequest{
 		Channels: event.Channels, Type: event.Type, Data: data, ContentType: event.ContentType, Headers: event.Headers,
-		Key: event.Key, IdempotencyKey: event.IdempotencyKey, Source: event.Source,
+		Key: event.Key, IdempotencyKey: event.IdempotencyKey, Source: event.Source, SkipHistory: event.SkipHistory,
+		ExpectedOffset: event.ExpectedOffset, Traceparent: event.TraceParent, Tracestate: event.TraceState,
+	}
+	if event.TTL != 0 {
+		request.Ttl = durationpb.New(event.TTL)
 	}
 	if !event.Time.IsZero() {
 		request.Time = timestamppb.New(event.Time)

@@ -27,12 +27,16 @@ type positions struct {
 	// sent is what the current stream was asked to resume.
 	sent    map[string]Position
 	opening bool
+	// acks is nil unless the subscription is durable: then it resumes behind its cursors.
+	acks *acks
+	// cursors are the channels of a durable subscription that have one.
+	cursors map[string]bool
 }
 
 func newPositions(channels []string, since map[string]Position, rewind uint32, most int) (*positions, error) {
 	p := &positions{
 		rewind: rewind, most: most, at: map[string]Position{}, tracked: map[string]Position{}, resumes: map[string]bool{},
-		opening: true,
+		opening: true, cursors: map[string]bool{},
 	}
 	for _, channel := range channels {
 		if slices.Contains(p.requested, channel) {
@@ -65,6 +69,9 @@ func (p *positions) all() map[string]Position {
 // subscriptions is the request for a new stream.
 func (p *positions) subscriptions() []*pb.Subscription {
 	p.opening = true
+	for channel := range p.cursors {
+		delete(p.at, channel)
+	}
 	p.sent = p.all()
 	var wanted []*pb.Subscription
 	for _, channel := range slices.Concat(p.requested, p.order) {
@@ -113,6 +120,9 @@ func (p *positions) began(entry *pb.SubscribedChannel) *Subscribed {
 	channel := entry.GetChannel()
 	position := positionOf(entry.GetPosition())
 	recovery := Lost
+	if p.acks != nil && position != nil {
+		return p.durableBegan(entry, *position)
+	}
 	if p.opening {
 		_, sent := p.sent[channel]
 		switch {
@@ -130,6 +140,29 @@ func (p *positions) began(entry *pb.SubscribedChannel) *Subscribed {
 		// Replayed events come before this position, and must not be skipped.
 		moves: recovery != Recovered && !(p.opening && entry.GetReplayed() > 0),
 	}
+}
+
+func (p *positions) durableBegan(entry *pb.SubscribedChannel, position Position) *Subscribed {
+	channel := entry.GetChannel()
+	p.cursors[channel] = true
+	cursor := position.Offset
+	if entry.Cursor != nil {
+		cursor = entry.GetCursor()
+	}
+	behind := p.acks.resumed(channel, Position{position.Epoch, cursor})
+	step := &Subscribed{
+		Channel: channel, Position: &position, Recovery: Lost, Replayed: entry.GetReplayed(), Cursor: cursor,
+	}
+	if !p.opening || !entry.GetRecovered() {
+		p.move(channel, position)
+		return step
+	}
+	step.Recovery = Recovered
+	// A position that the caller gave stays.
+	if _, has := p.at[channel]; !has {
+		p.move(channel, behind)
+	}
+	return step
 }
 
 // delivered moves the position of a step's channel, once the caller has the step.

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"google.golang.org/protobuf/types/known/durationpb"
+
 	pb "github.com/tidings/tidings/clients/go/tidingsv1"
 )
 
@@ -24,6 +26,15 @@ type SubscribeOptions struct {
 	EventTypes []string
 	// Filter is a CEL expression over the event.
 	Filter string
+	// Durable names a durable subscription: channels without Since resume behind what the token's user has acknowledged, on
+	// any device. Events that were not acknowledged before a reconnect are delivered again.
+	Durable string
+	// AutoAck acknowledges an event of a durable subscription when the next step is asked for.
+	AutoAck bool
+	// OnAckFailure is called when an acknowledgement of AutoAck could not be stored. It is repeated with the next event.
+	OnAckFailure func(channel string, err error)
+	// MinInterval is the least time between two events of a key, of which only the newest is sent.
+	MinInterval time.Duration
 	// Remember is how many channels received through a pattern can be resumed. 100 if 0, none if negative. Including the
 	// named ones, they should stay within the server's `limits.subscriptions_per_connection`.
 	Remember int
@@ -38,8 +49,12 @@ type Subscription struct {
 	positions  *positions
 	eventTypes []string
 	filter     string
-	ended      context.Context
-	end        context.CancelFunc
+	options    SubscribeOptions
+	acks       *acks
+	// given was delivered, and is acknowledged when the next step is asked for.
+	given *Event
+	ended context.Context
+	end   context.CancelFunc
 
 	ready      []Step
 	stream     *stream
@@ -75,18 +90,58 @@ func (c *Client) Subscribe(channels []string, options SubscribeOptions) (*Subscr
 	if remember == 0 {
 		remember = 100
 	}
-	positions, err := newPositions(channels, options.Since, options.Rewind, max(remember, 0))
+	if options.AutoAck && options.Durable == "" {
+		return nil, errors.New("tidings: AutoAck: expected Durable")
+	}
+	rewind := options.Rewind
+	if options.Durable != "" {
+		rewind = 0
+	}
+	positions, err := newPositions(channels, options.Since, rewind, max(remember, 0))
 	if err != nil {
 		return nil, err
 	}
 	ended, end := context.WithCancel(c.closed)
-	return &Subscription{
-		client: c, positions: positions, eventTypes: options.EventTypes, filter: options.Filter, ended: ended, end: end,
-	}, nil
+	s := &Subscription{
+		client: c, positions: positions, eventTypes: options.EventTypes, filter: options.Filter, options: options, ended: ended,
+		end: end,
+	}
+	if options.Durable != "" {
+		s.acks = newAcks(c.closed, func(ctx context.Context, channel string, offset uint64) error {
+			return c.Ack(ctx, channel, options.Durable, offset)
+		}, options.OnAckFailure)
+		positions.acks = s.acks
+	}
+	return s, nil
 }
 
 // Close ends the subscription, and a Next that waits. It may be called from any goroutine.
 func (s *Subscription) Close() { s.end() }
+
+// Ack acknowledges all events of a channel up to this offset. An earlier offset has no effect. Only for a durable
+// subscription. It returns once the server has stored it.
+func (s *Subscription) Ack(ctx context.Context, channel string, offset uint64) error {
+	if s.acks == nil {
+		return &Error{Code: "failed_precondition", Message: "not a durable subscription", Channel: channel}
+	}
+	return s.acks.ack(ctx, channel, offset)
+}
+
+// Flush waits until the acknowledgements of AutoAck are stored, or the context ends.
+func (s *Subscription) Flush(ctx context.Context) {
+	s.acknowledge()
+	if s.acks != nil {
+		s.acks.flush(ctx)
+	}
+}
+
+// acknowledge is for the event that was delivered last: it is handled.
+func (s *Subscription) acknowledge() {
+	if event := s.given; event != nil && event.Position != nil {
+		s.acks.handled(event.Channel, *event.Position)
+	}
+	s.given = nil
+}
 
 // Positions returns for each channel the position after the last delivered event: the Since for resuming later.
 func (s *Subscription) Positions() map[string]Position {
@@ -142,6 +197,7 @@ func (s *Subscription) Events(ctx context.Context, onStale func(Step)) iter.Seq2
 // The error is that of the context, [ErrClosed], or an [Error] with which the subscription has ended: the server refused
 // a channel or took the permission back. Temporary failures are retried for as long as it takes.
 func (s *Subscription) Next(ctx context.Context) (Step, error) {
+	s.acknowledge()
 	for len(s.ready) == 0 {
 		if s.ended.Err() != nil {
 			s.drop()
@@ -163,6 +219,9 @@ func (s *Subscription) Next(ctx context.Context) (Step, error) {
 	}
 	step := s.ready[0]
 	s.ready = s.ready[1:]
+	if event, is := step.(*Event); is && s.options.AutoAck {
+		s.given = event
+	}
 	s.mu.Lock()
 	s.positions.delivered(step)
 	s.mu.Unlock()
@@ -207,9 +266,13 @@ func (s *Subscription) open(ctx context.Context) error {
 	s.mu.Lock()
 	wanted := s.positions.subscriptions()
 	s.mu.Unlock()
-	messages, err := s.client.events.Subscribe(live, &pb.SubscribeRequest{
-		Subscriptions: wanted, EventTypes: s.eventTypes, Filter: s.filter,
-	})
+	request := &pb.SubscribeRequest{
+		Subscriptions: wanted, EventTypes: s.eventTypes, Filter: s.filter, Durable: s.options.Durable,
+	}
+	if s.options.MinInterval > 0 {
+		request.MinInterval = durationpb.New(s.options.MinInterval)
+	}
+	messages, err := s.client.events.Subscribe(live, request)
 	if err != nil {
 		cancel()
 		s.stream = &stream{token: token, cancel: cancel}
@@ -264,6 +327,10 @@ func (s *Subscription) after(ctx context.Context, err error) error {
 		token = s.stream.token
 	}
 	s.drop()
+	if s.acks != nil {
+		// They come again.
+		s.ready = nil
+	}
 	stood := !s.stoodSince.IsZero()
 	if stood && time.Since(s.stoodSince) >= good {
 		s.failures = 0

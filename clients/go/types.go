@@ -77,6 +77,8 @@ type Subscribed struct {
 	Recovery Recovery
 	// Replayed is the number of events that follow from history.
 	Replayed uint64
+	// Cursor is the acknowledged offset of a durable subscription.
+	Cursor uint64
 	// moves says that the channel's position becomes this one when the step is delivered.
 	moves bool
 }
@@ -128,6 +130,15 @@ type NewEvent struct {
 	Source         string
 	// Time is when the event happened. The zero time means now.
 	Time time.Time
+	// TTL is how long the event may be replayed and read from history. As long as the channel keeps it if 0.
+	TTL time.Duration
+	// SkipHistory delivers the event and keeps it nowhere.
+	SkipHistory bool
+	// ExpectedOffset publishes only if this is the channel's newest offset, 0 before its first event. Otherwise the error
+	// is `failed_precondition`.
+	ExpectedOffset *uint64
+	// TraceParent and TraceState are W3C Trace Context of this event, in place of the call's.
+	TraceParent, TraceState string
 }
 
 // PublishedTo is the result of publishing an event to one channel.

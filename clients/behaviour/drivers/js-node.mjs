@@ -16,14 +16,19 @@ for (let n = 0; n < (given.publish ?? 0); n++) {
 }
 
 if (given.subscribe) {
-  const { channels, since = {}, rewind } = given.subscribe;
+  const { channels, since = {}, rewind, durable, auto_ack: autoAck, min_interval_ms: minIntervalMs, acks = [] } = given.subscribe;
   const wanted = channels.map((channel) => {
     const [epoch, offset] = since[channel]?.split("/") ?? [];
     return { channel, ...(epoch && { since: { epoch, offset: Number(offset) } }) };
   });
-  const options = { ...(rewind && { rewind }), onStale: ({ channel }) => say("stale", channel) };
+  const options = { durable, autoAck, minIntervalMs, ...(rewind && { rewind }), onStale: ({ channel }) => say("stale", channel) };
   try {
-    for await (const event of backend.subscribe(wanted, options)) say("event", event.channel, event.offset ?? "-");
+    const events = backend.subscribe(wanted, options);
+    for await (const event of events) {
+      say("event", event.channel, event.offset ?? "-");
+      // Not awaited: an answer that is lost would hold the loop.
+      for (const [at, offset] of acks) if (at === event.offset) void events.ack(event.channel, offset);
+    }
   } catch (error) {
     say("failed", error.code);
   }

@@ -18,14 +18,26 @@ for (let n = 0; n < (given.publish ?? 0); n++) {
   }
 }
 
-const { channels = [], since = {}, rewind } = given.subscribe ?? {};
+for (const { method, data, timeout_ms: timeoutMs, idempotent } of given.call ?? []) {
+  try {
+    say("result", JSON.stringify(await client.rpc(method, data, { timeoutMs, idempotent })));
+  } catch (error) {
+    say("failed", error.code);
+  }
+}
+
+const { channels = [], since = {}, rewind, durable, auto_ack: autoAck, min_interval_ms: minIntervalMs, acks = [] } = given.subscribe ?? {};
 for (const channel of channels) {
   const [epoch, offset] = since[channel]?.split("/") ?? [];
   const options = {
     ...(epoch && { since: { epoch, offset: Number(offset) } }),
     ...(rewind && { rewind }),
+    ...{ durable, autoAck, minIntervalMs },
     onStale: () => say("stale", channel),
     onError: (error) => say("failed", error.code),
   };
-  client.subscribe(channel, options, (event) => say("event", event.channel, event.offset ?? "-"));
+  const subscription = client.subscribe(channel, options, (event) => {
+    say("event", event.channel, event.offset ?? "-");
+    for (const [at, offset] of acks) if (at === event.offset) subscription.ack(offset);
+  });
 }

@@ -35,10 +35,21 @@ def publish(tidings: Tidings, count: int) -> None:
 def subscribe(tidings: Tidings, wanted: dict) -> None:
     """Subscribes until the subscription fails."""
     since = {channel: Position.parse(text) for channel, text in wanted.get("since", {}).items()}
+    subscription = tidings.subscribe(
+        *wanted["channels"],
+        since=since,
+        rewind=wanted.get("rewind", 0),
+        durable=wanted.get("durable", ""),
+        auto_ack=wanted.get("auto_ack", False),
+        min_interval=wanted.get("min_interval_ms", 0) / 1000,
+    )
     try:
-        for step in tidings.subscribe(*wanted["channels"], since=since, rewind=wanted.get("rewind", 0)):
+        for step in subscription:
             if isinstance(step, Event):
                 say("event", step.channel, step.position.offset if step.position else "-")
+                for at, offset in wanted.get("acks", []):
+                    if step.position and at == step.position.offset:
+                        subscription.ack(step.channel, offset)
             elif step.stale:
                 say("stale", step.channel)
     except TidingsError as error:

@@ -25,7 +25,9 @@ const (
 
 // Requests the counters.
 type GetStatsRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only of this node: its name or its number. NOT_FOUND if there is none.
+	Node          string `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -60,11 +62,23 @@ func (*GetStatsRequest) Descriptor() ([]byte, []int) {
 	return file_tidings_v1_connection_service_proto_rawDescGZIP(), []int{0}
 }
 
+func (x *GetStatsRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
 // The counters.
 type GetStatsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The counters.
-	Stats         *Stats `protobuf:"bytes,1,opt,name=stats,proto3" json:"stats,omitempty"`
+	// The nodes together: counters and levels are added; uptime and percentiles are the largest of any
+	// node. The name is that of the node that answered.
+	Stats *Stats `protobuf:"bytes,1,opt,name=stats,proto3" json:"stats,omitempty"`
+	// Each node that answered.
+	Nodes []*Stats `protobuf:"bytes,2,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	// The names of nodes that did not answer within 2 s. Their counters are missing.
+	Unreachable   []string `protobuf:"bytes,3,rep,name=unreachable,proto3" json:"unreachable,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -102,6 +116,20 @@ func (*GetStatsResponse) Descriptor() ([]byte, []int) {
 func (x *GetStatsResponse) GetStats() *Stats {
 	if x != nil {
 		return x.Stats
+	}
+	return nil
+}
+
+func (x *GetStatsResponse) GetNodes() []*Stats {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+func (x *GetStatsResponse) GetUnreachable() []string {
+	if x != nil {
+		return x.Unreachable
 	}
 	return nil
 }
@@ -630,7 +658,9 @@ type ListConnectionsRequest struct {
 	// Descending order. Only with `order_by`.
 	Desc bool `protobuf:"varint,11,opt,name=desc,proto3" json:"desc,omitempty"`
 	// Only connections from this address, or from a network such as `192.0.2.0/24`.
-	Address       string `protobuf:"bytes,12,opt,name=address,proto3" json:"address,omitempty"`
+	Address string `protobuf:"bytes,12,opt,name=address,proto3" json:"address,omitempty"`
+	// Only connections of this node: its name or its number. NOT_FOUND if there is none.
+	Node          string `protobuf:"bytes,13,opt,name=node,proto3" json:"node,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -735,6 +765,13 @@ func (x *ListConnectionsRequest) GetAddress() string {
 	return ""
 }
 
+func (x *ListConnectionsRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
 // One page of connections.
 type ListConnectionsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -742,6 +779,8 @@ type ListConnectionsResponse struct {
 	Connections []*Connection `protobuf:"bytes,1,rep,name=connections,proto3" json:"connections,omitempty"`
 	// Empty on the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// The names of nodes that did not answer within 2 s. Their connections are missing.
+	Unreachable   []string `protobuf:"bytes,3,rep,name=unreachable,proto3" json:"unreachable,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -788,6 +827,13 @@ func (x *ListConnectionsResponse) GetNextPageToken() string {
 		return x.NextPageToken
 	}
 	return ""
+}
+
+func (x *ListConnectionsResponse) GetUnreachable() []string {
+	if x != nil {
+		return x.Unreachable
+	}
+	return nil
 }
 
 // Requests one connection.
@@ -935,8 +981,10 @@ type Connection struct {
 	Claims []string `protobuf:"bytes,27,rep,name=claims,proto3" json:"claims,omitempty"`
 	// The number of its subscriptions. `subscriptions` may hold fewer.
 	SubscriptionCount uint64 `protobuf:"varint,28,opt,name=subscription_count,json=subscriptionCount,proto3" json:"subscription_count,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// The name of its node.
+	Node          string `protobuf:"bytes,29,opt,name=node,proto3" json:"node,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Connection) Reset() {
@@ -1142,6 +1190,13 @@ func (x *Connection) GetSubscriptionCount() uint64 {
 		return x.SubscriptionCount
 	}
 	return 0
+}
+
+func (x *Connection) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
 }
 
 // A subscription of a connection.
@@ -2035,7 +2090,21 @@ type ServerNode struct {
 	// Its number.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// Whether it is the one that answers.
-	Self          bool `protobuf:"varint,2,opt,name=self,proto3" json:"self,omitempty"`
+	Self bool `protobuf:"varint,2,opt,name=self,proto3" json:"self,omitempty"`
+	// Its name.
+	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	// The version of its program.
+	Version string `protobuf:"bytes,4,opt,name=version,proto3" json:"version,omitempty"`
+	// When it started.
+	StartedAt *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
+	// Its connections, at its last heartbeat.
+	Connections uint64 `protobuf:"varint,6,opt,name=connections,proto3" json:"connections,omitempty"`
+	// True while it drains.
+	Leaving bool `protobuf:"varint,7,opt,name=leaving,proto3" json:"leaving,omitempty"`
+	// How long ago it was last heard: heartbeats come every second.
+	HeardAgo *durationpb.Duration `protobuf:"bytes,8,opt,name=heard_ago,json=heardAgo,proto3" json:"heard_ago,omitempty"`
+	// The round trip between it and the engine. Absent without an engine.
+	RoundTrip     *durationpb.Duration `protobuf:"bytes,9,opt,name=round_trip,json=roundTrip,proto3" json:"round_trip,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2082,6 +2151,55 @@ func (x *ServerNode) GetSelf() bool {
 		return x.Self
 	}
 	return false
+}
+
+func (x *ServerNode) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ServerNode) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *ServerNode) GetStartedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartedAt
+	}
+	return nil
+}
+
+func (x *ServerNode) GetConnections() uint64 {
+	if x != nil {
+		return x.Connections
+	}
+	return 0
+}
+
+func (x *ServerNode) GetLeaving() bool {
+	if x != nil {
+		return x.Leaving
+	}
+	return false
+}
+
+func (x *ServerNode) GetHeardAgo() *durationpb.Duration {
+	if x != nil {
+		return x.HeardAgo
+	}
+	return nil
+}
+
+func (x *ServerNode) GetRoundTrip() *durationpb.Duration {
+	if x != nil {
+		return x.RoundTrip
+	}
+	return nil
 }
 
 // A store of history.
@@ -3326,15 +3444,666 @@ func (x *Refusal) GetBy() string {
 	return ""
 }
 
+// Requests the sources.
+type ListSourcesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSourcesRequest) Reset() {
+	*x = ListSourcesRequest{}
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSourcesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSourcesRequest) ProtoMessage() {}
+
+func (x *ListSourcesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSourcesRequest.ProtoReflect.Descriptor instead.
+func (*ListSourcesRequest) Descriptor() ([]byte, []int) {
+	return file_tidings_v1_connection_service_proto_rawDescGZIP(), []int{39}
+}
+
+// The sources of a node.
+type ListSourcesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The node's name.
+	Node string `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	// The sources, in the order of the configuration.
+	Sources       []*SourceState `protobuf:"bytes,2,rep,name=sources,proto3" json:"sources,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSourcesResponse) Reset() {
+	*x = ListSourcesResponse{}
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSourcesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSourcesResponse) ProtoMessage() {}
+
+func (x *ListSourcesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSourcesResponse.ProtoReflect.Descriptor instead.
+func (*ListSourcesResponse) Descriptor() ([]byte, []int) {
+	return file_tidings_v1_connection_service_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *ListSourcesResponse) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *ListSourcesResponse) GetSources() []*SourceState {
+	if x != nil {
+		return x.Sources
+	}
+	return nil
+}
+
+// A source, and what it has done since the start of the node.
+type SourceState struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// `postgres`, `redis` or `nats`.
+	Kind string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
+	// The server, without user and password.
+	Server string `protobuf:"bytes,3,opt,name=server,proto3" json:"server,omitempty"`
+	// Whether it is connected.
+	Connected bool `protobuf:"varint,4,opt,name=connected,proto3" json:"connected,omitempty"`
+	// Records that wait. Absent if the source does not tell.
+	Lag *uint64 `protobuf:"varint,5,opt,name=lag,proto3,oneof" json:"lag,omitempty"`
+	// The age of the oldest record in the batch that was read last. 0 if none waits.
+	LagTime *durationpb.Duration `protobuf:"bytes,6,opt,name=lag_time,json=lagTime,proto3" json:"lag_time,omitempty"`
+	// Records that were published.
+	Events uint64 `protobuf:"varint,7,opt,name=events,proto3" json:"events,omitempty"`
+	// Of these, records that had been published before, and were dropped.
+	Duplicates uint64 `protobuf:"varint,8,opt,name=duplicates,proto3" json:"duplicates,omitempty"`
+	// Records that can't be published.
+	DeadLetters uint64 `protobuf:"varint,9,opt,name=dead_letters,json=deadLetters,proto3" json:"dead_letters,omitempty"`
+	// Lost or refused connections, and publishes that had to be repeated.
+	Failures uint64 `protobuf:"varint,10,opt,name=failures,proto3" json:"failures,omitempty"`
+	// Published records per second, over the last ten seconds.
+	Rate float64 `protobuf:"fixed64,11,opt,name=rate,proto3" json:"rate,omitempty"`
+	// The newest failure. Empty if there was none.
+	LastFailure string `protobuf:"bytes,12,opt,name=last_failure,json=lastFailure,proto3" json:"last_failure,omitempty"`
+	// When that was.
+	LastFailureAt *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=last_failure_at,json=lastFailureAt,proto3" json:"last_failure_at,omitempty"`
+	// The newest dead letters, newest first: at most 100.
+	RecentDeadLetters []*SourceDeadLetter `protobuf:"bytes,14,rep,name=recent_dead_letters,json=recentDeadLetters,proto3" json:"recent_dead_letters,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *SourceState) Reset() {
+	*x = SourceState{}
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SourceState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SourceState) ProtoMessage() {}
+
+func (x *SourceState) ProtoReflect() protoreflect.Message {
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SourceState.ProtoReflect.Descriptor instead.
+func (*SourceState) Descriptor() ([]byte, []int) {
+	return file_tidings_v1_connection_service_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *SourceState) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SourceState) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *SourceState) GetServer() string {
+	if x != nil {
+		return x.Server
+	}
+	return ""
+}
+
+func (x *SourceState) GetConnected() bool {
+	if x != nil {
+		return x.Connected
+	}
+	return false
+}
+
+func (x *SourceState) GetLag() uint64 {
+	if x != nil && x.Lag != nil {
+		return *x.Lag
+	}
+	return 0
+}
+
+func (x *SourceState) GetLagTime() *durationpb.Duration {
+	if x != nil {
+		return x.LagTime
+	}
+	return nil
+}
+
+func (x *SourceState) GetEvents() uint64 {
+	if x != nil {
+		return x.Events
+	}
+	return 0
+}
+
+func (x *SourceState) GetDuplicates() uint64 {
+	if x != nil {
+		return x.Duplicates
+	}
+	return 0
+}
+
+func (x *SourceState) GetDeadLetters() uint64 {
+	if x != nil {
+		return x.DeadLetters
+	}
+	return 0
+}
+
+func (x *SourceState) GetFailures() uint64 {
+	if x != nil {
+		return x.Failures
+	}
+	return 0
+}
+
+func (x *SourceState) GetRate() float64 {
+	if x != nil {
+		return x.Rate
+	}
+	return 0
+}
+
+func (x *SourceState) GetLastFailure() string {
+	if x != nil {
+		return x.LastFailure
+	}
+	return ""
+}
+
+func (x *SourceState) GetLastFailureAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastFailureAt
+	}
+	return nil
+}
+
+func (x *SourceState) GetRecentDeadLetters() []*SourceDeadLetter {
+	if x != nil {
+		return x.RecentDeadLetters
+	}
+	return nil
+}
+
+// A record that can't be published. Texts are cut off at 500 bytes.
+type SourceDeadLetter struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When it was given up.
+	Time *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
+	// Its name in the source: a row's or an entry's id, or a sequence.
+	Record string `protobuf:"bytes,2,opt,name=record,proto3" json:"record,omitempty"`
+	// Its channel, as it was given.
+	Channel string `protobuf:"bytes,3,opt,name=channel,proto3" json:"channel,omitempty"`
+	// Why it can't be published.
+	Reason        string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SourceDeadLetter) Reset() {
+	*x = SourceDeadLetter{}
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SourceDeadLetter) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SourceDeadLetter) ProtoMessage() {}
+
+func (x *SourceDeadLetter) ProtoReflect() protoreflect.Message {
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SourceDeadLetter.ProtoReflect.Descriptor instead.
+func (*SourceDeadLetter) Descriptor() ([]byte, []int) {
+	return file_tidings_v1_connection_service_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *SourceDeadLetter) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *SourceDeadLetter) GetRecord() string {
+	if x != nil {
+		return x.Record
+	}
+	return ""
+}
+
+func (x *SourceDeadLetter) GetChannel() string {
+	if x != nil {
+		return x.Channel
+	}
+	return ""
+}
+
+func (x *SourceDeadLetter) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// Requests the webhooks.
+type ListWebhooksRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListWebhooksRequest) Reset() {
+	*x = ListWebhooksRequest{}
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListWebhooksRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListWebhooksRequest) ProtoMessage() {}
+
+func (x *ListWebhooksRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListWebhooksRequest.ProtoReflect.Descriptor instead.
+func (*ListWebhooksRequest) Descriptor() ([]byte, []int) {
+	return file_tidings_v1_connection_service_proto_rawDescGZIP(), []int{43}
+}
+
+// The webhooks.
+type ListWebhooksResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In the order of the configuration.
+	Webhooks      []*Webhook `protobuf:"bytes,1,rep,name=webhooks,proto3" json:"webhooks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListWebhooksResponse) Reset() {
+	*x = ListWebhooksResponse{}
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListWebhooksResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListWebhooksResponse) ProtoMessage() {}
+
+func (x *ListWebhooksResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListWebhooksResponse.ProtoReflect.Descriptor instead.
+func (*ListWebhooksResponse) Descriptor() ([]byte, []int) {
+	return file_tidings_v1_connection_service_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *ListWebhooksResponse) GetWebhooks() []*Webhook {
+	if x != nil {
+		return x.Webhooks
+	}
+	return nil
+}
+
+// A webhook of the node.
+type Webhook struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its address, without the query.
+	Url string `protobuf:"bytes,1,opt,name=url,proto3" json:"url,omitempty"`
+	// The events that it gets.
+	Events []string `protobuf:"bytes,2,rep,name=events,proto3" json:"events,omitempty"`
+	// `delivering`, `retrying`, or `stopped` after an answer 410.
+	State string `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
+	// Events in its queue.
+	Queued uint64 `protobuf:"varint,4,opt,name=queued,proto3" json:"queued,omitempty"`
+	// Their bytes.
+	QueuedBytes uint64 `protobuf:"varint,5,opt,name=queued_bytes,json=queuedBytes,proto3" json:"queued_bytes,omitempty"`
+	// How long the oldest has waited.
+	Lag *durationpb.Duration `protobuf:"bytes,6,opt,name=lag,proto3" json:"lag,omitempty"`
+	// Events delivered since the node started.
+	Delivered uint64 `protobuf:"varint,7,opt,name=delivered,proto3" json:"delivered,omitempty"`
+	// Requests that failed since the node started.
+	Failures uint64 `protobuf:"varint,8,opt,name=failures,proto3" json:"failures,omitempty"`
+	// Why the last one failed. Empty if none has.
+	LastError string `protobuf:"bytes,9,opt,name=last_error,json=lastError,proto3" json:"last_error,omitempty"`
+	// When the next attempt is due. Unset unless it is retrying.
+	NextAttemptAt *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=next_attempt_at,json=nextAttemptAt,proto3" json:"next_attempt_at,omitempty"`
+	// Events that were given up and are kept.
+	DeadLetters uint64 `protobuf:"varint,11,opt,name=dead_letters,json=deadLetters,proto3" json:"dead_letters,omitempty"`
+	// Events that did not fit into the queue, or were not kept as dead letters, since the node started.
+	Dropped       uint64 `protobuf:"varint,12,opt,name=dropped,proto3" json:"dropped,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Webhook) Reset() {
+	*x = Webhook{}
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Webhook) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Webhook) ProtoMessage() {}
+
+func (x *Webhook) ProtoReflect() protoreflect.Message {
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Webhook.ProtoReflect.Descriptor instead.
+func (*Webhook) Descriptor() ([]byte, []int) {
+	return file_tidings_v1_connection_service_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *Webhook) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *Webhook) GetEvents() []string {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
+func (x *Webhook) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *Webhook) GetQueued() uint64 {
+	if x != nil {
+		return x.Queued
+	}
+	return 0
+}
+
+func (x *Webhook) GetQueuedBytes() uint64 {
+	if x != nil {
+		return x.QueuedBytes
+	}
+	return 0
+}
+
+func (x *Webhook) GetLag() *durationpb.Duration {
+	if x != nil {
+		return x.Lag
+	}
+	return nil
+}
+
+func (x *Webhook) GetDelivered() uint64 {
+	if x != nil {
+		return x.Delivered
+	}
+	return 0
+}
+
+func (x *Webhook) GetFailures() uint64 {
+	if x != nil {
+		return x.Failures
+	}
+	return 0
+}
+
+func (x *Webhook) GetLastError() string {
+	if x != nil {
+		return x.LastError
+	}
+	return ""
+}
+
+func (x *Webhook) GetNextAttemptAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.NextAttemptAt
+	}
+	return nil
+}
+
+func (x *Webhook) GetDeadLetters() uint64 {
+	if x != nil {
+		return x.DeadLetters
+	}
+	return 0
+}
+
+func (x *Webhook) GetDropped() uint64 {
+	if x != nil {
+		return x.Dropped
+	}
+	return 0
+}
+
+// Queues dead letters again.
+type ResendWebhooksRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The address of the webhook, without the query. Empty: all webhooks. NOT_FOUND if there is none.
+	Url           string `protobuf:"bytes,1,opt,name=url,proto3" json:"url,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResendWebhooksRequest) Reset() {
+	*x = ResendWebhooksRequest{}
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResendWebhooksRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResendWebhooksRequest) ProtoMessage() {}
+
+func (x *ResendWebhooksRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResendWebhooksRequest.ProtoReflect.Descriptor instead.
+func (*ResendWebhooksRequest) Descriptor() ([]byte, []int) {
+	return file_tidings_v1_connection_service_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *ResendWebhooksRequest) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+// How many events were queued again.
+type ResendWebhooksResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The number of events.
+	Resent        uint64 `protobuf:"varint,1,opt,name=resent,proto3" json:"resent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResendWebhooksResponse) Reset() {
+	*x = ResendWebhooksResponse{}
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResendWebhooksResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResendWebhooksResponse) ProtoMessage() {}
+
+func (x *ResendWebhooksResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tidings_v1_connection_service_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResendWebhooksResponse.ProtoReflect.Descriptor instead.
+func (*ResendWebhooksResponse) Descriptor() ([]byte, []int) {
+	return file_tidings_v1_connection_service_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *ResendWebhooksResponse) GetResent() uint64 {
+	if x != nil {
+		return x.Resent
+	}
+	return 0
+}
+
 var File_tidings_v1_connection_service_proto protoreflect.FileDescriptor
 
 const file_tidings_v1_connection_service_proto_rawDesc = "" +
 	"\n" +
 	"#tidings/v1/connection_service.proto\x12\n" +
-	"tidings.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16tidings/v1/event.proto\"\x11\n" +
-	"\x0fGetStatsRequest\";\n" +
+	"tidings.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16tidings/v1/event.proto\"%\n" +
+	"\x0fGetStatsRequest\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\"\x86\x01\n" +
 	"\x10GetStatsResponse\x12'\n" +
-	"\x05stats\x18\x01 \x01(\v2\x11.tidings.v1.StatsR\x05stats\"J\n" +
+	"\x05stats\x18\x01 \x01(\v2\x11.tidings.v1.StatsR\x05stats\x12'\n" +
+	"\x05nodes\x18\x02 \x03(\v2\x11.tidings.v1.StatsR\x05nodes\x12 \n" +
+	"\vunreachable\x18\x03 \x03(\tR\vunreachable\"J\n" +
 	"\x11WatchStatsRequest\x125\n" +
 	"\binterval\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\binterval\"=\n" +
 	"\x12WatchStatsResponse\x12'\n" +
@@ -3385,7 +4154,7 @@ const file_tidings_v1_connection_service_proto_rawDesc = "" +
 	"\x03p50\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x03p50\x12+\n" +
 	"\x03p90\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03p90\x12+\n" +
 	"\x03p99\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x03p99\x12+\n" +
-	"\x03max\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x03max\"\x9e\x02\n" +
+	"\x03max\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x03max\"\xb2\x02\n" +
 	"\x16ListConnectionsRequest\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\tR\x04user\x12\x12\n" +
 	"\x04role\x18\x02 \x01(\tR\x04role\x12\x18\n" +
@@ -3399,16 +4168,18 @@ const file_tidings_v1_connection_service_proto_rawDesc = "" +
 	"\border_by\x18\n" +
 	" \x01(\tR\aorderBy\x12\x12\n" +
 	"\x04desc\x18\v \x01(\bR\x04desc\x12\x18\n" +
-	"\aaddress\x18\f \x01(\tR\aaddress\"{\n" +
+	"\aaddress\x18\f \x01(\tR\aaddress\x12\x12\n" +
+	"\x04node\x18\r \x01(\tR\x04node\"\x9d\x01\n" +
 	"\x17ListConnectionsResponse\x128\n" +
 	"\vconnections\x18\x01 \x03(\v2\x16.tidings.v1.ConnectionR\vconnections\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\";\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12 \n" +
+	"\vunreachable\x18\x03 \x03(\tR\vunreachable\";\n" +
 	"\x14GetConnectionRequest\x12#\n" +
 	"\rconnection_id\x18\x01 \x01(\tR\fconnectionId\"O\n" +
 	"\x15GetConnectionResponse\x126\n" +
 	"\n" +
 	"connection\x18\x01 \x01(\v2\x16.tidings.v1.ConnectionR\n" +
-	"connection\"\x98\a\n" +
+	"connection\"\xac\a\n" +
 	"\n" +
 	"Connection\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
@@ -3442,7 +4213,8 @@ const file_tidings_v1_connection_service_proto_rawDesc = "" +
 	"messagesIn\x12!\n" +
 	"\frate_limited\x18\x1a \x01(\x04R\vrateLimited\x12\x16\n" +
 	"\x06claims\x18\x1b \x03(\tR\x06claims\x12-\n" +
-	"\x12subscription_count\x18\x1c \x01(\x04R\x11subscriptionCount\"\xb1\x01\n" +
+	"\x12subscription_count\x18\x1c \x01(\x04R\x11subscriptionCount\x12\x12\n" +
+	"\x04node\x18\x1d \x01(\tR\x04node\"\xb1\x01\n" +
 	"\x16ConnectionSubscription\x12\x18\n" +
 	"\achannel\x18\x01 \x01(\tR\achannel\x120\n" +
 	"\bposition\x18\x02 \x01(\v2\x14.tidings.v1.PositionR\bposition\x12\x16\n" +
@@ -3513,11 +4285,20 @@ const file_tidings_v1_connection_service_proto_rawDesc = "" +
 	"\rconfiguration\x18\r \x03(\v2\x13.tidings.v1.SettingR\rconfiguration\x1a9\n" +
 	"\vClosesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\rR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"0\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xc7\x02\n" +
 	"\n" +
 	"ServerNode\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
-	"\x04self\x18\x02 \x01(\bR\x04self\"\x94\x01\n" +
+	"\x04self\x18\x02 \x01(\bR\x04self\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12\x18\n" +
+	"\aversion\x18\x04 \x01(\tR\aversion\x129\n" +
+	"\n" +
+	"started_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\x12 \n" +
+	"\vconnections\x18\x06 \x01(\x04R\vconnections\x12\x18\n" +
+	"\aleaving\x18\a \x01(\bR\aleaving\x126\n" +
+	"\theard_ago\x18\b \x01(\v2\x19.google.protobuf.DurationR\bheardAgo\x128\n" +
+	"\n" +
+	"round_trip\x18\t \x01(\v2\x19.google.protobuf.DurationR\troundTrip\"\x94\x01\n" +
 	"\tStoreInfo\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x1e\n" +
 	"\n" +
@@ -3635,7 +4416,57 @@ const file_tidings_v1_connection_service_proto_rawDesc = "" +
 	"\n" +
 	"event_type\x18\v \x01(\tR\teventType\x12#\n" +
 	"\rconnection_id\x18\f \x01(\tR\fconnectionId\x12\x0e\n" +
-	"\x02by\x18\r \x01(\tR\x02by2\x99\a\n" +
+	"\x02by\x18\r \x01(\tR\x02by\"\x14\n" +
+	"\x12ListSourcesRequest\"\\\n" +
+	"\x13ListSourcesResponse\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x121\n" +
+	"\asources\x18\x02 \x03(\v2\x17.tidings.v1.SourceStateR\asources\"\x80\x04\n" +
+	"\vSourceState\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x16\n" +
+	"\x06server\x18\x03 \x01(\tR\x06server\x12\x1c\n" +
+	"\tconnected\x18\x04 \x01(\bR\tconnected\x12\x15\n" +
+	"\x03lag\x18\x05 \x01(\x04H\x00R\x03lag\x88\x01\x01\x124\n" +
+	"\blag_time\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\alagTime\x12\x16\n" +
+	"\x06events\x18\a \x01(\x04R\x06events\x12\x1e\n" +
+	"\n" +
+	"duplicates\x18\b \x01(\x04R\n" +
+	"duplicates\x12!\n" +
+	"\fdead_letters\x18\t \x01(\x04R\vdeadLetters\x12\x1a\n" +
+	"\bfailures\x18\n" +
+	" \x01(\x04R\bfailures\x12\x12\n" +
+	"\x04rate\x18\v \x01(\x01R\x04rate\x12!\n" +
+	"\flast_failure\x18\f \x01(\tR\vlastFailure\x12B\n" +
+	"\x0flast_failure_at\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\rlastFailureAt\x12L\n" +
+	"\x13recent_dead_letters\x18\x0e \x03(\v2\x1c.tidings.v1.SourceDeadLetterR\x11recentDeadLettersB\x06\n" +
+	"\x04_lag\"\x8c\x01\n" +
+	"\x10SourceDeadLetter\x12.\n" +
+	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x16\n" +
+	"\x06record\x18\x02 \x01(\tR\x06record\x12\x18\n" +
+	"\achannel\x18\x03 \x01(\tR\achannel\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"\x15\n" +
+	"\x13ListWebhooksRequest\"G\n" +
+	"\x14ListWebhooksResponse\x12/\n" +
+	"\bwebhooks\x18\x01 \x03(\v2\x13.tidings.v1.WebhookR\bwebhooks\"\x8b\x03\n" +
+	"\aWebhook\x12\x10\n" +
+	"\x03url\x18\x01 \x01(\tR\x03url\x12\x16\n" +
+	"\x06events\x18\x02 \x03(\tR\x06events\x12\x14\n" +
+	"\x05state\x18\x03 \x01(\tR\x05state\x12\x16\n" +
+	"\x06queued\x18\x04 \x01(\x04R\x06queued\x12!\n" +
+	"\fqueued_bytes\x18\x05 \x01(\x04R\vqueuedBytes\x12+\n" +
+	"\x03lag\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x03lag\x12\x1c\n" +
+	"\tdelivered\x18\a \x01(\x04R\tdelivered\x12\x1a\n" +
+	"\bfailures\x18\b \x01(\x04R\bfailures\x12\x1d\n" +
+	"\n" +
+	"last_error\x18\t \x01(\tR\tlastError\x12B\n" +
+	"\x0fnext_attempt_at\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\rnextAttemptAt\x12!\n" +
+	"\fdead_letters\x18\v \x01(\x04R\vdeadLetters\x12\x18\n" +
+	"\adropped\x18\f \x01(\x04R\adropped\")\n" +
+	"\x15ResendWebhooksRequest\x12\x10\n" +
+	"\x03url\x18\x01 \x01(\tR\x03url\"0\n" +
+	"\x16ResendWebhooksResponse\x12\x16\n" +
+	"\x06resent\x18\x01 \x01(\x04R\x06resent2\x95\t\n" +
 	"\x11ConnectionService\x12E\n" +
 	"\bGetStats\x12\x1b.tidings.v1.GetStatsRequest\x1a\x1c.tidings.v1.GetStatsResponse\x12M\n" +
 	"\n" +
@@ -3649,7 +4480,10 @@ const file_tidings_v1_connection_service_proto_rawDesc = "" +
 	"\rGetServerInfo\x12 .tidings.v1.GetServerInfoRequest\x1a!.tidings.v1.GetServerInfoResponse\x12Z\n" +
 	"\x0fGetStatsHistory\x12\".tidings.v1.GetStatsHistoryRequest\x1a#.tidings.v1.GetStatsHistoryResponse\x12B\n" +
 	"\aExplain\x12\x1a.tidings.v1.ExplainRequest\x1a\x1b.tidings.v1.ExplainResponse\x12V\n" +
-	"\rWatchRefusals\x12 .tidings.v1.WatchRefusalsRequest\x1a!.tidings.v1.WatchRefusalsResponse0\x01BZ\n" +
+	"\rWatchRefusals\x12 .tidings.v1.WatchRefusalsRequest\x1a!.tidings.v1.WatchRefusalsResponse0\x01\x12N\n" +
+	"\vListSources\x12\x1e.tidings.v1.ListSourcesRequest\x1a\x1f.tidings.v1.ListSourcesResponse\x12Q\n" +
+	"\fListWebhooks\x12\x1f.tidings.v1.ListWebhooksRequest\x1a .tidings.v1.ListWebhooksResponse\x12W\n" +
+	"\x0eResendWebhooks\x12!.tidings.v1.ResendWebhooksRequest\x1a\".tidings.v1.ResendWebhooksResponseBZ\n" +
 	"\x0edev.tidings.v1P\x01Z9github.com/tidings/tidings/clients/go/tidingsv1;tidingsv1\xaa\x02\n" +
 	"Tidings.V1b\x06proto3"
 
@@ -3665,7 +4499,7 @@ func file_tidings_v1_connection_service_proto_rawDescGZIP() []byte {
 	return file_tidings_v1_connection_service_proto_rawDescData
 }
 
-var file_tidings_v1_connection_service_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
+var file_tidings_v1_connection_service_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
 var file_tidings_v1_connection_service_proto_goTypes = []any{
 	(*GetStatsRequest)(nil),         // 0: tidings.v1.GetStatsRequest
 	(*GetStatsResponse)(nil),        // 1: tidings.v1.GetStatsResponse
@@ -3706,94 +4540,121 @@ var file_tidings_v1_connection_service_proto_goTypes = []any{
 	(*WatchRefusalsRequest)(nil),    // 36: tidings.v1.WatchRefusalsRequest
 	(*WatchRefusalsResponse)(nil),   // 37: tidings.v1.WatchRefusalsResponse
 	(*Refusal)(nil),                 // 38: tidings.v1.Refusal
-	nil,                             // 39: tidings.v1.Stats.ErrorsEntry
-	nil,                             // 40: tidings.v1.ConnectionStats.ByTransportEntry
-	nil,                             // 41: tidings.v1.ConnectionStats.ByClientTypeEntry
-	nil,                             // 42: tidings.v1.EventStats.ByTypeEntry
-	nil,                             // 43: tidings.v1.ServerInfo.ClosesEntry
-	nil,                             // 44: tidings.v1.ExplainResponse.InputsEntry
-	(*durationpb.Duration)(nil),     // 45: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),   // 46: google.protobuf.Timestamp
-	(*Position)(nil),                // 47: tidings.v1.Position
+	(*ListSourcesRequest)(nil),      // 39: tidings.v1.ListSourcesRequest
+	(*ListSourcesResponse)(nil),     // 40: tidings.v1.ListSourcesResponse
+	(*SourceState)(nil),             // 41: tidings.v1.SourceState
+	(*SourceDeadLetter)(nil),        // 42: tidings.v1.SourceDeadLetter
+	(*ListWebhooksRequest)(nil),     // 43: tidings.v1.ListWebhooksRequest
+	(*ListWebhooksResponse)(nil),    // 44: tidings.v1.ListWebhooksResponse
+	(*Webhook)(nil),                 // 45: tidings.v1.Webhook
+	(*ResendWebhooksRequest)(nil),   // 46: tidings.v1.ResendWebhooksRequest
+	(*ResendWebhooksResponse)(nil),  // 47: tidings.v1.ResendWebhooksResponse
+	nil,                             // 48: tidings.v1.Stats.ErrorsEntry
+	nil,                             // 49: tidings.v1.ConnectionStats.ByTransportEntry
+	nil,                             // 50: tidings.v1.ConnectionStats.ByClientTypeEntry
+	nil,                             // 51: tidings.v1.EventStats.ByTypeEntry
+	nil,                             // 52: tidings.v1.ServerInfo.ClosesEntry
+	nil,                             // 53: tidings.v1.ExplainResponse.InputsEntry
+	(*durationpb.Duration)(nil),     // 54: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),   // 55: google.protobuf.Timestamp
+	(*Position)(nil),                // 56: tidings.v1.Position
 }
 var file_tidings_v1_connection_service_proto_depIdxs = []int32{
 	4,  // 0: tidings.v1.GetStatsResponse.stats:type_name -> tidings.v1.Stats
-	45, // 1: tidings.v1.WatchStatsRequest.interval:type_name -> google.protobuf.Duration
-	4,  // 2: tidings.v1.WatchStatsResponse.stats:type_name -> tidings.v1.Stats
-	45, // 3: tidings.v1.Stats.uptime:type_name -> google.protobuf.Duration
-	5,  // 4: tidings.v1.Stats.connections:type_name -> tidings.v1.ConnectionStats
-	6,  // 5: tidings.v1.Stats.events:type_name -> tidings.v1.EventStats
-	39, // 6: tidings.v1.Stats.errors:type_name -> tidings.v1.Stats.ErrorsEntry
-	7,  // 7: tidings.v1.Stats.latency:type_name -> tidings.v1.LatencyStats
-	40, // 8: tidings.v1.ConnectionStats.by_transport:type_name -> tidings.v1.ConnectionStats.ByTransportEntry
-	41, // 9: tidings.v1.ConnectionStats.by_client_type:type_name -> tidings.v1.ConnectionStats.ByClientTypeEntry
-	42, // 10: tidings.v1.EventStats.by_type:type_name -> tidings.v1.EventStats.ByTypeEntry
-	45, // 11: tidings.v1.LatencyStats.p50:type_name -> google.protobuf.Duration
-	45, // 12: tidings.v1.LatencyStats.p90:type_name -> google.protobuf.Duration
-	45, // 13: tidings.v1.LatencyStats.p99:type_name -> google.protobuf.Duration
-	45, // 14: tidings.v1.LatencyStats.max:type_name -> google.protobuf.Duration
-	12, // 15: tidings.v1.ListConnectionsResponse.connections:type_name -> tidings.v1.Connection
-	12, // 16: tidings.v1.GetConnectionResponse.connection:type_name -> tidings.v1.Connection
-	46, // 17: tidings.v1.Connection.connected_at:type_name -> google.protobuf.Timestamp
-	46, // 18: tidings.v1.Connection.last_seen_at:type_name -> google.protobuf.Timestamp
-	13, // 19: tidings.v1.Connection.subscriptions:type_name -> tidings.v1.ConnectionSubscription
-	45, // 20: tidings.v1.Connection.round_trip:type_name -> google.protobuf.Duration
-	46, // 21: tidings.v1.Connection.token_expires_at:type_name -> google.protobuf.Timestamp
-	47, // 22: tidings.v1.ConnectionSubscription.position:type_name -> tidings.v1.Position
-	18, // 23: tidings.v1.ListChannelsResponse.channels:type_name -> tidings.v1.Channel
-	47, // 24: tidings.v1.Channel.position:type_name -> tidings.v1.Position
-	46, // 25: tidings.v1.Channel.last_event_at:type_name -> google.protobuf.Timestamp
-	21, // 26: tidings.v1.GetPresenceResponse.users:type_name -> tidings.v1.PresenceUser
-	24, // 27: tidings.v1.GetServerInfoResponse.server:type_name -> tidings.v1.ServerInfo
-	46, // 28: tidings.v1.ServerInfo.started_at:type_name -> google.protobuf.Timestamp
-	25, // 29: tidings.v1.ServerInfo.nodes:type_name -> tidings.v1.ServerNode
-	26, // 30: tidings.v1.ServerInfo.store:type_name -> tidings.v1.StoreInfo
-	27, // 31: tidings.v1.ServerInfo.process:type_name -> tidings.v1.ProcessInfo
-	28, // 32: tidings.v1.ServerInfo.limits:type_name -> tidings.v1.LimitUse
-	43, // 33: tidings.v1.ServerInfo.closes:type_name -> tidings.v1.ServerInfo.ClosesEntry
-	29, // 34: tidings.v1.ServerInfo.namespaces:type_name -> tidings.v1.NamespaceInfo
-	30, // 35: tidings.v1.ServerInfo.configuration:type_name -> tidings.v1.Setting
-	45, // 36: tidings.v1.ProcessInfo.cpu:type_name -> google.protobuf.Duration
-	45, // 37: tidings.v1.NamespaceInfo.history_ttl:type_name -> google.protobuf.Duration
-	45, // 38: tidings.v1.NamespaceInfo.max_idle:type_name -> google.protobuf.Duration
-	46, // 39: tidings.v1.GetStatsHistoryRequest.after:type_name -> google.protobuf.Timestamp
-	45, // 40: tidings.v1.GetStatsHistoryResponse.step:type_name -> google.protobuf.Duration
-	33, // 41: tidings.v1.GetStatsHistoryResponse.samples:type_name -> tidings.v1.StatsSample
-	46, // 42: tidings.v1.StatsSample.time:type_name -> google.protobuf.Timestamp
-	45, // 43: tidings.v1.StatsSample.length:type_name -> google.protobuf.Duration
-	45, // 44: tidings.v1.StatsSample.cpu:type_name -> google.protobuf.Duration
-	45, // 45: tidings.v1.StatsSample.latency_p50:type_name -> google.protobuf.Duration
-	45, // 46: tidings.v1.StatsSample.latency_p99:type_name -> google.protobuf.Duration
-	44, // 47: tidings.v1.ExplainResponse.inputs:type_name -> tidings.v1.ExplainResponse.InputsEntry
-	38, // 48: tidings.v1.WatchRefusalsResponse.refusals:type_name -> tidings.v1.Refusal
-	46, // 49: tidings.v1.Refusal.time:type_name -> google.protobuf.Timestamp
-	0,  // 50: tidings.v1.ConnectionService.GetStats:input_type -> tidings.v1.GetStatsRequest
-	2,  // 51: tidings.v1.ConnectionService.WatchStats:input_type -> tidings.v1.WatchStatsRequest
-	8,  // 52: tidings.v1.ConnectionService.ListConnections:input_type -> tidings.v1.ListConnectionsRequest
-	10, // 53: tidings.v1.ConnectionService.GetConnection:input_type -> tidings.v1.GetConnectionRequest
-	14, // 54: tidings.v1.ConnectionService.Disconnect:input_type -> tidings.v1.DisconnectRequest
-	16, // 55: tidings.v1.ConnectionService.ListChannels:input_type -> tidings.v1.ListChannelsRequest
-	19, // 56: tidings.v1.ConnectionService.GetPresence:input_type -> tidings.v1.GetPresenceRequest
-	22, // 57: tidings.v1.ConnectionService.GetServerInfo:input_type -> tidings.v1.GetServerInfoRequest
-	31, // 58: tidings.v1.ConnectionService.GetStatsHistory:input_type -> tidings.v1.GetStatsHistoryRequest
-	34, // 59: tidings.v1.ConnectionService.Explain:input_type -> tidings.v1.ExplainRequest
-	36, // 60: tidings.v1.ConnectionService.WatchRefusals:input_type -> tidings.v1.WatchRefusalsRequest
-	1,  // 61: tidings.v1.ConnectionService.GetStats:output_type -> tidings.v1.GetStatsResponse
-	3,  // 62: tidings.v1.ConnectionService.WatchStats:output_type -> tidings.v1.WatchStatsResponse
-	9,  // 63: tidings.v1.ConnectionService.ListConnections:output_type -> tidings.v1.ListConnectionsResponse
-	11, // 64: tidings.v1.ConnectionService.GetConnection:output_type -> tidings.v1.GetConnectionResponse
-	15, // 65: tidings.v1.ConnectionService.Disconnect:output_type -> tidings.v1.DisconnectResponse
-	17, // 66: tidings.v1.ConnectionService.ListChannels:output_type -> tidings.v1.ListChannelsResponse
-	20, // 67: tidings.v1.ConnectionService.GetPresence:output_type -> tidings.v1.GetPresenceResponse
-	23, // 68: tidings.v1.ConnectionService.GetServerInfo:output_type -> tidings.v1.GetServerInfoResponse
-	32, // 69: tidings.v1.ConnectionService.GetStatsHistory:output_type -> tidings.v1.GetStatsHistoryResponse
-	35, // 70: tidings.v1.ConnectionService.Explain:output_type -> tidings.v1.ExplainResponse
-	37, // 71: tidings.v1.ConnectionService.WatchRefusals:output_type -> tidings.v1.WatchRefusalsResponse
-	61, // [61:72] is the sub-list for method output_type
-	50, // [50:61] is the sub-list for method input_type
-	50, // [50:50] is the sub-list for extension type_name
-	50, // [50:50] is the sub-list for extension extendee
-	0,  // [0:50] is the sub-list for field type_name
+	4,  // 1: tidings.v1.GetStatsResponse.nodes:type_name -> tidings.v1.Stats
+	54, // 2: tidings.v1.WatchStatsRequest.interval:type_name -> google.protobuf.Duration
+	4,  // 3: tidings.v1.WatchStatsResponse.stats:type_name -> tidings.v1.Stats
+	54, // 4: tidings.v1.Stats.uptime:type_name -> google.protobuf.Duration
+	5,  // 5: tidings.v1.Stats.connections:type_name -> tidings.v1.ConnectionStats
+	6,  // 6: tidings.v1.Stats.events:type_name -> tidings.v1.EventStats
+	48, // 7: tidings.v1.Stats.errors:type_name -> tidings.v1.Stats.ErrorsEntry
+	7,  // 8: tidings.v1.Stats.latency:type_name -> tidings.v1.LatencyStats
+	49, // 9: tidings.v1.ConnectionStats.by_transport:type_name -> tidings.v1.ConnectionStats.ByTransportEntry
+	50, // 10: tidings.v1.ConnectionStats.by_client_type:type_name -> tidings.v1.ConnectionStats.ByClientTypeEntry
+	51, // 11: tidings.v1.EventStats.by_type:type_name -> tidings.v1.EventStats.ByTypeEntry
+	54, // 12: tidings.v1.LatencyStats.p50:type_name -> google.protobuf.Duration
+	54, // 13: tidings.v1.LatencyStats.p90:type_name -> google.protobuf.Duration
+	54, // 14: tidings.v1.LatencyStats.p99:type_name -> google.protobuf.Duration
+	54, // 15: tidings.v1.LatencyStats.max:type_name -> google.protobuf.Duration
+	12, // 16: tidings.v1.ListConnectionsResponse.connections:type_name -> tidings.v1.Connection
+	12, // 17: tidings.v1.GetConnectionResponse.connection:type_name -> tidings.v1.Connection
+	55, // 18: tidings.v1.Connection.connected_at:type_name -> google.protobuf.Timestamp
+	55, // 19: tidings.v1.Connection.last_seen_at:type_name -> google.protobuf.Timestamp
+	13, // 20: tidings.v1.Connection.subscriptions:type_name -> tidings.v1.ConnectionSubscription
+	54, // 21: tidings.v1.Connection.round_trip:type_name -> google.protobuf.Duration
+	55, // 22: tidings.v1.Connection.token_expires_at:type_name -> google.protobuf.Timestamp
+	56, // 23: tidings.v1.ConnectionSubscription.position:type_name -> tidings.v1.Position
+	18, // 24: tidings.v1.ListChannelsResponse.channels:type_name -> tidings.v1.Channel
+	56, // 25: tidings.v1.Channel.position:type_name -> tidings.v1.Position
+	55, // 26: tidings.v1.Channel.last_event_at:type_name -> google.protobuf.Timestamp
+	21, // 27: tidings.v1.GetPresenceResponse.users:type_name -> tidings.v1.PresenceUser
+	24, // 28: tidings.v1.GetServerInfoResponse.server:type_name -> tidings.v1.ServerInfo
+	55, // 29: tidings.v1.ServerInfo.started_at:type_name -> google.protobuf.Timestamp
+	25, // 30: tidings.v1.ServerInfo.nodes:type_name -> tidings.v1.ServerNode
+	26, // 31: tidings.v1.ServerInfo.store:type_name -> tidings.v1.StoreInfo
+	27, // 32: tidings.v1.ServerInfo.process:type_name -> tidings.v1.ProcessInfo
+	28, // 33: tidings.v1.ServerInfo.limits:type_name -> tidings.v1.LimitUse
+	52, // 34: tidings.v1.ServerInfo.closes:type_name -> tidings.v1.ServerInfo.ClosesEntry
+	29, // 35: tidings.v1.ServerInfo.namespaces:type_name -> tidings.v1.NamespaceInfo
+	30, // 36: tidings.v1.ServerInfo.configuration:type_name -> tidings.v1.Setting
+	55, // 37: tidings.v1.ServerNode.started_at:type_name -> google.protobuf.Timestamp
+	54, // 38: tidings.v1.ServerNode.heard_ago:type_name -> google.protobuf.Duration
+	54, // 39: tidings.v1.ServerNode.round_trip:type_name -> google.protobuf.Duration
+	54, // 40: tidings.v1.ProcessInfo.cpu:type_name -> google.protobuf.Duration
+	54, // 41: tidings.v1.NamespaceInfo.history_ttl:type_name -> google.protobuf.Duration
+	54, // 42: tidings.v1.NamespaceInfo.max_idle:type_name -> google.protobuf.Duration
+	55, // 43: tidings.v1.GetStatsHistoryRequest.after:type_name -> google.protobuf.Timestamp
+	54, // 44: tidings.v1.GetStatsHistoryResponse.step:type_name -> google.protobuf.Duration
+	33, // 45: tidings.v1.GetStatsHistoryResponse.samples:type_name -> tidings.v1.StatsSample
+	55, // 46: tidings.v1.StatsSample.time:type_name -> google.protobuf.Timestamp
+	54, // 47: tidings.v1.StatsSample.length:type_name -> google.protobuf.Duration
+	54, // 48: tidings.v1.StatsSample.cpu:type_name -> google.protobuf.Duration
+	54, // 49: tidings.v1.StatsSample.latency_p50:type_name -> google.protobuf.Duration
+	54, // 50: tidings.v1.StatsSample.latency_p99:type_name -> google.protobuf.Duration
+	53, // 51: tidings.v1.ExplainResponse.inputs:type_name -> tidings.v1.ExplainResponse.InputsEntry
+	38, // 52: tidings.v1.WatchRefusalsResponse.refusals:type_name -> tidings.v1.Refusal
+	55, // 53: tidings.v1.Refusal.time:type_name -> google.protobuf.Timestamp
+	41, // 54: tidings.v1.ListSourcesResponse.sources:type_name -> tidings.v1.SourceState
+	54, // 55: tidings.v1.SourceState.lag_time:type_name -> google.protobuf.Duration
+	55, // 56: tidings.v1.SourceState.last_failure_at:type_name -> google.protobuf.Timestamp
+	42, // 57: tidings.v1.SourceState.recent_dead_letters:type_name -> tidings.v1.SourceDeadLetter
+	55, // 58: tidings.v1.SourceDeadLetter.time:type_name -> google.protobuf.Timestamp
+	45, // 59: tidings.v1.ListWebhooksResponse.webhooks:type_name -> tidings.v1.Webhook
+	54, // 60: tidings.v1.Webhook.lag:type_name -> google.protobuf.Duration
+	55, // 61: tidings.v1.Webhook.next_attempt_at:type_name -> google.protobuf.Timestamp
+	0,  // 62: tidings.v1.ConnectionService.GetStats:input_type -> tidings.v1.GetStatsRequest
+	2,  // 63: tidings.v1.ConnectionService.WatchStats:input_type -> tidings.v1.WatchStatsRequest
+	8,  // 64: tidings.v1.ConnectionService.ListConnections:input_type -> tidings.v1.ListConnectionsRequest
+	10, // 65: tidings.v1.ConnectionService.GetConnection:input_type -> tidings.v1.GetConnectionRequest
+	14, // 66: tidings.v1.ConnectionService.Disconnect:input_type -> tidings.v1.DisconnectRequest
+	16, // 67: tidings.v1.ConnectionService.ListChannels:input_type -> tidings.v1.ListChannelsRequest
+	19, // 68: tidings.v1.ConnectionService.GetPresence:input_type -> tidings.v1.GetPresenceRequest
+	22, // 69: tidings.v1.ConnectionService.GetServerInfo:input_type -> tidings.v1.GetServerInfoRequest
+	31, // 70: tidings.v1.ConnectionService.GetStatsHistory:input_type -> tidings.v1.GetStatsHistoryRequest
+	34, // 71: tidings.v1.ConnectionService.Explain:input_type -> tidings.v1.ExplainRequest
+	36, // 72: tidings.v1.ConnectionService.WatchRefusals:input_type -> tidings.v1.WatchRefusalsRequest
+	39, // 73: tidings.v1.ConnectionService.ListSources:input_type -> tidings.v1.ListSourcesRequest
+	43, // 74: tidings.v1.ConnectionService.ListWebhooks:input_type -> tidings.v1.ListWebhooksRequest
+	46, // 75: tidings.v1.ConnectionService.ResendWebhooks:input_type -> tidings.v1.ResendWebhooksRequest
+	1,  // 76: tidings.v1.ConnectionService.GetStats:output_type -> tidings.v1.GetStatsResponse
+	3,  // 77: tidings.v1.ConnectionService.WatchStats:output_type -> tidings.v1.WatchStatsResponse
+	9,  // 78: tidings.v1.ConnectionService.ListConnections:output_type -> tidings.v1.ListConnectionsResponse
+	11, // 79: tidings.v1.ConnectionService.GetConnection:output_type -> tidings.v1.GetConnectionResponse
+	15, // 80: tidings.v1.ConnectionService.Disconnect:output_type -> tidings.v1.DisconnectResponse
+	17, // 81: tidings.v1.ConnectionService.ListChannels:output_type -> tidings.v1.ListChannelsResponse
+	20, // 82: tidings.v1.ConnectionService.GetPresence:output_type -> tidings.v1.GetPresenceResponse
+	23, // 83: tidings.v1.ConnectionService.GetServerInfo:output_type -> tidings.v1.GetServerInfoResponse
+	32, // 84: tidings.v1.ConnectionService.GetStatsHistory:output_type -> tidings.v1.GetStatsHistoryResponse
+	35, // 85: tidings.v1.ConnectionService.Explain:output_type -> tidings.v1.ExplainResponse
+	37, // 86: tidings.v1.ConnectionService.WatchRefusals:output_type -> tidings.v1.WatchRefusalsResponse
+	40, // 87: tidings.v1.ConnectionService.ListSources:output_type -> tidings.v1.ListSourcesResponse
+	44, // 88: tidings.v1.ConnectionService.ListWebhooks:output_type -> tidings.v1.ListWebhooksResponse
+	47, // 89: tidings.v1.ConnectionService.ResendWebhooks:output_type -> tidings.v1.ResendWebhooksResponse
+	76, // [76:90] is the sub-list for method output_type
+	62, // [62:76] is the sub-list for method input_type
+	62, // [62:62] is the sub-list for extension type_name
+	62, // [62:62] is the sub-list for extension extendee
+	0,  // [0:62] is the sub-list for field type_name
 }
 
 func init() { file_tidings_v1_connection_service_proto_init() }
@@ -3813,13 +4674,14 @@ func file_tidings_v1_connection_service_proto_init() {
 		(*ExplainRequest_User)(nil),
 		(*ExplainRequest_Claims)(nil),
 	}
+	file_tidings_v1_connection_service_proto_msgTypes[41].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tidings_v1_connection_service_proto_rawDesc), len(file_tidings_v1_connection_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   45,
+			NumMessages:   54,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -30,6 +30,9 @@ const (
 	ConnectionService_GetStatsHistory_FullMethodName = "/tidings.v1.ConnectionService/GetStatsHistory"
 	ConnectionService_Explain_FullMethodName         = "/tidings.v1.ConnectionService/Explain"
 	ConnectionService_WatchRefusals_FullMethodName   = "/tidings.v1.ConnectionService/WatchRefusals"
+	ConnectionService_ListSources_FullMethodName     = "/tidings.v1.ConnectionService/ListSources"
+	ConnectionService_ListWebhooks_FullMethodName    = "/tidings.v1.ConnectionService/ListWebhooks"
+	ConnectionService_ResendWebhooks_FullMethodName  = "/tidings.v1.ConnectionService/ResendWebhooks"
 )
 
 // ConnectionServiceClient is the client API for ConnectionService service.
@@ -37,9 +40,9 @@ const (
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
 // Observes the server, and lists and disconnects connections. Needs role `admin`. Every call but
-// `Disconnect` also accepts role `viewer`. `GetPresence` also accepts `service`.
+// `Disconnect` and `ResendWebhooks` also accepts role `viewer`. `GetPresence` also accepts `service`.
 type ConnectionServiceClient interface {
-	// Returns the node's counters.
+	// Returns the counters of all nodes, or of one.
 	GetStats(ctx context.Context, in *GetStatsRequest, opts ...grpc.CallOption) (*GetStatsResponse, error)
 	// Streams the node's counters periodically.
 	WatchStats(ctx context.Context, in *WatchStatsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchStatsResponse], error)
@@ -61,6 +64,12 @@ type ConnectionServiceClient interface {
 	Explain(ctx context.Context, in *ExplainRequest, opts ...grpc.CallOption) (*ExplainResponse, error)
 	// Streams refusals, and closes that have a reason: recent ones, then new ones.
 	WatchRefusals(ctx context.Context, in *WatchRefusalsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchRefusalsResponse], error)
+	// Lists the sources of the node: systems of the application whose records are published.
+	ListSources(ctx context.Context, in *ListSourcesRequest, opts ...grpc.CallOption) (*ListSourcesResponse, error)
+	// Lists the webhooks of the node, and how each is doing.
+	ListWebhooks(ctx context.Context, in *ListWebhooksRequest, opts ...grpc.CallOption) (*ListWebhooksResponse, error)
+	// Queues dead letters again, and tries failing webhooks at once.
+	ResendWebhooks(ctx context.Context, in *ResendWebhooksRequest, opts ...grpc.CallOption) (*ResendWebhooksResponse, error)
 }
 
 type connectionServiceClient struct {
@@ -199,14 +208,44 @@ func (c *connectionServiceClient) WatchRefusals(ctx context.Context, in *WatchRe
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type ConnectionService_WatchRefusalsClient = grpc.ServerStreamingClient[WatchRefusalsResponse]
 
+func (c *connectionServiceClient) ListSources(ctx context.Context, in *ListSourcesRequest, opts ...grpc.CallOption) (*ListSourcesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListSourcesResponse)
+	err := c.cc.Invoke(ctx, ConnectionService_ListSources_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *connectionServiceClient) ListWebhooks(ctx context.Context, in *ListWebhooksRequest, opts ...grpc.CallOption) (*ListWebhooksResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListWebhooksResponse)
+	err := c.cc.Invoke(ctx, ConnectionService_ListWebhooks_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *connectionServiceClient) ResendWebhooks(ctx context.Context, in *ResendWebhooksRequest, opts ...grpc.CallOption) (*ResendWebhooksResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ResendWebhooksResponse)
+	err := c.cc.Invoke(ctx, ConnectionService_ResendWebhooks_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ConnectionServiceServer is the server API for ConnectionService service.
 // All implementations must embed UnimplementedConnectionServiceServer
 // for forward compatibility.
 //
 // Observes the server, and lists and disconnects connections. Needs role `admin`. Every call but
-// `Disconnect` also accepts role `viewer`. `GetPresence` also accepts `service`.
+// `Disconnect` and `ResendWebhooks` also accepts role `viewer`. `GetPresence` also accepts `service`.
 type ConnectionServiceServer interface {
-	// Returns the node's counters.
+	// Returns the counters of all nodes, or of one.
 	GetStats(context.Context, *GetStatsRequest) (*GetStatsResponse, error)
 	// Streams the node's counters periodically.
 	WatchStats(*WatchStatsRequest, grpc.ServerStreamingServer[WatchStatsResponse]) error
@@ -228,6 +267,12 @@ type ConnectionServiceServer interface {
 	Explain(context.Context, *ExplainRequest) (*ExplainResponse, error)
 	// Streams refusals, and closes that have a reason: recent ones, then new ones.
 	WatchRefusals(*WatchRefusalsRequest, grpc.ServerStreamingServer[WatchRefusalsResponse]) error
+	// Lists the sources of the node: systems of the application whose records are published.
+	ListSources(context.Context, *ListSourcesRequest) (*ListSourcesResponse, error)
+	// Lists the webhooks of the node, and how each is doing.
+	ListWebhooks(context.Context, *ListWebhooksRequest) (*ListWebhooksResponse, error)
+	// Queues dead letters again, and tries failing webhooks at once.
+	ResendWebhooks(context.Context, *ResendWebhooksRequest) (*ResendWebhooksResponse, error)
 	mustEmbedUnimplementedConnectionServiceServer()
 }
 
@@ -270,6 +315,15 @@ func (UnimplementedConnectionServiceServer) Explain(context.Context, *ExplainReq
 }
 func (UnimplementedConnectionServiceServer) WatchRefusals(*WatchRefusalsRequest, grpc.ServerStreamingServer[WatchRefusalsResponse]) error {
 	return status.Error(codes.Unimplemented, "method WatchRefusals not implemented")
+}
+func (UnimplementedConnectionServiceServer) ListSources(context.Context, *ListSourcesRequest) (*ListSourcesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListSources not implemented")
+}
+func (UnimplementedConnectionServiceServer) ListWebhooks(context.Context, *ListWebhooksRequest) (*ListWebhooksResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListWebhooks not implemented")
+}
+func (UnimplementedConnectionServiceServer) ResendWebhooks(context.Context, *ResendWebhooksRequest) (*ResendWebhooksResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ResendWebhooks not implemented")
 }
 func (UnimplementedConnectionServiceServer) mustEmbedUnimplementedConnectionServiceServer() {}
 func (UnimplementedConnectionServiceServer) testEmbeddedByValue()                           {}
@@ -476,6 +530,60 @@ func _ConnectionService_WatchRefusals_Handler(srv interface{}, stream grpc.Serve
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type ConnectionService_WatchRefusalsServer = grpc.ServerStreamingServer[WatchRefusalsResponse]
 
+func _ConnectionService_ListSources_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListSourcesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ConnectionServiceServer).ListSources(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ConnectionService_ListSources_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ConnectionServiceServer).ListSources(ctx, req.(*ListSourcesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ConnectionService_ListWebhooks_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListWebhooksRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ConnectionServiceServer).ListWebhooks(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ConnectionService_ListWebhooks_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ConnectionServiceServer).ListWebhooks(ctx, req.(*ListWebhooksRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ConnectionService_ResendWebhooks_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ResendWebhooksRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ConnectionServiceServer).ResendWebhooks(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ConnectionService_ResendWebhooks_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ConnectionServiceServer).ResendWebhooks(ctx, req.(*ResendWebhooksRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ConnectionService_ServiceDesc is the grpc.ServiceDesc for ConnectionService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -518,6 +626,18 @@ var ConnectionService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Explain",
 			Handler:    _ConnectionService_Explain_Handler,
+		},
+		{
+			MethodName: "ListSources",
+			Handler:    _ConnectionService_ListSources_Handler,
+		},
+		{
+			MethodName: "ListWebhooks",
+			Handler:    _ConnectionService_ListWebhooks_Handler,
+		},
+		{
+			MethodName: "ResendWebhooks",
+			Handler:    _ConnectionService_ResendWebhooks_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -34,6 +34,8 @@ await build({
   target: "es2022",
   sourcemap: true,
   sourcesContent: false,
+  // Jest has no `import()` for CommonJS.
+  supported: { "dynamic-import": false },
   // Only a worker's address is made of it; where it is not known, `worker` names it.
   define: { "import.meta.url": "undefined" },
   logLevel: "warning",

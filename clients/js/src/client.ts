@@ -15,6 +15,7 @@ import type {
   Presence,
   Published,
   PublishOptions,
+  RpcOptions,
   Stale,
   State,
   StateChange,
@@ -101,6 +102,20 @@ export class Client<Events = AnyEvents> {
     return { id: event_id, epoch, offset, ...(duplicate && { duplicate }) };
   }
 
+  /** Acknowledges the events of a channel up to an offset, for the durable subscriptions of this client. */
+  ack(channel: string, offset: number): void {
+    this.#pool.ack(channel, offset);
+  }
+
+  /**
+   * Calls a method of the application behind the server, and resolves with its result. A call that was
+   * sent is not repeated: if the connection is lost meanwhile, it fails with `unavailable`, and it is
+   * unknown whether it had an effect. With `idempotent` it is repeated.
+   */
+  async rpc<Result = unknown>(method: string, data?: unknown, { idempotent, timeoutMs }: RpcOptions = {}): Promise<Result> {
+    return (await this.#connection.ask({ type: "rpc", method, data }, !idempotent, timeoutMs)).data;
+  }
+
   /** Reads the history of a channel. */
   async history(channel: string, options: HistoryOptions = {}): Promise<History<EventOf<Events>>> {
     const reply = await this.#connection.ask({ type: "history", channel, ...options });
@@ -113,16 +128,6 @@ export class Client<Events = AnyEvents> {
   async presence(channel: string): Promise<Presence> {
     const { users, total } = await this.#connection.ask({ type: "presence", channel });
     return { channel, users, total };
-  }
-
-  /**
-   * Calls a method of the application behind the server, and resolves with its result. A call that was
-   * sent is never repeated: if the connection is lost meanwhile, it fails with `unavailable`, and it is
-   * unknown whether it had an effect.
-   */
-  async rpc<Result = unknown>(method: string, data?: unknown): Promise<Result> {
-    const message = { type: "rpc", method, ...(data !== undefined && { data }) };
-    return (await this.#connection.ask(message)).data;
   }
 
   /** Closes the client: requests fail with `cancelled`, loops end. */
@@ -138,12 +143,20 @@ export class Client<Events = AnyEvents> {
     const leave = () => remove?.();
     const told = this.#told(options);
     const { bufferLimit = 1000, overflow } = options;
+    // Acknowledges what a loop has handled.
+    const handled = new WeakMap<object, ((failed?: boolean) => void) | undefined>();
     const stream = handler
       ? undefined
-      : new Stream(bufferLimit, overflow === "drop_oldest", { left: leave, gap: told.gap });
+      : new Stream(bufferLimit, overflow === "drop_oldest", { left: leave, gap: told.gap, handled: (event) => handled.get(event)?.() });
     const subscriber: Subscriber = new Subscriber(options, {
       ...told,
-      event: (event) => (stream ? stream.push(event) : this.#connection.handle(event, handler!)),
+      event: (event) => {
+        const then = subscriber.handling(event);
+        if (!stream) return this.#connection.handle(event, handler!, then);
+        handled.set(event, then);
+        stream.push(event);
+      },
+      again: () => stream?.clear(),
       subscribed: (how) => {
         settle.resolve(how);
         told.subscribed(how);
@@ -160,6 +173,7 @@ export class Client<Events = AnyEvents> {
       get position() {
         return subscriber.at && { ...subscriber.at };
       },
+      ack: (offset: number) => subscriber.ack(offset),
       unsubscribe: () => {
         leave();
         stream?.end();

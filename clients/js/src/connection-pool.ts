@@ -32,6 +32,10 @@ export class ConnectionPool {
     };
   }
 
+  ack(channel: string, offset: number): void {
+    for (const { subscriptions } of [this.first, ...this.#more]) subscriptions.ack(channel, offset);
+  }
+
   close(): void {
     for (const connection of [...this.#more, this.first]) connection.close();
   }

@@ -2,7 +2,6 @@ import { GOOD_MS, isFinal, pause } from "./backoff.js";
 import { Confirmer } from "./confirm.js";
 import { Emitter } from "./emitter.js";
 import { asError, errorOf, TidingsError } from "./errors.js";
-import { HttpSocket } from "./http-socket.js";
 import { Liveness } from "./liveness.js";
 import { watchPage } from "./page.js";
 import { Requests } from "./requests.js";
@@ -68,7 +67,7 @@ export class Connection {
     tokens?: Tokens,
   ) {
     this.#url = address(url);
-    if (!this.#classes().length) {
+    if (!this.#transports().length) {
       throw new TidingsError("failed_precondition", "no WebSocket here: give the option WebSocket (in Node 20, of the package ws)");
     }
     this.tokens = tokens ?? new Tokens(options.token);
@@ -96,17 +95,26 @@ export class Connection {
     return this.last.state;
   }
 
-  /** Sends a request, now or when there is a connection. */
-  ask(message: object): Promise<any> {
+  /** Sends a request, now or when there is a connection. With `once` it is not sent again when that is lost. */
+  ask(message: object, once?: boolean, timeout?: number): Promise<any> {
     if (this.state === "closed") return Promise.reject(cancelled());
     if (!this.#url) return Promise.reject(new TidingsError("failed_precondition", "the address has no host, and there is no page here to take it from"));
-    return this.#requests.ask(message);
+    return this.#requests.ask(message, once, timeout);
   }
 
-  /** Runs a handler; an exception is emitted as `error`. */
-  handle(event: TidingsEvent, handler: (event: any) => unknown): void {
-    const done = this.guard(() => handler(event));
-    if (done instanceof Promise) this.#handled.push(done.catch((thrown) => this.#report(thrown)));
+  /** Runs a handler; an exception is emitted as `error`. Calls `then` with whether it failed. */
+  handle(event: TidingsEvent, handler: (event: any) => unknown, then?: (failed?: boolean) => void): void {
+    const failed = (thrown: unknown) => {
+      then?.(true);
+      this.#report(thrown);
+    };
+    try {
+      const done = handler(event);
+      if (done instanceof Promise) this.#handled.push(done.then(() => then?.(), failed));
+      else then?.();
+    } catch (thrown) {
+      failed(thrown);
+    }
   }
 
   /** Runs a callback of the application. */
@@ -120,6 +128,7 @@ export class Connection {
 
   close(): void {
     if (this.state === "closed") return;
+    this.subscriptions.sendAcks();
     const socket = this.#detach();
     socket?.close(1000);
     this.#end(1000, "closed", cancelled());
@@ -143,24 +152,29 @@ export class Connection {
     const { connectTimeoutMs = 15_000 } = this.options;
     this.#timer = setTimeout(() => this.#lose(LOST, "no connection in time"), connectTimeoutMs);
     try {
-      const classes = this.#classes();
-      const socket = new classes[this.#over % classes.length]!(this.#url, [SUBPROTOCOL]);
+      const transports = this.#transports();
+      let Class = transports[this.#over % transports.length] || undefined;
+      // Most pages never need it, and do not load it.
+      if (!Class) ({ HttpSocket: Class } = await import("./http-socket.js"));
+      if (this.#current !== attempt) return;
+      const socket = new Class(this.#url, [SUBPROTOCOL]);
       this.#socket = socket;
       socket.onmessage = ({ data }) => this.#read(data, token);
       socket.onclose = ({ code, reason }) => this.#lose(code, reason);
       // Pages get no details of the error; the close follows.
       socket.onerror = () => {};
     } catch (thrown) {
+      if (this.#current !== attempt) return;
       this.#report(thrown);
       this.#lose(LOST, asError(thrown).message);
     }
   }
 
-  /** The transports, in order of preference. */
-  #classes(): WebSocketClass[] {
+  /** The transports, in order of preference: the class for WebSockets, or `null` for HTTP. */
+  #transports(): (WebSocketClass | null)[] {
     const { transports = ["websocket", "sse"] } = this.options;
     const found = this.options.WebSocket ?? (globalThis.WebSocket as WebSocketClass | undefined);
-    return transports.flatMap((name) => (name === "sse" ? (typeof fetch === "function" ? [HttpSocket] : []) : found ? [found] : []));
+    return transports.flatMap((name) => (name === "sse" ? (typeof fetch === "function" ? [null] : []) : found ? [found] : []));
   }
 
   /** When using HTTP: checks whether a WebSocket can be opened by now, and if so switches to it. */
@@ -168,7 +182,7 @@ export class Connection {
     this.#probe = setTimeout(() => {
       const again = () => this.#tryBetter(Math.min(LONGEST_PROBE_MS, wait * 2));
       try {
-        const socket = new (this.#classes()[0]!)(this.#url, [SUBPROTOCOL]);
+        const socket = new (this.#transports()[0]!)(this.#url, [SUBPROTOCOL]);
         socket.onerror = () => {};
         socket.onclose = again;
         socket.onmessage = () => {
@@ -254,7 +268,7 @@ export class Connection {
   #opened(): void {
     clearTimeout(this.#timer);
     this.#since = Date.now();
-    if (this.#over && this.#classes().length > 1) this.#tryBetter();
+    if (this.#over && this.#transports()[0]) this.#tryBetter();
     this.#change({ state: "open" });
     if (this.state !== "open") return;
     this.subscriptions.opened();
@@ -330,7 +344,7 @@ export class Connection {
     if (this.#welcomed) this.#over = 0;
     else if (code === LOST && ++this.#failed >= TRIES) {
       this.#failed = 0;
-      this.#over = (this.#over + 1) % this.#classes().length;
+      this.#over = (this.#over + 1) % this.#transports().length;
     }
     this.#requests.lost(code === TOO_BIG);
     this.subscriptions.lost(code === TOO_BIG);

@@ -1,7 +1,8 @@
+import { Acker } from "./acker.js";
 import { TidingsError } from "./errors.js";
 import { errorOfCall } from "./status.js";
 import type { Gap, Position, Stale, Subscribed } from "./types.js";
-import { eventOf } from "./wired.js";
+import { durationOf, eventOf } from "./wired.js";
 
 export interface FollowOptions<Pattern extends string = string> {
   /** Only these types: exact, or with a trailing `*`. */
@@ -10,6 +11,15 @@ export interface FollowOptions<Pattern extends string = string> {
   filter?: string;
   /** Begin with the newest *n* events of each channel that has no `since`. */
   rewind?: number;
+  /**
+   * The name of a durable subscription: channels without `since` resume behind what the token's user
+   * has acknowledged. Events that were not acknowledged before a reconnect are delivered again.
+   */
+  durable?: string;
+  /** With `durable`: acknowledges an event when the loop asks for the next one. */
+  autoAck?: boolean;
+  /** At most one event of a key in so many milliseconds, always the newest: 10 to 3 600 000. */
+  minIntervalMs?: number;
   onSubscribed?: (how: Subscribed) => void;
   /** The state must be reloaded: `recovered: false`, or a `gap` other than `conflated`. */
   onStale?: (why: Stale) => void;
@@ -25,6 +35,8 @@ interface TrackedChannel {
   rewind: number;
   /** It had a position, or was subscribed before. */
   resumes: boolean;
+  /** The epoch of its last position. */
+  epoch?: string;
 }
 
 /** Error codes after which the same request may be repeated. */
@@ -40,6 +52,7 @@ export class Following<Event> implements AsyncIterableIterator<Event> {
   #settle!: { resolve: () => void; reject: (error: Error) => void };
   #call: any;
   #left = false;
+  readonly #acker: Acker;
   #wake: (() => void) | undefined;
 
   /** @internal */
@@ -49,7 +62,9 @@ export class Following<Event> implements AsyncIterableIterator<Event> {
     readonly open: (request: object, refused: boolean) => Promise<any>,
     readonly renewable: boolean,
     readonly ended: () => void,
+    ack: (request: object) => Promise<unknown>,
   ) {
+    this.#acker = new Acker((channel, offset) => ack({ channel, durable: options.durable, offset }), (error, channel) => options.onError?.(error, channel));
     for (const entry of channels) {
       const { channel, since, rewind = options.rewind ?? 0 } = typeof entry === "string" ? { channel: entry, since: undefined } : entry;
       this.#tracked.set(channel, { channel, at: since && { ...since }, rewind: since ? 0 : rewind, resumes: since !== undefined });
@@ -68,6 +83,13 @@ export class Following<Event> implements AsyncIterableIterator<Event> {
   position(channel: string): Position | undefined {
     const at = this.#tracked.get(channel)?.at;
     return at && { ...at };
+  }
+
+  /** With `durable`: acknowledges all events of a channel up to this offset. An earlier offset has no effect. */
+  async ack(channel: string, offset: number): Promise<void> {
+    const epoch = this.#tracked.get(channel)?.epoch;
+    if (!this.options.durable || epoch === undefined) throw new TidingsError("failed_precondition", `${channel}: not a durable subscription`);
+    await this.#acker.ack(channel, { epoch, offset });
   }
 
   next(): Promise<IteratorResult<Event, void>> {
@@ -106,7 +128,10 @@ export class Following<Event> implements AsyncIterableIterator<Event> {
           refused = false;
           if (message.message === "event") {
             const event = eventOf(message.event);
-            if (this.#fresh(event)) yield event;
+            if (!this.#fresh(event)) continue;
+            yield event;
+            const { channel, epoch, offset } = event;
+            if (this.options.autoAck && this.options.durable && offset !== undefined) this.#acker.handled(channel, { epoch, offset });
           } else if (message.message === "subscribed") {
             this.#subscribed(message.subscribed);
           } else if (message.message === "gap") {
@@ -140,17 +165,26 @@ export class Following<Event> implements AsyncIterableIterator<Event> {
   }
 
   #request(): object {
-    const { eventTypes = [], filter = "" } = this.options;
+    const { eventTypes = [], filter = "", durable = "", minIntervalMs } = this.options;
+    // The first request may name positions; then the server has the cursors.
+    if (durable) for (const one of this.#tracked.values()) if (one.epoch !== undefined) one.at = undefined;
     const subscriptions = [...this.#tracked.values()].map(({ channel, at, rewind }) => (at ? { channel, since: at } : { channel, rewind }));
-    return { subscriptions, eventTypes, filter };
+    return { subscriptions, eventTypes, filter, durable, ...(minIntervalMs && { minInterval: durationOf(minIntervalMs) }) };
   }
 
   #subscribed({ channels, errors }: any): void {
-    for (const { channel, position, recovered } of channels) {
+    for (const { channel, position, recovered, cursor } of channels) {
       const channelState = this.#tracked.get(channel);
       if (!channelState) continue;
+      const durable = this.options.durable && position;
       const how: Subscribed = { channel, ...(position && { epoch: position.epoch, offset: position.offset }) };
-      if (channelState.resumes) how.recovered = recovered;
+      if (channelState.resumes || durable) how.recovered = recovered;
+      if (durable) {
+        how.cursor = cursor ?? position.offset;
+        const { epoch } = position;
+        channelState.epoch = epoch;
+        if (recovered) channelState.at ??= { epoch, offset: this.#acker.resumed(channel, { epoch, offset: how.cursor! }) };
+      }
       // With `recovered` the client's own position stays valid: the replayed events are still to
       // come.
       if (!recovered) channelState.at = position ? { epoch: position.epoch, offset: Math.max(0, position.offset - channelState.rewind) } : undefined;

@@ -98,7 +98,8 @@ export class HttpSocket implements WebSocketLike {
       }
       case "presence": {
         const reply = await this.#reply(id, this.#fetch(`/api/v1/channels/${encodeURIComponent(message.channel)}/presence`));
-        if (reply) this.#say({ ...reply, type, id });
+        if (reply) return this.#say({ ...reply, type, id });
+        return;
       }
     }
   }
@@ -157,11 +158,13 @@ export class HttpSocket implements WebSocketLike {
     this.#say({ type: "history", id, channel, epoch: top.epoch, offset: top.offset, events: events.slice(0, limit) });
   }
 
-  #subscribe({ id, channels, since = {}, event_types, filter, presence, rewind }: any): void {
+  #subscribe({ id, channels, since = {}, event_types, filter, presence, rewind, durable, min_interval }: any): void {
     const terms = new URLSearchParams();
     if (event_types) terms.set("event_types", event_types.join(","));
     if (filter) terms.set("filter", filter);
     if (presence) terms.set("presence", "true");
+    if (durable) terms.set("durable", durable);
+    if (min_interval) terms.set("min_interval", min_interval);
     const resumed = channels.filter((channel: string) => since[channel]);
     const fresh = channels.filter((channel: string) => !since[channel]);
     for (const [names, resumes] of [[resumed, true], [fresh, false]] as [string[], boolean][]) {

@@ -7,7 +7,7 @@ import { Pace } from "./pace.js";
 import { schema } from "./schema.js";
 import { errorOfCall, errorOfStatus } from "./status.js";
 import type { AnyEvents, EventOf, Position, Presence, TypePattern } from "./types.js";
-import { dateOf, eventOf, millisOf, type Wired } from "./wired.js";
+import { dateOf, durationOf, eventOf, millisOf, type Wired } from "./wired.js";
 
 export { type Code, TidingsError } from "./errors.js";
 export type { FollowOptions, Following } from "./following.js";
@@ -43,6 +43,24 @@ export interface NodePublishOptions {
   time?: Date;
   /** The media type of a `Uint8Array` as data; `application/octet-stream` by default. */
   contentType?: string;
+  /** How long the event may be replayed and read from history, in milliseconds. */
+  ttlMs?: number;
+  /** Delivers the event and keeps it nowhere. */
+  skipHistory?: boolean;
+  /** Publishes only if this is the channel's newest offset, 0 before its first event; otherwise `failed_precondition`. */
+  expectedOffset?: number;
+  /** W3C Trace Context of this event. */
+  traceparent?: string;
+  tracestate?: string;
+}
+
+/** How far a user has acknowledged a channel. */
+export interface Cursor {
+  user: string;
+  durable: string;
+  channel: string;
+  position?: Position;
+  usedAt: Date;
 }
 
 /** An event to publish. A `Uint8Array` as data is sent as it is, anything else as JSON. */
@@ -74,6 +92,10 @@ export interface ConnectionFilter extends PageOptions {
   channel?: string;
   transport?: "websocket" | "socketio" | "sse" | "grpc";
   clientType?: string;
+  /** Only connections of this node: its name or its number. */
+  node?: string;
+  /** Called for each page that lacks nodes, with their names: they did not answer in time. */
+  onUnreachable?: (nodes: string[]) => void;
 }
 
 /** A connection, as operators see it. */
@@ -94,6 +116,8 @@ export interface ConnectionInfo {
   bytesOut: number;
   outboxBytes: number;
   roundTripMs?: number;
+  /** The name of its node. */
+  node: string;
 }
 
 /** The counters of a node. */
@@ -111,6 +135,13 @@ export interface Stats {
   rateLimited: number;
   slowConsumers: number;
   latencyMs: Record<"p50" | "p90" | "p99" | "max", number>;
+}
+
+/** The counters of all nodes together, and of each. */
+export interface ClusterStats extends Stats {
+  nodes: Stats[];
+  /** The names of nodes that did not answer in time: their counters are missing. */
+  unreachable: string[];
 }
 
 /** A declared event type. */
@@ -202,7 +233,7 @@ export class Backend<Events = AnyEvents> {
     if (this.#closed) throw new TidingsError("cancelled", "the client is closed");
     const open = async (request: object, refused: boolean) => this.#service("EventService").subscribe(request, await this.#metadata(refused));
     const list = typeof channels === "string" ? [channels] : channels;
-    const following = new Following<EventOf<Events, Pattern>>(list, options, open, typeof this.options.token === "function", () => this.#following.delete(following));
+    const following = new Following<EventOf<Events, Pattern>>(list, options, open, typeof this.options.token === "function", () => this.#following.delete(following), (request) => this.#call("EventService", "ack", request));
     this.#following.add(following);
     return following;
   }
@@ -216,26 +247,65 @@ export class Backend<Events = AnyEvents> {
     yield* this.#pages<EventOf<Events>>("EventService", "getHistory", { channel, since, reverse, pageSize }, ({ events }) => events.map(eventOf));
   }
 
+  /** Acknowledges events of a durable subscription up to an offset: of the token's user, or for services of another one. */
+  async ack(channel: string, offset: number, options: { durable: string; user?: string }): Promise<void> {
+    await this.#call("EventService", "ack", { channel, offset, ...options });
+  }
+
+  /** The cursors of durable subscriptions that match all conditions. Requires the role `service` or `admin`. */
+  getCursors(filter: { channel?: string; user?: string; durable?: string } & PageOptions = {}): AsyncGenerator<Cursor, void, undefined> {
+    return this.#pages("EventService", "getCursors", filter, ({ cursors }) =>
+      cursors.map(({ usedAt, ...rest }: any) => ({ ...withoutNull(rest), usedAt: dateOf(usedAt) })),
+    );
+  }
+
+  /** Removes events from a channel's history: up to an offset, of one user, or all. Requires the role `service` or `admin`. */
+  async purgeHistory(channel: string, options: { untilOffset?: number; user?: string } = {}): Promise<{ purged: number; position?: Position }> {
+    const { purged, position } = await this.#call("EventService", "purgeHistory", { channel, ...options });
+    return { purged, ...(position && { position }) };
+  }
+
+  /**
+   * Subscribes the connections that a user has now, or one connection, to channels. Resolves with how
+   * many. Requires the role `service` or `admin`.
+   */
+  async subscribeUser(
+    target: { user: string } | { connectionId: string },
+    channels: string | string[],
+    options: { eventTypes?: string[]; filter?: string } = {},
+  ): Promise<number> {
+    return (await this.#call("EventService", "subscribeUser", { ...target, channels: [channels].flat(), ...options })).connections;
+  }
+
+  /** Ends subscriptions of a user's connections, or of one. Resolves with how many connections there are. */
+  async unsubscribeUser(target: { user: string } | { connectionId: string }, channels: string | string[]): Promise<number> {
+    return (await this.#call("EventService", "unsubscribeUser", { ...target, channels: [channels].flat() })).connections;
+  }
+
   /** The users present in a channel. */
   async presence(channel: string): Promise<Presence> {
     const { users, total } = await this.#call("ConnectionService", "getPresence", { channel });
     return { channel, users, total };
   }
 
-  /** The counters of the node. Requires the role `admin`, like all following methods. */
-  async stats(): Promise<Stats> {
-    return statsOf((await this.#call("ConnectionService", "getStats", {})).stats);
+  /** The counters of all nodes, or of one (its name or its number). Requires the role `admin`, like all following methods. */
+  async stats(options: { node?: string } = {}): Promise<ClusterStats> {
+    const { stats, nodes, unreachable } = await this.#call("ConnectionService", "getStats", options);
+    return { ...statsOf(stats), nodes: nodes.map(statsOf), unreachable };
   }
 
   /** The counters at an interval, until the loop is left. */
   async *watchStats(intervalMs = 1000): AsyncGenerator<Stats, void, undefined> {
-    const interval = { seconds: Math.floor(intervalMs / 1000), nanos: Math.round((intervalMs % 1000) * 1e6) };
+    const interval = durationOf(intervalMs);
     yield* this.#streamed<Stats>("ConnectionService", "watchStats", { interval }, ({ stats }) => statsOf(stats));
   }
 
   /** Connections, page by page. */
-  connections(filter: ConnectionFilter = {}): AsyncGenerator<ConnectionInfo, void, undefined> {
-    return this.#pages("ConnectionService", "listConnections", filter, ({ connections }) => connections.map(connectionOf));
+  connections({ onUnreachable, ...filter }: ConnectionFilter = {}): AsyncGenerator<ConnectionInfo, void, undefined> {
+    return this.#pages("ConnectionService", "listConnections", filter, ({ connections, unreachable }) => {
+      if (unreachable.length) onUnreachable?.(unreachable);
+      return connections.map(connectionOf);
+    });
   }
 
   async connection(connectionId: string): Promise<ConnectionInfo> {
@@ -281,7 +351,7 @@ export class Backend<Events = AnyEvents> {
   }
 
   #request(draft: Draft): Wired {
-    const { channel, type, data, contentType, time, audience, idempotencyKey, ...rest } = draft;
+    const { channel, type, data, contentType, time, audience, idempotencyKey, ttlMs, ...rest } = draft;
     const channels = channel === undefined ? [] : [channel].flat();
     const binary = data instanceof Uint8Array;
     // A key is scoped to a channel: an event sent directly to an audience has none. Without either,
@@ -292,6 +362,7 @@ export class Backend<Events = AnyEvents> {
       ...{ channels, type, audience, data: bytesOf(data) },
       contentType: contentType ?? (binary ? "application/octet-stream" : ""),
       idempotencyKey: idempotencyKey ?? (direct ? "" : `${this.#session}-${++this.#published}`),
+      ...(ttlMs !== undefined && { ttl: durationOf(ttlMs) }),
       ...(time && { time: { seconds: Math.floor(time.getTime() / 1000), nanos: (time.getTime() % 1000) * 1e6 } }),
     };
   }

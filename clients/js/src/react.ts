@@ -43,13 +43,13 @@ export interface ChannelState {
 }
 
 /** The identity of a subscription, as text. */
-function keyOf(channel: string | null, { eventTypes, filter, rewind, since }: SubscribeOptions): string {
-  return JSON.stringify([channel, eventTypes, filter, rewind, since]);
+function keyOf(channel: string | null, { eventTypes, filter, rewind, since, durable, autoAck, minIntervalMs }: SubscribeOptions): string {
+  return JSON.stringify([channel, eventTypes, filter, rewind, since, durable, autoAck, minIntervalMs]);
 }
 
 /**
  * Subscribes to a channel while the component is mounted; `null` means no subscription. Handlers
- * may change with every render; a changed channel, filter, list of types, `since` or `rewind`
+ * may change with every render; a changed channel or any other option that is no callback
  * subscribes again.
  */
 export function useChannel<Events = AnyEvents, const Pattern extends TypePattern<Events> = keyof Events & string>(

@@ -11,7 +11,7 @@ interface Request {
   text: string;
   /** When it was sent on this connection; 0 while it is queued. */
   sent: number;
-  /** It may have an effect each time that it is sent, so it is not repeated. */
+  /** Not to be sent again on another connection: it may have been executed. */
   once: boolean;
   resolve: (reply: any) => void;
   reject: (error: Error) => void;
@@ -20,7 +20,7 @@ interface Request {
 
 /**
  * Requests and their replies. Requests that were not answered when a connection was lost are sent
- * again on the next one, in the same order. After a refusal with `retry_after_ms`, requests are
+ * again on the next one, in the same order, except those that may be executed once only. After a refusal with `retry_after_ms`, requests are
  * sent one at a time: a token bucket with one token accepts one request, and would refuse a whole
  * window.
  */
@@ -45,7 +45,7 @@ export class Requests {
   }
 
   /** Sends a request, now or when there is a connection. */
-  ask(message: object): Promise<any> {
+  ask(message: object, once = false, timeout = this.timeout): Promise<any> {
     if (this.#waiting.size >= this.limit) {
       const text = `${this.limit} requests are waiting already (queueLimit)`;
       return Promise.reject(new TidingsError("resource_exhausted", text));
@@ -53,12 +53,11 @@ export class Requests {
     return new Promise((resolve, reject) => {
       const id = this.nextId();
       const timer = setTimeout(() => {
-        const text = `no answer within ${this.timeout} ms (requestTimeoutMs)`;
+        const text = `no answer within ${timeout} ms (requestTimeoutMs)`;
         this.#settle(id)?.reject(new TidingsError("deadline_exceeded", text));
         this.#pump();
-      }, this.timeout);
+      }, timeout);
       const text = JSON.stringify({ ...message, id });
-      const once = (message as { type?: string }).type === "rpc";
       this.#waiting.set(id, { id, text, sent: 0, once, resolve, reject, timer });
       this.#pump();
     });
@@ -78,25 +77,22 @@ export class Requests {
     this.#open = false;
     this.#cancelTimer();
     const sent = [...this.#waiting.values()].filter((request) => request.sent);
-    for (const request of sent.filter(({ once }) => once)) {
-      const text = "the connection was lost: it is unknown whether the call had an effect";
-      this.#settle(request.id)?.reject(new TidingsError("unavailable", text));
-    }
     for (const request of sent) request.sent = 0;
     this.#inFlight = 0;
-    if (!tooBig || !sent.length) return;
-    const biggest = sent.reduce((one, other) => (other.text.length > one.text.length ? other : one));
+    const biggest = tooBig && sent.length && sent.reduce((one, other) => (other.text.length > one.text.length ? other : one));
     const text = "the message is bigger than the server takes (limits.message_bytes)";
-    this.#settle(biggest.id)?.reject(new TidingsError("invalid_argument", text));
+    if (biggest) this.#settle(biggest.id)?.reject(new TidingsError("invalid_argument", text));
+    for (const { once, id } of sent) {
+      if (once) this.#settle(id)?.reject(new TidingsError("unavailable", "the connection was lost: it is unknown whether the call had an effect"));
+    }
   }
 
   /** Handles a reply; false if it does not belong to one of these requests. */
   answer(message: any): boolean {
     const request = this.#waiting.get(message.id);
     if (!request) return false;
-    // Only a refusal by a rate limit says that a call was not made.
-    const retries = !request.once || message.code === "resource_exhausted";
-    if (message.type === "error" && message.retry_after_ms !== undefined && retries) {
+    const passing = message.type === "error" && message.retry_after_ms !== undefined;
+    if (passing && (!request.once || message.code === "resource_exhausted")) {
       this.#refused(request, message.retry_after_ms);
     } else {
       this.#settle(request.id);

@@ -85,7 +85,7 @@ const upstreams = new Map<string, Upstream>();
 
 /** A tab's virtual connection: to the tab it looks like the server's. */
 class Session {
-  readonly #follows = new Map<string, () => void>();
+  readonly #follows = new Map<string, { subscriber: Subscriber; remove: () => void }>();
   #last: TidingsEvent | undefined;
   stands = false;
 
@@ -131,11 +131,13 @@ class Session {
       case "subscribe":
         for (const channel of message.channels) this.#follow(channel, message);
         return;
+      case "ack":
+        return this.#follows.get(message.channel)?.subscriber.ack(message.offset);
       case "unsubscribe":
         for (const channel of message.channels) this.#leave(channel);
         return this.send({ type: "unsubscribed", id, channels: message.channels });
       default:
-        this.upstream.connection.ask(message).then(
+        this.upstream.connection.ask(message, type === "rpc").then(
           (reply) => this.send({ ...reply, id }),
           (error: TidingsError) => this.send({ type: "error", id, ...wire(error) }),
         );
@@ -143,9 +145,11 @@ class Session {
   }
 
   #follow(channel: string, message: any): void {
-    const { id, since, event_types, filter, presence, rewind } = message;
+    const { id, since, event_types, filter, presence, rewind, durable, min_interval } = message;
     const options: SubscribeOptions = {
       ...{ eventTypes: event_types, filter, since: since?.[channel], rewind: since?.[channel] ? undefined : rewind },
+      ...(durable && { durable }),
+      ...(min_interval && { minIntervalMs: parseInt(min_interval) }),
       ...(presence && { onPresence: () => {} }),
     };
     let told = false;
@@ -169,13 +173,13 @@ class Session {
       ended: (error) => refuse(error as TidingsError),
     });
     this.#leave(channel);
-    this.#follows.set(channel, this.upstream.pool.add(channel, subscriber));
+    this.#follows.set(channel, { subscriber, remove: this.upstream.pool.add(channel, subscriber) });
   }
 
   #leave(channel: string): void {
-    const remove = this.#follows.get(channel);
+    const follow = this.#follows.get(channel);
     this.#follows.delete(channel);
-    remove?.();
+    follow?.remove();
   }
 }
 

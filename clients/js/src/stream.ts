@@ -5,28 +5,37 @@ import type { Gap, TidingsEvent } from "./types.js";
 export class Stream implements AsyncIterableIterator<any> {
   readonly #events: TidingsEvent[] = [];
   #waiting: { resolve: (result: IteratorResult<any>) => void; reject: (error: Error) => void }[] = [];
+  /** Given to the loop last: handled once the loop asks for the next one. */
+  #given: TidingsEvent | undefined;
   #end: { error?: Error } | undefined;
 
   constructor(
     readonly limit: number,
     readonly dropOldest: boolean,
-    readonly to: { left(): void; gap(gap: Gap): void },
+    readonly to: { left(): void; gap(gap: Gap): void; handled(event: TidingsEvent): void },
   ) {}
 
   push(event: TidingsEvent): void {
     if (this.#end) return;
     const waiting = this.#waiting.shift();
-    if (waiting) return waiting.resolve({ value: event, done: false });
+    if (waiting) return waiting.resolve({ value: (this.#given = event), done: false });
     if (this.#events.length >= this.limit) {
       if (!this.dropOldest) {
         const text = `the loop is too slow: ${this.limit} events wait for it (bufferLimit)`;
         this.end(new TidingsError("resource_exhausted", text));
         return this.to.left();
       }
-      const { channel = "", offset = 0 } = this.#events.shift()!;
+      const dropped = this.#events.shift()!;
+      const { channel = "", offset = 0 } = dropped;
+      this.to.handled(dropped);
       this.to.gap({ channel, from: offset, to: offset, reason: "buffer_full" });
     }
     this.#events.push(event);
+  }
+
+  /** The buffered events come again. */
+  clear(): void {
+    this.#events.length = 0;
   }
 
   /** No more events: the loop ends after the buffered ones, with an error or without. */
@@ -40,7 +49,8 @@ export class Stream implements AsyncIterableIterator<any> {
   }
 
   next(): Promise<IteratorResult<any>> {
-    const event = this.#events.shift();
+    if (this.#given) this.to.handled(this.#given);
+    const event = (this.#given = this.#events.shift());
     if (event) return Promise.resolve({ value: event, done: false });
     if (!this.#end) return new Promise((resolve, reject) => this.#waiting.push({ resolve, reject }));
     const { error } = this.#end;

@@ -8,6 +8,15 @@ export class Subscriber {
   confirmed = false;
   /** How many events its pending `rewind` requests. */
   rewind: number;
+  /** With `durable`: everything up to this position is handled. */
+  acked: Position | undefined;
+  /** Called when `acked` has changed. */
+  onAck: (() => void) | undefined;
+  /** The offsets of this connection whose handlers have not returned, in order. */
+  #running = new Set<number>();
+  #failed = false;
+  /** The position when the connection was lost. */
+  #before: Position | undefined;
 
   constructor(
     readonly options: SubscribeOptions,
@@ -17,10 +26,52 @@ export class Subscriber {
       gap(gap: Gap): void;
       presence(change: PresenceChange): void;
       ended(error: Error): void;
+      /** Events that wait to be handled come again. */
+      again?(): void;
     },
   ) {
     this.at = options.since && { ...options.since };
-    this.rewind = this.at ? 0 : (options.rewind ?? 0);
+    this.rewind = this.at || options.durable ? 0 : (options.rewind ?? 0);
+  }
+
+  /** The connection is lost: a durable subscription resumes behind its cursor. */
+  lost(): void {
+    if (!this.options.durable || !this.at) return;
+    this.#before = this.at;
+    this.at = undefined;
+  }
+
+  /** A durable subscription begins behind its cursor; with `again`, events that wait to be handled come again. */
+  restart(at: Position, again: boolean): void {
+    this.at = at;
+    this.#failed = false;
+    this.#running = new Set();
+    if (again) this.to.again?.();
+  }
+
+  /** Everything up to this offset is handled. */
+  ack(offset: number): void {
+    const { acked } = this;
+    const at = this.at ?? this.#before;
+    if (!this.options.durable || !at || (acked?.epoch === at.epoch && acked.offset >= offset)) return;
+    this.acked = { epoch: at.epoch, offset };
+    this.onAck?.();
+  }
+
+  /** Its handler begins; call the result when it has ended. */
+  handling({ offset }: TidingsEvent): ((failed?: boolean) => void) | undefined {
+    const running = this.#running;
+    if (!this.options.autoAck || offset === undefined) return;
+    // Nothing behind a failure is acknowledged, so nothing needs to be tracked.
+    if (!this.#failed) running.add(offset);
+    return (failed) => {
+      // A handler of an earlier connection: its event is delivered again.
+      if (running !== this.#running || this.#failed) return;
+      if (failed) return void (this.#failed = true);
+      running.delete(offset);
+      const [first] = running;
+      this.ack(first === undefined ? (this.at ?? this.#before)!.offset : first - 1);
+    };
   }
 
   /** Whether it has a position to resume from. */

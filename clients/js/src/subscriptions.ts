@@ -1,6 +1,6 @@
 import { errorOf, type TidingsError } from "./errors.js";
 import type { Subscriber } from "./subscriber.js";
-import { type Terms, Topic } from "./topic.js";
+import { sharedTerms, type Terms, Topic } from "./topic.js";
 import type { Gap, PresenceChange, TidingsEvent } from "./types.js";
 
 /**
@@ -8,6 +8,9 @@ import type { Gap, PresenceChange, TidingsEvent } from "./types.js";
  * limit of 64 KiB.
  */
 const MESSAGE = 50_000;
+/** Acknowledgements are sent this far apart, in milliseconds, and so many at once. */
+const ACK_MS = 200;
+const ACKS = 8;
 /** Error codes after which the same request may be repeated. */
 const PASSING = new Set(["unavailable", "internal", "resource_exhausted"]);
 
@@ -29,6 +32,9 @@ export class Subscriptions {
   #retry: { at: number; timer: ReturnType<typeof setTimeout> } | undefined;
   #flushing = false;
   #message = MESSAGE;
+  /** With something to acknowledge. */
+  readonly #acked = new Set<Topic>();
+  #acking: ReturnType<typeof setTimeout> | undefined;
 
   constructor(readonly wire: Wire) {}
 
@@ -37,17 +43,18 @@ export class Subscriptions {
     return this.#topics.size === 0;
   }
 
-  /** Whether a subscription can be added: a connection has one filter for each channel. */
+  /** Whether a subscription can be added: a connection has one filter, one durable name and one interval for each channel. */
   takes(channel: string, subscriber: Subscriber): boolean {
     const topic = this.#topics.get(channel);
-    return !topic || topic.filter === (subscriber.options.filter ?? "");
+    return !topic || JSON.stringify(topic.shared) === JSON.stringify(sharedTerms(subscriber.options));
   }
 
   /** Adds a subscription that it `takes`. */
   add(channel: string, subscriber: Subscriber): void {
-    const filter = subscriber.options.filter ?? "";
     let topic = this.#topics.get(channel);
-    if (!topic) this.#topics.set(channel, (topic = new Topic(channel, filter)));
+    if (!topic) this.#topics.set(channel, (topic = new Topic(channel, sharedTerms(subscriber.options))));
+    const own = topic;
+    subscriber.onAck = () => this.#ack(own);
     const begun = topic.asked || [...topic.subscribers].some((other) => other.at || other.confirmed);
     topic.subscribers.add(subscriber);
     if (begun && subscriber.rewind) return void this.#rewind(topic, subscriber);
@@ -64,11 +71,41 @@ export class Subscriptions {
   remove(channel: string, subscriber: Subscriber): void {
     const topic = this.#topics.get(channel);
     if (!topic) return;
+    this.sendAcks(topic);
     const was = topic.subscribers.delete(subscriber) || topic.arriving.delete(subscriber);
     if (!was || topic.subscribers.size || topic.arriving.size) return;
     this.#drop(topic);
     this.#left.add(channel);
     this.#flushSoon();
+  }
+
+  /** Acknowledges the events of a channel up to an offset, for all its subscriptions. */
+  ack(channel: string, offset: number): void {
+    for (const subscriber of this.#topics.get(channel)?.subscribers ?? []) subscriber.ack(offset);
+  }
+
+  #ack(topic: Topic): void {
+    this.#acked.add(topic);
+    if (!this.#acking) this.#ackSome();
+  }
+
+  /** Sends acknowledgements, and the next ones not before a while: each message counts for the server's limit. */
+  #ackSome(): void {
+    this.#acking = undefined;
+    const topics = [...this.#acked].slice(0, ACKS);
+    const sent = topics.filter((topic) => this.sendAcks(topic));
+    if (sent.length || this.#acked.size) this.#acking = setTimeout(() => this.#ackSome(), ACK_MS);
+  }
+
+  /** Sends the acknowledgement of one channel, or of all. True if there was one. */
+  sendAcks(topic?: Topic): boolean {
+    if (!topic) return [...this.#acked].map((one) => this.sendAcks(one)).includes(true);
+    const offset = topic.acked();
+    // What can't be sent now is sent when the subscription has resumed.
+    if (!this.#acked.delete(topic) || !this.wire.ready || !topic.live || offset <= topic.cursor) return false;
+    topic.cursor = offset;
+    this.wire.send({ type: "ack", channel: topic.channel, durable: topic.shared.durable, offset });
+    return true;
   }
 
   /** A connection is open: resumes everything. */
@@ -87,6 +124,7 @@ export class Subscriptions {
   /** Ends every subscription. */
   fail(error: Error): void {
     clearTimeout(this.#retry?.timer);
+    clearTimeout(this.#acking);
     for (const topic of [...this.#topics.values()]) this.#end(topic, error);
   }
 
@@ -228,6 +266,7 @@ export class Subscriptions {
     for (const entry of message.channels) {
       const topic = this.#asked(entry.channel, message.id);
       if (topic?.began(entry)) this.#ask(topic);
+      else if (topic?.shared.durable && topic.acked() > topic.cursor) this.#ack(topic);
     }
     for (const entry of message.errors) {
       const topic = this.#asked(entry.channel, message.id);
@@ -286,6 +325,7 @@ export class Subscriptions {
   #drop(topic: Topic): void {
     this.#topics.delete(topic.channel);
     this.#dirty.delete(topic);
+    this.#acked.delete(topic);
     topic.subscribers.clear();
     topic.arriving.clear();
   }

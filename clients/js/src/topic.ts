@@ -1,12 +1,19 @@
 import type { Subscriber } from "./subscriber.js";
-import type { Gap, Position, Subscribed, TidingsEvent } from "./types.js";
+import type { Gap, Position, Subscribed, SubscribeOptions, TidingsEvent } from "./types.js";
 
 /** The part of a `subscribe` message that is the same for all its channels. */
 export interface Terms {
   event_types?: string[];
   filter?: string;
+  durable?: string;
+  min_interval?: string;
   presence?: true;
   rewind?: number;
+}
+
+/** The terms that all subscriptions of one channel of a connection must share. */
+export function sharedTerms({ filter, durable, minIntervalMs }: SubscribeOptions): Terms {
+  return { ...(filter && { filter }), ...(durable && { durable }), ...(minIntervalMs && { min_interval: `${Math.round(minIntervalMs)}ms` }) };
 }
 
 /** A subscribed channel, with any number of subscriptions: to the server it is one. */
@@ -25,11 +32,13 @@ export class Topic {
   top = -1;
   /** Failures in a row. */
   failures = 0;
+  /** With `durable`: the offset that the server knows as acknowledged. */
+  cursor = 0;
   #covers = "";
 
   constructor(
     readonly channel: string,
-    readonly filter: string,
+    readonly shared: Terms,
   ) {}
 
   /** The connection is lost. */
@@ -37,6 +46,12 @@ export class Topic {
     this.live = false;
     this.asked = undefined;
     this.top = -1;
+    for (const subscriber of this.subscribers) subscriber.lost();
+  }
+
+  /** The offset up to which all subscriptions have handled the events. */
+  acked(): number {
+    return Math.min(...[...this.subscribers].map(({ acked }) => (acked && acked.epoch === this.epoch ? acked.offset : this.cursor)));
   }
 
   /** Whether the server must be asked, again, because of this subscription. */
@@ -57,6 +72,8 @@ export class Topic {
 
   /** The earliest position. */
   since(): Position | undefined {
+    // Behind the cursor, for the subscriptions that have no position.
+    if (this.shared.durable && ![...this.subscribers].every(({ at }) => at)) return undefined;
     let least: Position | undefined;
     for (const { at } of this.subscribers) {
       // Positions of different epochs can't be compared; the channel's current epoch takes
@@ -70,7 +87,9 @@ export class Topic {
 
   /** The server's reply. True if some subscriptions must be resumed once more. */
   began(entry: any): boolean {
-    const { epoch, offset, recovered } = entry;
+    const { epoch, offset, recovered, cursor } = entry;
+    const durable = this.shared.durable !== undefined && epoch !== undefined;
+    if (durable) this.cursor = cursor ?? offset;
     const since = this.asked?.since;
     this.asked = undefined;
     this.live = true;
@@ -82,9 +101,16 @@ export class Topic {
     for (const subscriber of this.subscribers) {
       const how: Subscribed = { channel: this.channel };
       if (epoch !== undefined) Object.assign(how, { epoch, offset });
+      if (durable) how.cursor = this.cursor;
       const { at } = subscriber;
       const ours = at && at.epoch === epoch;
-      if (ours && (recovered || at.offset >= offset)) {
+      if (durable && (!recovered || !ours)) {
+        const { acked } = subscriber;
+        // An acknowledgement that the server has not received is repeated, not its events.
+        const known = acked?.epoch === epoch ? Math.max(acked!.offset, this.cursor) : this.cursor;
+        how.recovered = recovered;
+        subscriber.restart({ epoch, offset: recovered ? known : offset }, recovered);
+      } else if (ours && (recovered || at.offset >= offset)) {
         how.recovered = true;
       } else if (ours && since && (at.offset > since.offset || since.epoch !== epoch)) {
         // Another subscription's position was too old; this one's may not be.
@@ -95,7 +121,7 @@ export class Topic {
         const from = Math.max(0, offset - subscriber.rewind);
         subscriber.at = epoch === undefined ? undefined : { epoch, offset: from };
       }
-      if (!subscriber.resumes) delete how.recovered;
+      if (!durable && !subscriber.resumes) delete how.recovered;
       confirmed.push([subscriber, how]);
     }
     if (again) this.live = false;
@@ -108,7 +134,9 @@ export class Topic {
     const { channel, epoch, offset } = this;
     if (epoch === undefined) return subscriber.confirm({ channel });
     subscriber.at = { epoch, offset };
-    subscriber.confirm({ channel, epoch, offset });
+    if (!this.shared.durable) return subscriber.confirm({ channel, epoch, offset });
+    subscriber.acked = { epoch, offset };
+    subscriber.confirm({ channel, epoch, offset, recovered: true, cursor: offset });
   }
 
   /** An event of the channel. */
@@ -130,13 +158,12 @@ export class Topic {
   }
 
   #wanted(): Terms {
-    const terms: Terms = {};
+    const terms: Terms = { ...this.shared };
     const subscribers = [...this.subscribers];
     if (subscribers.every((subscriber) => subscriber.options.eventTypes?.length)) {
       const types = new Set(subscribers.flatMap((subscriber) => subscriber.options.eventTypes ?? []));
       terms.event_types = [...types].sort();
     }
-    if (this.filter) terms.filter = this.filter;
     if (subscribers.some((subscriber) => subscriber.options.onPresence)) terms.presence = true;
     return terms;
   }

@@ -53,6 +53,8 @@ export interface Subscribed {
    * Missing if there was nothing to resume.
    */
   recovered?: boolean;
+  /** Only with `durable`: the acknowledged offset. */
+  cursor?: number;
 }
 
 /** Events that will not be delivered. `from` and `to` are 0 if the channel has no history. */
@@ -80,8 +82,21 @@ export interface SubscribeOptions<Pattern extends string = string> {
   filter?: string;
   /** Resume after this position. */
   since?: Position;
-  /** Begin with the newest *n* events. */
+  /** Begin with the newest *n* events. Without effect with `durable`. */
   rewind?: number;
+  /**
+   * The name of a durable subscription: it resumes behind what the user has acknowledged, on any
+   * device. Events that were not acknowledged before a reconnect are delivered again.
+   */
+  durable?: string;
+  /**
+   * With `durable`: acknowledges an event when its handler has returned, or its promise has
+   * resolved, without an error; in a `for await` loop, when the loop asks for the next event. After
+   * an error nothing more is acknowledged until the next connection delivers the event again.
+   */
+  autoAck?: boolean;
+  /** At most one event of a key in so many milliseconds, always the newest: 10 to 3 600 000. */
+  minIntervalMs?: number;
   /** The state must be reloaded: `recovered: false`, or a `gap` other than `conflated`. */
   onStale?: (why: Stale) => void;
   /** The subscription is confirmed: at the beginning, and again after each reconnect. */
@@ -109,6 +124,8 @@ export interface Subscription {
   readonly position: Position | undefined;
   /** Resolves when it is confirmed for the first time; rejects if it is refused. */
   readonly ready: Promise<Subscribed>;
+  /** With `durable`: acknowledges all events up to this offset. An earlier offset has no effect. */
+  ack(offset: number): void;
   unsubscribe(): void;
 }
 
@@ -133,6 +150,16 @@ export interface Published {
   offset?: number;
   /** True if this idempotency key was published before. */
   duplicate?: boolean;
+}
+
+export interface RpcOptions {
+  /** Milliseconds to wait for the result; `requestTimeoutMs` by default. */
+  timeoutMs?: number;
+  /**
+   * The call may be executed twice: it is repeated if the connection is lost before the result
+   * arrives. Otherwise it fails with `unavailable`.
+   */
+  idempotent?: boolean;
 }
 
 export interface HistoryOptions {

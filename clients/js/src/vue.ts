@@ -54,9 +54,9 @@ export function useEvents<Events = AnyEvents, const Pattern extends TypePattern<
 ): Shown<EventsValue<EventOf<Events, Pattern>>> {
   const client = useTidings<Events>();
   const key = () => {
-    const { eventTypes, filter, rewind, since, limit } = toValue(options);
+    const { eventTypes, filter, rewind, since, limit, durable, autoAck, minIntervalMs } = toValue(options);
     const name = toValue(channel);
-    return name === null ? null : JSON.stringify([name, eventTypes, filter, rewind, since, limit]);
+    return name === null ? null : JSON.stringify([name, eventTypes, filter, rewind, since, limit, durable, autoAck, minIntervalMs]);
   };
   const blank: EventsValue<EventOf<Events, Pattern>> = { events: [], status: "subscribing" };
   return read(blank, key, () => eventsStore<Events, Pattern>(client, toValue(channel)!, toValue(options)));

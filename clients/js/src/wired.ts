@@ -6,6 +6,11 @@ export function millisOf(duration: Wired | null | undefined): number {
   return duration ? Number(duration.seconds) * 1000 + duration.nanos / 1e6 : 0;
 }
 
+/** Milliseconds as a `google.protobuf.Duration`. */
+export function durationOf(millis: number): Wired {
+  return { seconds: Math.floor(millis / 1000), nanos: Math.round((millis % 1000) * 1e6) };
+}
+
 /** A `google.protobuf.Timestamp`. */
 export function dateOf(timestamp: Wired | null | undefined): Date {
   return new Date(millisOf(timestamp));

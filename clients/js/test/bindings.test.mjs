@@ -69,6 +69,20 @@ describe("React", () => {
     assert.equal(shown.list, "2");
   });
 
+  it("shows what is not acknowledged of a durable subscription, and acknowledges what is shown", async () => {
+    await render(createElement(List, { durable: "inbox", autoAck: true }));
+    const [{ durable, rewind, since }] = sockets[0].of("subscribe");
+    assert.deepEqual([durable, rewind, since], ["inbox", undefined, {}]);
+    await say(() => sockets[0].subscribed({ a: 5 }, { recovered: true, replayed: 2, cursor: 3 }));
+    await say(() => [4, 5].forEach((offset) => sockets[0].event("a", offset)));
+    assert.equal(shown.list, "4,5");
+    assert.equal(sockets[0].of("ack")[0].offset, 4);
+    // Another name is another subscription; the last acknowledgement of this one is not lost.
+    await render(createElement(List, { durable: "outbox" }));
+    assert.equal(shown.list, "");
+    assert.deepEqual(sockets[0].of("ack").map(({ offset }) => offset), [4, 5]);
+  });
+
   it("shows each event once during replays", async () => {
     await render(createElement(List));
     await say(() => sockets[0].subscribed({ a: undefined }, { epoch: undefined }));

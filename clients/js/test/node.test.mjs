@@ -182,3 +182,76 @@ describe("over gRPC", () => {
     }
   });
 });
+
+describe("a back end's management", () => {
+  let server;
+  let backend;
+  before(async () => {
+    server = await startServer();
+    backend = connect(`http://${server.internal}`, { token: token({ user: "backend", roles: ["service", "admin"] }) });
+  });
+  after(() => {
+    backend.close();
+    return server.close();
+  });
+  const history = async (channel) => {
+    const found = [];
+    for await (const { data } of backend.history(channel)) found.push(data);
+    return found;
+  };
+
+  it("publishes with a ttl, without history, and only at an expected offset", async () => {
+    const first = await backend.publish("room:p1", "a", 1, { expectedOffset: 0 });
+    assert.equal(first.results[0].position.offset, 1);
+    await assert.rejects(backend.publish("room:p1", "a", 2, { expectedOffset: 0 }), { code: "failed_precondition" });
+    const second = await backend.publish("room:p1", "a", 2, { skipHistory: true });
+    assert.equal(second.results[0].position, undefined);
+    await backend.publish("room:p1", "a", 3, { ttlMs: 1 });
+    await until(async () => JSON.stringify(await history("room:p1")) === "[1]", "the ttl");
+    await assert.rejects(backend.publish("room:p1", "a", 4, { ttlMs: -1 }), { code: "invalid_argument" });
+  });
+
+  it("purges history up to an offset, and of one user", async () => {
+    for (const n of [1, 2, 3, 4]) await backend.publish("room:p2", "a", n, { source: n % 2 ? "odd" : "even" });
+    assert.equal((await backend.purgeHistory("room:p2", { untilOffset: 1 })).purged, 1);
+    const { purged, position } = await backend.purgeHistory("room:p2");
+    assert.deepEqual([purged, position.offset, await history("room:p2")], [3, 4, []]);
+  });
+
+  it("subscribes a user's connections, and ends that", async () => {
+    const reader = connect(`http://${server.internal}`, { token: token({ user: "bob" }) });
+    const got = [];
+    const own = reader.subscribe("room:p3");
+    await own.ready;
+    (async () => {
+      for await (const { channel, data } of own) got.push([channel, data]);
+    })().catch(() => {});
+    assert.equal(await backend.subscribeUser({ user: "bob" }, "room:p4", { eventTypes: ["a"] }), 1);
+    await backend.publish("room:p4", "b", 0);
+    await backend.publish("room:p4", "a", 1);
+    await until(() => got.length === 1, "the event");
+    assert.deepEqual(got, [["room:p4", 1]]);
+    assert.equal(await backend.unsubscribeUser({ user: "bob" }, ["room:p4"]), 1);
+    await backend.publish("room:p4", "a", 2);
+    await backend.publish("room:p3", "a", 3);
+    await until(() => got.length === 2, "the event of its own channel");
+    assert.deepEqual(got[1], ["room:p3", 3]);
+    await assert.rejects(reader.subscribeUser({ user: "ann" }, "room:p4"), { code: "permission_denied" });
+    reader.close();
+  });
+
+  it("names the nodes of counters and connections", async () => {
+    const { node, nodes, unreachable } = await backend.stats();
+    assert.deepEqual([nodes.map((one) => one.node), unreachable], [[node], []]);
+    assert.equal((await backend.stats({ node })).nodes.length, 1);
+    await assert.rejects(backend.stats({ node: "nobody" }), { code: "not_found" });
+    const events = backend.subscribe("room:p5");
+    await events.ready;
+    const missing = [];
+    for await (const connection of backend.connections({ channel: "room:p5", node, onUnreachable: (names) => missing.push(...names) })) {
+      assert.equal(connection.node, node);
+    }
+    assert.deepEqual(missing, []);
+    events.unsubscribe();
+  });
+});

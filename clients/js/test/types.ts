@@ -77,8 +77,19 @@ export function Narrowed(): void {
 
 eventsStore(client, "a", { eventTypes: ["ping"] }).subscribe(({ events }) => same<(typeof events)[number]["data"], number>());
 
+const inbox = client.subscribe("a", { durable: "inbox", autoAck: true, minIntervalMs: 200, onSubscribed: ({ cursor }) => same<typeof cursor, number | undefined>() }, () => {});
+inbox.ack(3);
+void client.rpc<{ items: number }>("cart.get", { id: 1 }, { idempotent: true, timeoutMs: 100 }).then((cart) => same<typeof cart, { items: number }>());
+
 const backend = connectBackend<Events>("http://localhost:50051");
 void backend.publish("a", "ping", 1);
 void backend.publish({ channel: ["a", "b"], type: "ping", data: 1, audience: { users: ["ann"] } });
 // @ts-expect-error: wrong data
 void backend.publish("a", "ping", "1");
+void backend.publish("a", "ping", 1, { ttlMs: 1000, skipHistory: true, expectedOffset: 3 });
+void backend.purgeHistory("a", { untilOffset: 3 }).then(({ purged }) => same<typeof purged, number>());
+void backend.subscribeUser({ user: "ann" }, "a");
+// @ts-expect-error: a user or a connection
+void backend.subscribeUser({}, "a");
+void backend.stats({ node: "1" }).then(({ nodes, unreachable }) => [nodes[0]?.node, unreachable[0]]);
+void backend.subscribe("a", { durable: "worker", autoAck: true }).ack("a", 1);

@@ -175,3 +175,19 @@ async def test_rate_limit_advice_is_followed(start: Start) -> None:
         await asyncio.gather(*(client.publish("project:1", "n", n) for n in range(40, 50)))
         values = await payloads(client, "project:1")
         assert sorted(values, key=str) == sorted(range(50), key=str)
+
+
+async def test_ttl_skipped_history_and_expected_offset_are_respected(server: Server) -> None:
+    async with server.client() as client:
+        first = await client.publish("project:1", "n", 1, expected_offset=0)
+        assert first.position is not None
+        with pytest.raises(TidingsError) as refused:
+            await client.publish("project:1", "n", 2, expected_offset=0)
+        assert refused.value.code == "failed_precondition"
+        assert (await client.publish("project:1", "n", 3, skip_history=True)).position is None
+        await client.publish("project:1", "n", 4, ttl=0.001)
+
+        async def only_the_first() -> bool:
+            return [event.json() async for event in client.history("project:1")] == [1]
+
+        await until(only_the_first, "the ttl is over")

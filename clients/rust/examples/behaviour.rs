@@ -9,7 +9,9 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use serde_json::Value;
-use tidings_client::{Backoff, Client, NewEvent, Position, Published, Step, Subscribe, code_name};
+use tidings_client::{
+    Backoff, Client, NewEvent, Position, Published, Step, Subscribe, Subscription, code_name,
+};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -73,11 +75,38 @@ async fn subscribe(client: &Client, wanted: &Value) -> Result<(), Box<dyn Error>
     for (channel, position) in wanted["since"].as_object().into_iter().flatten() {
         what = what.since(channel, text(position).parse::<Position>()?);
     }
+    if let Some(name) = wanted["durable"].as_str() {
+        what = what.durable(name);
+    }
+    if wanted["auto_ack"] == true {
+        what = what.auto_ack();
+    }
+    if let Some(millis) = wanted["min_interval_ms"].as_u64() {
+        what = what.min_interval(Duration::from_millis(millis));
+    }
     let mut subscription = client.subscribe(what);
     while let Some(step) = subscription.next().await {
         match step {
-            Ok(step) => show(&step),
+            Ok(step) => {
+                show(&step);
+                ack(&subscription, wanted, &step).await?;
+            }
             Err(error) => println!("failed {}", code_name(error.code())),
+        }
+    }
+    Ok(())
+}
+
+/// Acknowledges what the case says for this event.
+async fn ack(following: &Subscription, wanted: &Value, step: &Step) -> Result<(), Box<dyn Error>> {
+    let Step::Event(event) = step else {
+        return Ok(());
+    };
+    let seen = event.position().map(|position| position.offset);
+    for pair in wanted["acks"].as_array().into_iter().flatten() {
+        if pair[0].as_u64() == seen {
+            let offset = pair[1].as_u64().unwrap_or(0);
+            following.ack(event.channel(), offset).await?;
         }
     }
     Ok(())

@@ -66,7 +66,17 @@ impl Client {
 
 #[allow(clippy::missing_errors_doc, reason = "described at the type")]
 impl Admin {
-    /// The server's current counters.
+    /// The counters of all nodes together, those of each, and the nodes that did not answer in time.
+    /// With a name or a number, only those of this node; all if it is empty.
+    pub async fn cluster_stats(&self, node: impl Into<String>) -> Result<proto::GetStatsResponse> {
+        let request = proto::GetStatsRequest {
+            node: node.into(),
+            ..proto::GetStatsRequest::default()
+        };
+        call!(self.client, connections.get_stats(request)).await
+    }
+
+    /// The current counters of all nodes together.
     pub async fn stats(&self) -> Result<proto::Stats> {
         let request = proto::GetStatsRequest::default();
         let answer = call!(self.client, connections.get_stats(request)).await?;

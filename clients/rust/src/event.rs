@@ -291,6 +291,13 @@ impl NewEvent {
         self
     }
 
+    /// Sets its W3C trace context, in place of the call's.
+    #[must_use]
+    pub fn traceparent(mut self, traceparent: impl Into<String>) -> Self {
+        self.request.traceparent = traceparent.into();
+        self
+    }
+
     fn audience(&mut self) -> &mut proto::Audience {
         self.request.audience.get_or_insert_default()
     }

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod acks;
 mod admin;
 mod backoff;
 mod client;
@@ -7,6 +8,7 @@ mod connect;
 mod error;
 mod event;
 mod history;
+mod management;
 mod positions;
 mod publisher;
 mod step;
@@ -21,6 +23,7 @@ pub use connect::Builder;
 pub use error::{Code, Error, Result, code_name};
 pub use event::{Event, Gap, NewEvent, Position, Published, PublishedIn};
 pub use history::{History, HistoryEvents, HistoryPage};
+pub use management::{Cursor, Cursors, Purged};
 pub use publisher::{Publisher, Receipt};
 pub use step::{Joined, Step};
 pub use steps::Steps;

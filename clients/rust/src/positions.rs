@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use crate::acks::Acks;
 use crate::error::named;
 use crate::step::{Joined, Step};
 use crate::{Error, Event, Gap, Position, Result, proto};
@@ -32,6 +33,10 @@ pub(crate) struct Positions {
     // The positions that the current stream was asked to resume.
     sent: HashSet<String>,
     opening: bool,
+    // A durable subscription resumes behind its cursors.
+    acks: Option<Acks>,
+    // The channels of a durable subscription that have one.
+    cursors: HashSet<String>,
 }
 
 impl Positions {
@@ -61,6 +66,12 @@ impl Positions {
         positions
     }
 
+    /// Resumes behind the cursors of a durable subscription.
+    pub(crate) fn durable(mut self, acks: Option<Acks>) -> Self {
+        self.acks = acks;
+        self
+    }
+
     /// For each channel, the position after the last delivered event.
     pub(crate) fn positions(&self) -> HashMap<String, Position> {
         let tracked = self.tracked.iter().cloned();
@@ -70,6 +81,7 @@ impl Positions {
     /// The request for a new stream.
     pub(crate) fn subscriptions(&mut self) -> Vec<proto::Subscription> {
         self.opening = true;
+        self.at.retain(|channel, _| !self.cursors.contains(channel));
         self.sent = self.positions().into_keys().collect();
         let tracked = self.tracked.iter().map(|(channel, _)| channel);
         let wanted = self.requested.iter().chain(tracked).map(|channel| {
@@ -143,6 +155,7 @@ impl Positions {
                 }),
                 recovered: Some(false),
                 replayed: 0,
+                cursor: None,
             }));
         }
         steps.push(Step::Event(event));
@@ -178,6 +191,28 @@ impl Positions {
     fn began(&mut self, entry: proto::SubscribedChannel) -> Joined {
         let channel = entry.channel;
         let position = entry.position.map(Position::from);
+        if let (Some(acks), Some(position)) = (self.acks.clone(), &position) {
+            let (recovered, cursor) = (self.opening && entry.recovered, entry.cursor);
+            let cursor = cursor.unwrap_or(position.offset);
+            let behind = Position {
+                epoch: position.epoch.clone(),
+                offset: cursor,
+            };
+            let behind = acks.resumed(&channel, behind);
+            if !recovered {
+                self.advance(&channel, position.clone());
+            } else if !self.at.contains_key(&channel) {
+                self.advance(&channel, behind);
+            }
+            self.cursors.insert(channel.clone());
+            return Joined {
+                channel,
+                position: Some(position.clone()),
+                recovered: Some(recovered),
+                replayed: entry.replayed,
+                cursor: Some(cursor),
+            };
+        }
         let mut recovered = Some(false);
         if self.opening {
             let resumed = self.sent.contains(&channel) || self.resumes.contains(&channel);
@@ -203,6 +238,7 @@ impl Positions {
             position,
             recovered,
             replayed: entry.replayed,
+            cursor: None,
         }
     }
 
@@ -239,6 +275,7 @@ fn lost(channel: String) -> Step {
         position: None,
         recovered: Some(false),
         replayed: 0,
+        cursor: None,
     })
 }
 

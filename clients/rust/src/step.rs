@@ -38,4 +38,6 @@ pub struct Joined {
     pub recovered: Option<bool>,
     /// The number of replayed events.
     pub replayed: u64,
+    /// The acknowledged offset. `None` unless the subscription is durable.
+    pub cursor: Option<u64>,
 }

@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::{Code, Streaming};
 
+use crate::acks::Acks;
 use crate::client::signed;
 use crate::positions::Positions;
 use crate::proto::SubscribeResponse;
@@ -29,6 +30,7 @@ pub struct Subscribe {
     event_types: Vec<String>,
     filter: String,
     durable: String,
+    auto_ack: bool,
     min_interval: Option<Duration>,
     once: bool,
     on_interruption: OnInterruption,
@@ -96,10 +98,19 @@ impl Subscribe {
     }
 
     /// Makes it durable under this name: channels without a position resume behind what the token's
-    /// user has acknowledged with [`Client::ack`], on any device.
+    /// user has acknowledged, on any device. Acknowledge with [`Subscription::ack`], or automatically
+    /// with [`Subscribe::auto_ack`]. Events that were not acknowledged before a reconnect are
+    /// delivered again.
     #[must_use]
     pub fn durable(mut self, name: impl Into<String>) -> Self {
         self.durable = name.into();
+        self
+    }
+
+    /// Acknowledges an event of a durable subscription when the next step is asked for.
+    #[must_use]
+    pub fn auto_ack(mut self) -> Self {
+        self.auto_ack = true;
         self
     }
 
@@ -130,6 +141,10 @@ pub struct Subscription {
     event_types: Vec<String>,
     filter: String,
     durable: String,
+    acks: Option<Acks>,
+    auto_ack: bool,
+    // Delivered, and acknowledged when the next step is asked for.
+    given: Option<(String, Position)>,
     min_interval: Option<Duration>,
     once: bool,
     ready: VecDeque<Step>,
@@ -153,12 +168,26 @@ struct Attempts {
 
 impl Subscription {
     pub(crate) fn new(client: Client, what: Subscribe) -> Self {
+        let is_durable = !what.durable.is_empty();
+        let failed = what.on_interruption.clone();
+        let acks = is_durable.then(|| {
+            Acks::new(client.clone(), &what.durable, move |error| {
+                if let Some(callback) = &failed.0 {
+                    callback(error);
+                }
+            })
+        });
+        let rewind = if is_durable { 0 } else { what.rewind };
+        let positions = Positions::new(what.channels, what.since, rewind).durable(acks.clone());
         Subscription {
             client,
-            positions: Positions::new(what.channels, what.since, what.rewind),
+            positions,
             event_types: what.event_types,
             filter: what.filter,
             durable: what.durable,
+            acks,
+            auto_ack: what.auto_ack,
+            given: None,
             min_interval: what.min_interval,
             once: what.once,
             ready: VecDeque::new(),
@@ -176,8 +205,16 @@ impl Subscription {
     /// # Errors
     /// The server refuses a channel, or revokes the permission for it. This is the last step.
     pub async fn next(&mut self) -> Option<Result<Step>> {
+        if let (Some((channel, position)), Some(acks)) = (self.given.take(), &self.acks) {
+            acks.handled(&channel, position);
+        }
         loop {
             if let Some(step) = self.ready.pop_front() {
+                if let (true, Step::Event(event)) = (self.auto_ack, &step)
+                    && let Some(position) = event.position()
+                {
+                    self.given = Some((event.channel().to_owned(), position.clone()));
+                }
                 return Some(Ok(step));
             }
             if self.over {
@@ -196,6 +233,19 @@ impl Subscription {
                 return Some(Err(failure));
             }
         }
+    }
+
+    /// Acknowledges all events of a channel up to this offset. An earlier offset has no effect. Only
+    /// for a durable subscription.
+    ///
+    /// # Errors
+    /// `FailedPrecondition` if it is not durable. Otherwise as [`Client::ack`].
+    pub async fn ack(&self, channel: &str, offset: u64) -> Result<()> {
+        let Some(acks) = &self.acks else {
+            let text = "not a durable subscription";
+            return Err(Error::new(Code::FailedPrecondition, text));
+        };
+        acks.ack(channel, offset).await
     }
 
     /// The steps as a `Stream`, for the combinators of `futures` or `tokio-stream`.

@@ -19,9 +19,13 @@ type testCase struct {
 	Publish   *int
 	Stream    bool
 	Subscribe struct {
-		Channels []string
-		Since    map[string]string
-		Rewind   uint32
+		Channels      []string
+		Since         map[string]string
+		Rewind        uint32
+		Durable       string
+		AutoAck       bool  `json:"auto_ack"`
+		MinIntervalMs int64 `json:"min_interval_ms"`
+		Acks          [][2]uint64
 	}
 }
 
@@ -80,7 +84,10 @@ func say(n int, published *tidings.Published, err error) {
 }
 
 func subscribe(client *tidings.Client, given testCase) {
-	options := tidings.SubscribeOptions{Rewind: given.Subscribe.Rewind, Since: map[string]tidings.Position{}}
+	options := tidings.SubscribeOptions{
+		Rewind: given.Subscribe.Rewind, Since: map[string]tidings.Position{}, Durable: given.Subscribe.Durable,
+		AutoAck: given.Subscribe.AutoAck, MinInterval: time.Duration(given.Subscribe.MinIntervalMs) * time.Millisecond,
+	}
 	for channel, text := range given.Subscribe.Since {
 		position, err := tidings.ParsePosition(text)
 		check(err)
@@ -98,6 +105,11 @@ func subscribe(client *tidings.Client, given testCase) {
 		case *tidings.Event:
 			if step.Position != nil {
 				fmt.Println("event", step.Channel, step.Position.Offset)
+				for _, ack := range given.Subscribe.Acks {
+					if ack[0] == step.Position.Offset {
+						check(subscription.Ack(context.Background(), step.Channel, ack[1]))
+					}
+				}
 			} else {
 				fmt.Println("event", step.Channel, "-")
 			}

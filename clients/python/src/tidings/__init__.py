@@ -15,6 +15,7 @@ from .subscription import OnStale, Step, Subscription
 from .token import TokenProvider
 from .types import (
     Audience,
+    Cursor,
     Event,
     Gap,
     HistoryPage,
@@ -23,6 +24,7 @@ from .types import (
     Presence,
     Published,
     PublishedTo,
+    Purged,
     Subscribed,
 )
 
@@ -31,6 +33,7 @@ __all__ = [
     "Audience",
     "BackgroundStats",
     "Backoff",
+    "Cursor",
     "Encode",
     "Event",
     "Gap",
@@ -42,6 +45,7 @@ __all__ = [
     "Published",
     "PublishedTo",
     "Publisher",
+    "Purged",
     "Step",
     "Subscribed",
     "Subscription",

@@ -27,13 +27,17 @@ class Admin:
         self._connection = connection
         self._timeout = timeout
 
-    async def stats(self) -> connection_service_pb2.Stats:
-        """The server's current counters."""
-        request = connection_service_pb2.GetStatsRequest()
+    async def stats(self, node: str = "") -> connection_service_pb2.Stats:
+        """The current counters of all nodes together, or of one node: its name or its number."""
+        return (await self.cluster_stats(node)).stats
+
+    async def cluster_stats(self, node: str = "") -> connection_service_pb2.GetStatsResponse:
+        """The counters of all nodes together, those of each in `nodes`, and who did not answer in time."""
+        request = connection_service_pb2.GetStatsRequest(node=node)
         answer: connection_service_pb2.GetStatsResponse = await self._call(
             self._connection.connections.GetStats, request
         )
-        return answer.stats
+        return answer
 
     async def watch_stats(self, interval: float = 1.0) -> AsyncIterator[connection_service_pb2.Stats]:
         """The counters, every `interval` seconds. Ends with the first failure, which it raises."""
@@ -57,17 +61,25 @@ class Admin:
         channel: str = "",
         transport: str = "",
         client_type: str = "",
+        node: str = "",
+        on_unreachable: Callable[[list[str]], None] | None = None,
     ) -> AsyncIterator[connection_service_pb2.Connection]:
-        """The open connections that match all conditions."""
+        """The open connections that match all conditions.
+
+        `on_unreachable` is called with the names of nodes that did not answer in time: theirs are missing.
+        """
         request = connection_service_pb2.ListConnectionsRequest(
             user=user,
             role=role,
             channel=channel,
             transport=transport,
             client_type=client_type,
+            node=node,
             page_size=_PAGE,
         )
         async for page in self._pages(self._connection.connections.ListConnections, request):
+            if page.unreachable and on_unreachable is not None:
+                on_unreachable(list(page.unreachable))
             for connection in page.connections:
                 yield connection
 

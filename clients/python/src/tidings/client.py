@@ -11,6 +11,7 @@ from typing import Any
 import grpc.aio
 
 from . import wire
+from .acks import Acks
 from .admin import Admin
 from .background import Background, BackgroundStats
 from .backoff import Backoff
@@ -22,12 +23,14 @@ from .positions import Positions
 from .publisher import Publisher
 from .subscription import Subscription
 from .token import TokenProvider
-from .types import Audience, Event, HistoryPage, NewEvent, Position, Presence, Published
+from .types import Audience, Cursor, Event, HistoryPage, NewEvent, Position, Presence, Published, Purged
 from .v1 import connection_service_pb2, event_service_pb2
 
 # The server's limits on one batch, with a margin for the bytes.
 _BATCH_EVENTS = 1000
 _BATCH_BYTES = 8 << 20
+# Items per page. The server's maximum.
+_PAGE = 1000
 
 
 class Tidings:
@@ -103,6 +106,11 @@ class Tidings:
         source: str = "",
         time: datetime | None = None,
         idempotency_key: str = "",
+        ttl: float | None = None,
+        skip_history: bool = False,
+        expected_offset: int | None = None,
+        traceparent: str = "",
+        tracestate: str = "",
         timeout: float | None = None,
     ) -> Published:
         """Publishes one event. See `NewEvent` for the fields.
@@ -120,6 +128,11 @@ class Tidings:
             source=source,
             time=time,
             idempotency_key=idempotency_key,
+            ttl=ttl,
+            skip_history=skip_history,
+            expected_offset=expected_offset,
+            traceparent=traceparent,
+            tracestate=tracestate,
         )
         return await self.publish_event(event, timeout=timeout)
 
@@ -194,6 +207,9 @@ class Tidings:
         event_types: Sequence[str] = (),
         filter: str = "",
         remember: int = 100,
+        durable: str = "",
+        auto_ack: bool = False,
+        min_interval: float = 0.0,
     ) -> Subscription:
         """Subscribes to channels: names, `namespace:*` or `*`. The default is `global`.
 
@@ -202,14 +218,119 @@ class Tidings:
         `*`. `filter` is a CEL expression over the event. Of the channels received through a pattern,
         `remember` can be resumed; including the named ones, they should stay within the server's
         `limits.subscriptions_per_connection`.
+
+        `durable` names a durable subscription: channels without `since` resume behind what the token's user
+        has acknowledged, on any device. Acknowledge with `Subscription.ack`, or with `auto_ack`, which
+        acknowledges an event when the next step is asked for. `min_interval` is the least time in seconds
+        between two events of a key, of which only the newest is sent.
         """
+        if auto_ack and not durable:
+            raise ValueError("auto_ack: expected durable")
         names = channels or ("global",)
         if isinstance(since, Position):
             if len(names) != 1:
                 raise ValueError("since: expected a position for each channel, by its name")
             since = {names[0]: since}
-        positions = Positions(names, since or {}, rewind, remember)
-        return Subscription(self._connection, positions, event_types, filter, self._timeout)
+
+        async def send(channel: str, offset: int) -> None:
+            await self.ack(channel, offset, durable=durable)
+
+        acks = Acks(send) if durable else None
+        positions = Positions(names, since or {}, 0 if durable else rewind, remember, acks)
+        return Subscription(
+            self._connection,
+            positions,
+            event_types,
+            filter,
+            self._timeout,
+            acks,
+            durable,
+            auto_ack,
+            min_interval,
+        )
+
+    async def ack(
+        self, channel: str, offset: int, *, durable: str, user: str = "", timeout: float | None = None
+    ) -> None:
+        """Acknowledges events of the durable subscription `durable` up to an offset.
+
+        A cursor never moves back. `user` is the token's; only services may name another.
+        """
+        request = event_service_pb2.AckRequest(channel=channel, durable=durable, offset=offset, user=user)
+        await self._connection.call(self._connection.events.Ack, request, self._of(timeout))
+
+    async def get_cursors(
+        self, *, channel: str = "", user: str = "", durable: str = ""
+    ) -> AsyncIterator[Cursor]:
+        """The cursors of durable subscriptions that match all conditions. Needs role `service` or `admin`."""
+        request = event_service_pb2.GetCursorsRequest(
+            channel=channel, user=user, durable=durable, page_size=_PAGE
+        )
+        while True:
+            page: event_service_pb2.GetCursorsResponse = await self._connection.call(
+                self._connection.events.GetCursors, request, self._timeout
+            )
+            for cursor in page.cursors:
+                yield wire.cursor(cursor)
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    async def purge_history(
+        self,
+        channel: str,
+        *,
+        until_offset: int | None = None,
+        user: str = "",
+        timeout: float | None = None,
+    ) -> Purged:
+        """Removes events from a channel's history: up to an offset, of one user, or all.
+
+        Needs role `service` or `admin`. Subscribers that have not received them get `gap` (`expired`).
+        """
+        request = event_service_pb2.PurgeHistoryRequest(channel=channel, until_offset=until_offset, user=user)
+        answer: event_service_pb2.PurgeHistoryResponse = await self._connection.call(
+            self._connection.events.PurgeHistory, request, self._of(timeout)
+        )
+        position = wire.position(answer.position) if answer.HasField("position") else None
+        return Purged(answer.purged, position)
+
+    async def subscribe_user(
+        self,
+        *channels: str,
+        user: str = "",
+        connection_id: str = "",
+        event_types: Sequence[str] = (),
+        filter: str = "",
+        timeout: float | None = None,
+    ) -> int:
+        """Subscribes the connections that a user has now, or one connection. Returns how many.
+
+        Needs role `service` or `admin`.
+        """
+        request = event_service_pb2.SubscribeUserRequest(
+            user=user,
+            connection_id=connection_id,
+            channels=channels,
+            event_types=event_types,
+            filter=filter,
+        )
+        answer: event_service_pb2.SubscribeUserResponse = await self._connection.call(
+            self._connection.events.SubscribeUser, request, self._of(timeout)
+        )
+        return answer.connections
+
+    async def unsubscribe_user(
+        self, *channels: str, user: str = "", connection_id: str = "", timeout: float | None = None
+    ) -> int:
+        """Ends subscriptions of a user's connections, or of one. Returns how many connections there are."""
+        request = event_service_pb2.UnsubscribeUserRequest(
+            user=user, connection_id=connection_id, channels=channels
+        )
+        answer: event_service_pb2.UnsubscribeUserResponse = await self._connection.call(
+            self._connection.events.UnsubscribeUser, request, self._of(timeout)
+        )
+        return answer.connections
 
     async def history_page(
         self,

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 
 from . import wire
+from .acks import Acks
 from .errors import TidingsError
 from .types import Event, Gap, Position, Subscribed
 from .v1 import event_service_pb2
@@ -25,7 +26,8 @@ class Positions:
     """The positions of one subscription.
 
     A pattern has no position. Hence, the channels received through it are tracked, at most `most` of them;
-    the least recently active are dropped first. Each is resumed by its own name.
+    the least recently active are dropped first. Each is resumed by its own name. A durable subscription, one
+    with `acks`, resumes behind its cursors instead.
     """
 
     def __init__(
@@ -34,6 +36,7 @@ class Positions:
         since: Mapping[str, Position],
         rewind: int,
         most: int,
+        acks: Acks | None = None,
     ) -> None:
         for name in since:
             if not any(matches(channel, name) for channel in channels):
@@ -42,6 +45,9 @@ class Positions:
         self._patterns = [channel for channel in self._requested if is_pattern(channel)]
         self._rewind = rewind
         self._most = most
+        self._acks = acks
+        # The channels of a durable subscription that have a cursor.
+        self._cursors: set[str] = set()
         self._at: dict[str, Position] = {}
         self._tracked: OrderedDict[str, Position] = OrderedDict()
         for name, position in since.items():
@@ -59,6 +65,8 @@ class Positions:
     def subscriptions(self) -> list[event_service_pb2.Subscription]:
         """The request for a new stream."""
         self._opening = True
+        for channel in self._cursors:
+            self._at.pop(channel, None)
         self._sent = self.positions()
         requested = []
         for channel in [*self._requested, *self._tracked]:
@@ -120,6 +128,8 @@ class Positions:
         channel = entry.channel
         position = wire.position(entry.position) if entry.HasField("position") else None
         recovered: bool | None = False
+        if self._acks is not None and position is not None:
+            return self._durable_began(self._acks, entry, position)
         if self._opening:
             resumed = channel in self._sent or self._resumes.get(channel, False)
             recovered = entry.recovered if resumed else None
@@ -132,6 +142,20 @@ class Positions:
             # Replayed events come after this position, and must not be skipped.
             self._move(channel, position)
         return Subscribed(channel, position, recovered, entry.replayed)
+
+    def _durable_began(
+        self, acks: Acks, entry: event_service_pb2.SubscribedChannel, position: Position
+    ) -> Subscribed:
+        channel = entry.channel
+        self._cursors.add(channel)
+        recovered = self._opening and entry.recovered
+        cursor = entry.cursor if entry.HasField("cursor") else position.offset
+        behind = acks.resumed(channel, Position(position.epoch, cursor))
+        if not recovered:
+            self._move(channel, position)
+        elif channel not in self._at:
+            self._move(channel, behind)
+        return Subscribed(channel, position, recovered, entry.replayed, cursor)
 
     def _move(self, channel: str, position: Position) -> None:
         if channel in self._requested:

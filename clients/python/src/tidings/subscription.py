@@ -12,6 +12,7 @@ from typing import Any, Union
 import grpc.aio
 
 from . import wire
+from .acks import Acks
 from .connection import Connection
 from .errors import TidingsError, from_call
 from .positions import Positions
@@ -26,6 +27,8 @@ Step = Union[Event, Gap, Subscribed]
 OnStale = Callable[[Union[Gap, Subscribed]], Union[Awaitable[None], None]]
 """Called when events were missed and are lost."""
 
+# What an ended subscription waits for its last acknowledgements.
+_LAST_ACKS = 2.0
 # A stream that was open for this many seconds resets the backoff.
 _GOOD = 10.0
 
@@ -42,6 +45,9 @@ class Subscription:
     the last delivered event. There is no client-side queue: unread events wait at the server, within its
     limits. Iterating raises `TidingsError` if the server refuses a channel, or revokes the permission for
     it.
+
+    A durable subscription resumes behind the last acknowledged event instead: events that were not
+    acknowledged before a reconnect are delivered again.
     """
 
     def __init__(
@@ -51,12 +57,22 @@ class Subscription:
         event_types: Sequence[str],
         filter: str,
         open_timeout: float,
+        acks: Acks | None = None,
+        durable: str = "",
+        auto_ack: bool = False,
+        min_interval: float = 0.0,
     ) -> None:
         self._connection = connection
         self._places = positions
         self._event_types = list(event_types)
         self._filter = filter
         self._open_timeout = open_timeout
+        self._acks = acks
+        self._durable = durable
+        self._auto_ack = auto_ack
+        self._min_interval = min_interval
+        # Delivered, and acknowledged when the next step is asked for.
+        self._given: Event | None = None
         self._ready: deque[Step] = deque()
         self._stream: grpc.aio.UnaryStreamCall[Any, event_service_pb2.SubscribeResponse] | None = None
         self._reading: asyncio.Task[Any] | None = None
@@ -77,7 +93,17 @@ class Subscription:
     def __aiter__(self) -> Subscription:
         return self
 
+    async def ack(self, channel: str, offset: int) -> None:
+        """Acknowledges all events of a channel up to this offset. An earlier offset has no effect.
+
+        Only for a durable subscription. Returns once the server has stored it.
+        """
+        if self._acks is None:
+            raise TidingsError("failed_precondition", "not a durable subscription")
+        await self._acks.ack(channel, offset)
+
     async def __anext__(self) -> Step:
+        self._acknowledge()
         while not self._ready:
             if self._done or self._connection.closed:
                 raise StopAsyncIteration
@@ -91,8 +117,18 @@ class Subscription:
             except TidingsError as error:
                 failure = error
             self._drop_stream()
+            if self._acks is not None:
+                # They come again.
+                self._ready.clear()
             await self._after(failure)
-        return self._ready.popleft()
+        step = self._ready.popleft()
+        self._given = step if self._auto_ack and isinstance(step, Event) else None
+        return step
+
+    def _acknowledge(self) -> None:
+        event, self._given = self._given, None
+        if event is not None and event.position is not None and self._acks is not None:
+            self._acks.handled(event.channel, event.position)
 
     async def events(self, on_stale: OnStale | None = None) -> AsyncIterator[Event]:
         """Yields only events. `on_stale` is called, and awaited, when events were missed and are lost.
@@ -114,6 +150,8 @@ class Subscription:
         self._done = True
         self._ready.clear()
         self._drop_stream()
+        if self._acks is not None:
+            await self._acks.close(_LAST_ACKS)
 
     async def __aenter__(self) -> Subscription:
         return self
@@ -152,7 +190,10 @@ class Subscription:
             subscriptions=self._places.subscriptions(),
             event_types=self._event_types,
             filter=self._filter,
+            durable=self._durable,
         )
+        if self._min_interval:
+            request.min_interval.FromMilliseconds(round(self._min_interval * 1000))
         return self._connection.events.Subscribe(request, metadata=metadata)
 
     def _steps(self, message: event_service_pb2.SubscribeResponse) -> list[Step]:

@@ -22,10 +22,23 @@ from .errors import TidingsError
 from .publisher import Publisher as AsyncPublisher
 from .subscription import Subscription as AsyncSubscription
 from .subscription import warn_of_stale
+from .sync_admin import Admin
 from .threads import LoopThread, result_of
 from .token import TokenProvider, in_a_thread
-from .types import Audience, Event, Gap, HistoryPage, NewEvent, Position, Presence, Published, Subscribed
-from .v1 import catalog_service_pb2, connection_service_pb2
+from .types import (
+    Audience,
+    Cursor,
+    Event,
+    Gap,
+    HistoryPage,
+    NewEvent,
+    Position,
+    Presence,
+    Published,
+    Purged,
+    Subscribed,
+)
+from .v1 import connection_service_pb2
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -120,6 +133,11 @@ class Tidings:
         source: str = "",
         time: datetime | None = None,
         idempotency_key: str = "",
+        ttl: float | None = None,
+        skip_history: bool = False,
+        expected_offset: int | None = None,
+        traceparent: str = "",
+        tracestate: str = "",
         timeout: float | None = None,
     ) -> Published:
         """Publishes one event. See `NewEvent` for the fields.
@@ -138,6 +156,11 @@ class Tidings:
                 source=source,
                 time=time,
                 idempotency_key=idempotency_key,
+                ttl=ttl,
+                skip_history=skip_history,
+                expected_offset=expected_offset,
+                traceparent=traceparent,
+                tracestate=tracestate,
                 timeout=timeout,
             )
         )
@@ -191,6 +214,9 @@ class Tidings:
         event_types: Sequence[str] = (),
         filter: str = "",
         remember: int = 100,
+        durable: str = "",
+        auto_ack: bool = False,
+        min_interval: float = 0.0,
     ) -> Subscription:
         """Subscribes to channels: names, `namespace:*` or `*`. See `tidings.Tidings`."""
 
@@ -202,9 +228,68 @@ class Tidings:
                 event_types=event_types,
                 filter=filter,
                 remember=remember,
+                durable=durable,
+                auto_ack=auto_ack,
+                min_interval=min_interval,
             )
 
         return Subscription(self._loop, self._run(create))
+
+    def ack(
+        self, channel: str, offset: int, *, durable: str, user: str = "", timeout: float | None = None
+    ) -> None:
+        """Acknowledges events of the durable subscription `durable`. See `tidings.Tidings`."""
+        self._run(lambda client: client.ack(channel, offset, durable=durable, user=user, timeout=timeout))
+
+    def get_cursors(self, *, channel: str = "", user: str = "", durable: str = "") -> Iterator[Cursor]:
+        """The cursors of durable subscriptions that match all conditions. Needs role `service` or `admin`."""
+        return self._each(lambda client: client.get_cursors(channel=channel, user=user, durable=durable))
+
+    def purge_history(
+        self,
+        channel: str,
+        *,
+        until_offset: int | None = None,
+        user: str = "",
+        timeout: float | None = None,
+    ) -> Purged:
+        """Removes events from a channel's history: up to an offset, of one user, or all."""
+        return self._run(
+            lambda client: client.purge_history(
+                channel, until_offset=until_offset, user=user, timeout=timeout
+            )
+        )
+
+    def subscribe_user(
+        self,
+        *channels: str,
+        user: str = "",
+        connection_id: str = "",
+        event_types: Sequence[str] = (),
+        filter: str = "",
+        timeout: float | None = None,
+    ) -> int:
+        """Subscribes the connections that a user has now, or one connection. Returns how many."""
+        return self._run(
+            lambda client: client.subscribe_user(
+                *channels,
+                user=user,
+                connection_id=connection_id,
+                event_types=event_types,
+                filter=filter,
+                timeout=timeout,
+            )
+        )
+
+    def unsubscribe_user(
+        self, *channels: str, user: str = "", connection_id: str = "", timeout: float | None = None
+    ) -> int:
+        """Ends subscriptions of a user's connections, or of one. Returns how many connections there are."""
+        return self._run(
+            lambda client: client.unsubscribe_user(
+                *channels, user=user, connection_id=connection_id, timeout=timeout
+            )
+        )
 
     def history_page(
         self,
@@ -315,6 +400,10 @@ class Subscription:
         """The server's id of the latest connection. Empty before the first."""
         return self._subscription.connection_id
 
+    def ack(self, channel: str, offset: int) -> None:
+        """Acknowledges all events of a channel up to this offset. See `tidings.Subscription`."""
+        self._loop.run(self._subscription.ack(channel, offset))
+
     def __iter__(self) -> Subscription:
         return self
 
@@ -413,71 +502,6 @@ class Publisher:
                 self.flush()
         finally:
             self.close()
-
-
-class Admin:
-    """The calls of `ConnectionService`, for role `admin`, and of `CatalogService`. See `tidings.Admin`."""
-
-    def __init__(self, client: Tidings) -> None:
-        self._client = client
-
-    def stats(self) -> connection_service_pb2.Stats:
-        """The server's current counters."""
-        return self._client._run(lambda client: client.admin.stats())
-
-    def watch_stats(self, interval: float = 1.0) -> Iterator[connection_service_pb2.Stats]:
-        """The counters, every `interval` seconds. Ends with the first failure, which it raises."""
-        return self._client._each(lambda client: client.admin.watch_stats(interval))
-
-    def connections(
-        self,
-        *,
-        user: str = "",
-        role: str = "",
-        channel: str = "",
-        transport: str = "",
-        client_type: str = "",
-    ) -> Iterator[connection_service_pb2.Connection]:
-        """The open connections that match all conditions."""
-        return self._client._each(
-            lambda client: client.admin.connections(
-                user=user, role=role, channel=channel, transport=transport, client_type=client_type
-            )
-        )
-
-    def connection(self, connection_id: str) -> connection_service_pb2.Connection | None:
-        """One connection. None if it is closed."""
-        return self._client._run(lambda client: client.admin.connection(connection_id))
-
-    def disconnect(
-        self, *, connection_id: str = "", user: str = "", reason: str = "", revoke: bool = False
-    ) -> int:
-        """Closes one connection, or all of a user. Returns how many. `revoke` also ends their tokens."""
-        return self._client._run(
-            lambda client: client.admin.disconnect(
-                connection_id=connection_id, user=user, reason=reason, revoke=revoke
-            )
-        )
-
-    def channels(self, prefix: str = "") -> Iterator[connection_service_pb2.Channel]:
-        """The channels that have subscribers or history, by name."""
-        return self._client._each(lambda client: client.admin.channels(prefix))
-
-    def presence(self, channel: str) -> Presence:
-        """The presence of a channel. Needs role `service` or `admin`."""
-        return self._client._run(lambda client: client.admin.presence(channel))
-
-    def event_types(self) -> Iterator[catalog_service_pb2.EventType]:
-        """The event types of the catalog, by name."""
-        return self._client._each(lambda client: client.admin.event_types())
-
-    def event_type(self, name: str) -> catalog_service_pb2.EventType | None:
-        """One event type, with its schema and example as JSON. None if the catalog lacks it."""
-        return self._client._run(lambda client: client.admin.event_type(name))
-
-    def validate(self, type: str, data: Any) -> list[catalog_service_pb2.ValidationError]:
-        """Checks a payload against the catalog. Returns the violations: none if it would be accepted."""
-        return self._client._run(lambda client: client.admin.validate(type, data))
 
 
 def _copy(done: asyncio.Future[Published], result: Future[Published]) -> None:

@@ -58,13 +58,15 @@ class Subscribed:
     """The state of a channel's subscription, at the start and after each reconnect.
 
     `recovered` is None if there was nothing to resume. True: every event after the position follows, each
-    once. False: events may have been missed and are lost, so reload the state.
+    once. False: events may have been missed and are lost, so reload the state. `cursor` is the acknowledged
+    offset of a durable subscription.
     """
 
     channel: str
     position: Position | None
     recovered: bool | None
     replayed: int = 0
+    cursor: int | None = None
 
     @property
     def stale(self) -> bool:
@@ -104,7 +106,10 @@ class NewEvent:
     Give the fields by name. `channel` is one name or several. None means `global`, or with an audience,
     directly to it. `data` is sent unchanged if it is bytes, and as JSON otherwise (see `tidings.encode`).
     `content_type` is that of bytes; empty means JSON. `key` is the conflation key. Without an
-    `idempotency_key`, the client generates one.
+    `idempotency_key`, the client generates one. `ttl` is for how many seconds the event may be replayed and
+    read. With `skip_history` it is delivered and kept nowhere. With `expected_offset` it is published only if
+    that is the channel's newest offset, 0 before its first event; otherwise `failed_precondition`.
+    `traceparent` and `tracestate` are W3C Trace Context of this event, in place of the call's.
     """
 
     type: str
@@ -117,6 +122,11 @@ class NewEvent:
     source: str = ""
     time: datetime | None = None
     idempotency_key: str = ""
+    ttl: float | None = None
+    skip_history: bool = False
+    expected_offset: int | None = None
+    traceparent: str = ""
+    tracestate: str = ""
 
     def __post_init__(self) -> None:
         if self.content_type and not isinstance(self.data, bytes):
@@ -168,6 +178,25 @@ class Presence:
 
     users: Mapping[str, int]
     total: int
+
+
+@dataclass(frozen=True)
+class Purged:
+    """The result of a purge: how many events, and the channel's newest position, which does not change."""
+
+    purged: int
+    position: Position | None
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """How far a user has acknowledged a channel. `used_at` is when it was last moved, or used."""
+
+    user: str
+    durable: str
+    channel: str
+    position: Position
+    used_at: datetime
 
 
 UTC = timezone.utc

@@ -7,7 +7,7 @@ from typing import Any
 
 from .encoding import Encode
 from .encoding import encode as encode_json
-from .types import UTC, Event, Gap, HistoryPage, NewEvent, Position, Published, PublishedTo
+from .types import UTC, Cursor, Event, Gap, HistoryPage, NewEvent, Position, Published, PublishedTo
 from .v1 import event_pb2, event_service_pb2
 
 
@@ -23,7 +23,13 @@ def request(new: NewEvent, encode: Encode = encode_json) -> event_service_pb2.Pu
         key=new.key,
         idempotency_key=new.idempotency_key,
         source=new.source,
+        skip_history=new.skip_history,
+        expected_offset=new.expected_offset,
+        traceparent=new.traceparent,
+        tracestate=new.tracestate,
     )
+    if new.ttl is not None:
+        built.ttl.FromMicroseconds(round(new.ttl * 1_000_000))
     if new.time is not None:
         built.time.FromDatetime(new.time)
     if new.audience is not None:
@@ -89,6 +95,17 @@ def page(answer: event_service_pb2.GetHistoryResponse) -> HistoryPage:
     """A page of history."""
     events = tuple(event(message) for message in answer.events)
     return HistoryPage(events, position(answer.position), answer.next_page_token)
+
+
+def cursor(message: event_service_pb2.Cursor) -> Cursor:
+    """A cursor."""
+    return Cursor(
+        user=message.user,
+        durable=message.durable,
+        channel=message.channel,
+        position=position(message.position),
+        used_at=message.used_at.ToDatetime(tzinfo=UTC),
+    )
 
 
 def position(message: event_pb2.Position) -> Position:

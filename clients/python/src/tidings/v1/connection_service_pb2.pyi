@@ -12,14 +12,20 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class GetStatsRequest(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("node",)
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    def __init__(self, node: _Optional[str] = ...) -> None: ...
 
 class GetStatsResponse(_message.Message):
-    __slots__ = ("stats",)
+    __slots__ = ("stats", "nodes", "unreachable")
     STATS_FIELD_NUMBER: _ClassVar[int]
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    UNREACHABLE_FIELD_NUMBER: _ClassVar[int]
     stats: Stats
-    def __init__(self, stats: _Optional[_Union[Stats, _Mapping]] = ...) -> None: ...
+    nodes: _containers.RepeatedCompositeFieldContainer[Stats]
+    unreachable: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, stats: _Optional[_Union[Stats, _Mapping]] = ..., nodes: _Optional[_Iterable[_Union[Stats, _Mapping]]] = ..., unreachable: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class WatchStatsRequest(_message.Message):
     __slots__ = ("interval",)
@@ -136,7 +142,7 @@ class LatencyStats(_message.Message):
     def __init__(self, p50: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., p90: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., p99: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class ListConnectionsRequest(_message.Message):
-    __slots__ = ("user", "role", "channel", "transport", "client_type", "page_size", "page_token", "order_by", "desc", "address")
+    __slots__ = ("user", "role", "channel", "transport", "client_type", "page_size", "page_token", "order_by", "desc", "address", "node")
     USER_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
     CHANNEL_FIELD_NUMBER: _ClassVar[int]
@@ -147,6 +153,7 @@ class ListConnectionsRequest(_message.Message):
     ORDER_BY_FIELD_NUMBER: _ClassVar[int]
     DESC_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
     user: str
     role: str
     channel: str
@@ -157,15 +164,18 @@ class ListConnectionsRequest(_message.Message):
     order_by: str
     desc: bool
     address: str
-    def __init__(self, user: _Optional[str] = ..., role: _Optional[str] = ..., channel: _Optional[str] = ..., transport: _Optional[str] = ..., client_type: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., order_by: _Optional[str] = ..., desc: bool = ..., address: _Optional[str] = ...) -> None: ...
+    node: str
+    def __init__(self, user: _Optional[str] = ..., role: _Optional[str] = ..., channel: _Optional[str] = ..., transport: _Optional[str] = ..., client_type: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., order_by: _Optional[str] = ..., desc: bool = ..., address: _Optional[str] = ..., node: _Optional[str] = ...) -> None: ...
 
 class ListConnectionsResponse(_message.Message):
-    __slots__ = ("connections", "next_page_token")
+    __slots__ = ("connections", "next_page_token", "unreachable")
     CONNECTIONS_FIELD_NUMBER: _ClassVar[int]
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    UNREACHABLE_FIELD_NUMBER: _ClassVar[int]
     connections: _containers.RepeatedCompositeFieldContainer[Connection]
     next_page_token: str
-    def __init__(self, connections: _Optional[_Iterable[_Union[Connection, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+    unreachable: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, connections: _Optional[_Iterable[_Union[Connection, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., unreachable: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class GetConnectionRequest(_message.Message):
     __slots__ = ("connection_id",)
@@ -180,7 +190,7 @@ class GetConnectionResponse(_message.Message):
     def __init__(self, connection: _Optional[_Union[Connection, _Mapping]] = ...) -> None: ...
 
 class Connection(_message.Message):
-    __slots__ = ("id", "user", "roles", "transport", "client_type", "client_name", "address", "connected_at", "last_seen_at", "subscriptions", "delivered", "dropped", "bytes_in", "bytes_out", "outbox_bytes", "round_trip", "user_agent", "origin", "dialect", "compression", "token_expires_at", "messages_in", "rate_limited", "claims", "subscription_count")
+    __slots__ = ("id", "user", "roles", "transport", "client_type", "client_name", "address", "connected_at", "last_seen_at", "subscriptions", "delivered", "dropped", "bytes_in", "bytes_out", "outbox_bytes", "round_trip", "user_agent", "origin", "dialect", "compression", "token_expires_at", "messages_in", "rate_limited", "claims", "subscription_count", "node")
     ID_FIELD_NUMBER: _ClassVar[int]
     USER_FIELD_NUMBER: _ClassVar[int]
     ROLES_FIELD_NUMBER: _ClassVar[int]
@@ -206,6 +216,7 @@ class Connection(_message.Message):
     RATE_LIMITED_FIELD_NUMBER: _ClassVar[int]
     CLAIMS_FIELD_NUMBER: _ClassVar[int]
     SUBSCRIPTION_COUNT_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
     id: str
     user: str
     roles: _containers.RepeatedScalarFieldContainer[str]
@@ -231,7 +242,8 @@ class Connection(_message.Message):
     rate_limited: int
     claims: _containers.RepeatedScalarFieldContainer[str]
     subscription_count: int
-    def __init__(self, id: _Optional[str] = ..., user: _Optional[str] = ..., roles: _Optional[_Iterable[str]] = ..., transport: _Optional[str] = ..., client_type: _Optional[str] = ..., client_name: _Optional[str] = ..., address: _Optional[str] = ..., connected_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_seen_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., subscriptions: _Optional[_Iterable[_Union[ConnectionSubscription, _Mapping]]] = ..., delivered: _Optional[int] = ..., dropped: _Optional[int] = ..., bytes_in: _Optional[int] = ..., bytes_out: _Optional[int] = ..., outbox_bytes: _Optional[int] = ..., round_trip: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., user_agent: _Optional[str] = ..., origin: _Optional[str] = ..., dialect: _Optional[str] = ..., compression: bool = ..., token_expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., messages_in: _Optional[int] = ..., rate_limited: _Optional[int] = ..., claims: _Optional[_Iterable[str]] = ..., subscription_count: _Optional[int] = ...) -> None: ...
+    node: str
+    def __init__(self, id: _Optional[str] = ..., user: _Optional[str] = ..., roles: _Optional[_Iterable[str]] = ..., transport: _Optional[str] = ..., client_type: _Optional[str] = ..., client_name: _Optional[str] = ..., address: _Optional[str] = ..., connected_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_seen_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., subscriptions: _Optional[_Iterable[_Union[ConnectionSubscription, _Mapping]]] = ..., delivered: _Optional[int] = ..., dropped: _Optional[int] = ..., bytes_in: _Optional[int] = ..., bytes_out: _Optional[int] = ..., outbox_bytes: _Optional[int] = ..., round_trip: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., user_agent: _Optional[str] = ..., origin: _Optional[str] = ..., dialect: _Optional[str] = ..., compression: bool = ..., token_expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., messages_in: _Optional[int] = ..., rate_limited: _Optional[int] = ..., claims: _Optional[_Iterable[str]] = ..., subscription_count: _Optional[int] = ..., node: _Optional[str] = ...) -> None: ...
 
 class ConnectionSubscription(_message.Message):
     __slots__ = ("channel", "position", "filter", "event_types", "live")
@@ -379,12 +391,26 @@ class ServerInfo(_message.Message):
     def __init__(self, node: _Optional[str] = ..., version: _Optional[str] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., dev: bool = ..., public_address: _Optional[str] = ..., internal_address: _Optional[str] = ..., nodes: _Optional[_Iterable[_Union[ServerNode, _Mapping]]] = ..., store: _Optional[_Union[StoreInfo, _Mapping]] = ..., process: _Optional[_Union[ProcessInfo, _Mapping]] = ..., limits: _Optional[_Iterable[_Union[LimitUse, _Mapping]]] = ..., closes: _Optional[_Mapping[int, int]] = ..., namespaces: _Optional[_Iterable[_Union[NamespaceInfo, _Mapping]]] = ..., configuration: _Optional[_Iterable[_Union[Setting, _Mapping]]] = ...) -> None: ...
 
 class ServerNode(_message.Message):
-    __slots__ = ("id", "self")
+    __slots__ = ("id", "self", "name", "version", "started_at", "connections", "leaving", "heard_ago", "round_trip")
     ID_FIELD_NUMBER: _ClassVar[int]
     SELF_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    STARTED_AT_FIELD_NUMBER: _ClassVar[int]
+    CONNECTIONS_FIELD_NUMBER: _ClassVar[int]
+    LEAVING_FIELD_NUMBER: _ClassVar[int]
+    HEARD_AGO_FIELD_NUMBER: _ClassVar[int]
+    ROUND_TRIP_FIELD_NUMBER: _ClassVar[int]
     id: str
     self: bool
-    def __init__(self_, id: _Optional[str] = ..., self: bool = ...) -> None: ...
+    name: str
+    version: str
+    started_at: _timestamp_pb2.Timestamp
+    connections: int
+    leaving: bool
+    heard_ago: _duration_pb2.Duration
+    round_trip: _duration_pb2.Duration
+    def __init__(self_, id: _Optional[str] = ..., self: bool = ..., name: _Optional[str] = ..., version: _Optional[str] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., connections: _Optional[int] = ..., leaving: bool = ..., heard_ago: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., round_trip: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class StoreInfo(_message.Message):
     __slots__ = ("kind", "durability", "available", "bytes", "limit_bytes")
@@ -606,3 +632,109 @@ class Refusal(_message.Message):
     connection_id: str
     by: str
     def __init__(self, sequence: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., kind: _Optional[str] = ..., code: _Optional[str] = ..., close_code: _Optional[int] = ..., reason: _Optional[str] = ..., user: _Optional[str] = ..., address: _Optional[str] = ..., transport: _Optional[str] = ..., channel: _Optional[str] = ..., event_type: _Optional[str] = ..., connection_id: _Optional[str] = ..., by: _Optional[str] = ...) -> None: ...
+
+class ListSourcesRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListSourcesResponse(_message.Message):
+    __slots__ = ("node", "sources")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    SOURCES_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    sources: _containers.RepeatedCompositeFieldContainer[SourceState]
+    def __init__(self, node: _Optional[str] = ..., sources: _Optional[_Iterable[_Union[SourceState, _Mapping]]] = ...) -> None: ...
+
+class SourceState(_message.Message):
+    __slots__ = ("name", "kind", "server", "connected", "lag", "lag_time", "events", "duplicates", "dead_letters", "failures", "rate", "last_failure", "last_failure_at", "recent_dead_letters")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    SERVER_FIELD_NUMBER: _ClassVar[int]
+    CONNECTED_FIELD_NUMBER: _ClassVar[int]
+    LAG_FIELD_NUMBER: _ClassVar[int]
+    LAG_TIME_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    DUPLICATES_FIELD_NUMBER: _ClassVar[int]
+    DEAD_LETTERS_FIELD_NUMBER: _ClassVar[int]
+    FAILURES_FIELD_NUMBER: _ClassVar[int]
+    RATE_FIELD_NUMBER: _ClassVar[int]
+    LAST_FAILURE_FIELD_NUMBER: _ClassVar[int]
+    LAST_FAILURE_AT_FIELD_NUMBER: _ClassVar[int]
+    RECENT_DEAD_LETTERS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    kind: str
+    server: str
+    connected: bool
+    lag: int
+    lag_time: _duration_pb2.Duration
+    events: int
+    duplicates: int
+    dead_letters: int
+    failures: int
+    rate: float
+    last_failure: str
+    last_failure_at: _timestamp_pb2.Timestamp
+    recent_dead_letters: _containers.RepeatedCompositeFieldContainer[SourceDeadLetter]
+    def __init__(self, name: _Optional[str] = ..., kind: _Optional[str] = ..., server: _Optional[str] = ..., connected: bool = ..., lag: _Optional[int] = ..., lag_time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., events: _Optional[int] = ..., duplicates: _Optional[int] = ..., dead_letters: _Optional[int] = ..., failures: _Optional[int] = ..., rate: _Optional[float] = ..., last_failure: _Optional[str] = ..., last_failure_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., recent_dead_letters: _Optional[_Iterable[_Union[SourceDeadLetter, _Mapping]]] = ...) -> None: ...
+
+class SourceDeadLetter(_message.Message):
+    __slots__ = ("time", "record", "channel", "reason")
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    RECORD_FIELD_NUMBER: _ClassVar[int]
+    CHANNEL_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    time: _timestamp_pb2.Timestamp
+    record: str
+    channel: str
+    reason: str
+    def __init__(self, time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., record: _Optional[str] = ..., channel: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class ListWebhooksRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListWebhooksResponse(_message.Message):
+    __slots__ = ("webhooks",)
+    WEBHOOKS_FIELD_NUMBER: _ClassVar[int]
+    webhooks: _containers.RepeatedCompositeFieldContainer[Webhook]
+    def __init__(self, webhooks: _Optional[_Iterable[_Union[Webhook, _Mapping]]] = ...) -> None: ...
+
+class Webhook(_message.Message):
+    __slots__ = ("url", "events", "state", "queued", "queued_bytes", "lag", "delivered", "failures", "last_error", "next_attempt_at", "dead_letters", "dropped")
+    URL_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    QUEUED_FIELD_NUMBER: _ClassVar[int]
+    QUEUED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    LAG_FIELD_NUMBER: _ClassVar[int]
+    DELIVERED_FIELD_NUMBER: _ClassVar[int]
+    FAILURES_FIELD_NUMBER: _ClassVar[int]
+    LAST_ERROR_FIELD_NUMBER: _ClassVar[int]
+    NEXT_ATTEMPT_AT_FIELD_NUMBER: _ClassVar[int]
+    DEAD_LETTERS_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_FIELD_NUMBER: _ClassVar[int]
+    url: str
+    events: _containers.RepeatedScalarFieldContainer[str]
+    state: str
+    queued: int
+    queued_bytes: int
+    lag: _duration_pb2.Duration
+    delivered: int
+    failures: int
+    last_error: str
+    next_attempt_at: _timestamp_pb2.Timestamp
+    dead_letters: int
+    dropped: int
+    def __init__(self, url: _Optional[str] = ..., events: _Optional[_Iterable[str]] = ..., state: _Optional[str] = ..., queued: _Optional[int] = ..., queued_bytes: _Optional[int] = ..., lag: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., delivered: _Optional[int] = ..., failures: _Optional[int] = ..., last_error: _Optional[str] = ..., next_attempt_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., dead_letters: _Optional[int] = ..., dropped: _Optional[int] = ...) -> None: ...
+
+class ResendWebhooksRequest(_message.Message):
+    __slots__ = ("url",)
+    URL_FIELD_NUMBER: _ClassVar[int]
+    url: str
+    def __init__(self, url: _Optional[str] = ...) -> None: ...
+
+class ResendWebhooksResponse(_message.Message):
+    __slots__ = ("resent",)
+    RESENT_FIELD_NUMBER: _ClassVar[int]
+    resent: int
+    def __init__(self, resent: _Optional[int] = ...) -> None: ...

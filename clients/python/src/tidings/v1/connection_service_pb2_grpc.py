@@ -27,7 +27,7 @@ if _version_not_supported:
 
 class ConnectionServiceStub(object):
     """Observes the server, and lists and disconnects connections. Needs role `admin`. Every call but
-    `Disconnect` also accepts role `viewer`. `GetPresence` also accepts `service`.
+    `Disconnect` and `ResendWebhooks` also accepts role `viewer`. `GetPresence` also accepts `service`.
     """
 
     def __init__(self, channel):
@@ -91,15 +91,30 @@ class ConnectionServiceStub(object):
                 request_serializer=tidings_dot_v1_dot_connection__service__pb2.WatchRefusalsRequest.SerializeToString,
                 response_deserializer=tidings_dot_v1_dot_connection__service__pb2.WatchRefusalsResponse.FromString,
                 _registered_method=True)
+        self.ListSources = channel.unary_unary(
+                '/tidings.v1.ConnectionService/ListSources',
+                request_serializer=tidings_dot_v1_dot_connection__service__pb2.ListSourcesRequest.SerializeToString,
+                response_deserializer=tidings_dot_v1_dot_connection__service__pb2.ListSourcesResponse.FromString,
+                _registered_method=True)
+        self.ListWebhooks = channel.unary_unary(
+                '/tidings.v1.ConnectionService/ListWebhooks',
+                request_serializer=tidings_dot_v1_dot_connection__service__pb2.ListWebhooksRequest.SerializeToString,
+                response_deserializer=tidings_dot_v1_dot_connection__service__pb2.ListWebhooksResponse.FromString,
+                _registered_method=True)
+        self.ResendWebhooks = channel.unary_unary(
+                '/tidings.v1.ConnectionService/ResendWebhooks',
+                request_serializer=tidings_dot_v1_dot_connection__service__pb2.ResendWebhooksRequest.SerializeToString,
+                response_deserializer=tidings_dot_v1_dot_connection__service__pb2.ResendWebhooksResponse.FromString,
+                _registered_method=True)
 
 
 class ConnectionServiceServicer(object):
     """Observes the server, and lists and disconnects connections. Needs role `admin`. Every call but
-    `Disconnect` also accepts role `viewer`. `GetPresence` also accepts `service`.
+    `Disconnect` and `ResendWebhooks` also accepts role `viewer`. `GetPresence` also accepts `service`.
     """
 
     def GetStats(self, request, context):
-        """Returns the node's counters.
+        """Returns the counters of all nodes, or of one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -175,6 +190,27 @@ class ConnectionServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListSources(self, request, context):
+        """Lists the sources of the node: systems of the application whose records are published.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListWebhooks(self, request, context):
+        """Lists the webhooks of the node, and how each is doing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResendWebhooks(self, request, context):
+        """Queues dead letters again, and tries failing webhooks at once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ConnectionServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -233,6 +269,21 @@ def add_ConnectionServiceServicer_to_server(servicer, server):
                     request_deserializer=tidings_dot_v1_dot_connection__service__pb2.WatchRefusalsRequest.FromString,
                     response_serializer=tidings_dot_v1_dot_connection__service__pb2.WatchRefusalsResponse.SerializeToString,
             ),
+            'ListSources': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSources,
+                    request_deserializer=tidings_dot_v1_dot_connection__service__pb2.ListSourcesRequest.FromString,
+                    response_serializer=tidings_dot_v1_dot_connection__service__pb2.ListSourcesResponse.SerializeToString,
+            ),
+            'ListWebhooks': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListWebhooks,
+                    request_deserializer=tidings_dot_v1_dot_connection__service__pb2.ListWebhooksRequest.FromString,
+                    response_serializer=tidings_dot_v1_dot_connection__service__pb2.ListWebhooksResponse.SerializeToString,
+            ),
+            'ResendWebhooks': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResendWebhooks,
+                    request_deserializer=tidings_dot_v1_dot_connection__service__pb2.ResendWebhooksRequest.FromString,
+                    response_serializer=tidings_dot_v1_dot_connection__service__pb2.ResendWebhooksResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'tidings.v1.ConnectionService', rpc_method_handlers)
@@ -243,7 +294,7 @@ def add_ConnectionServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class ConnectionService(object):
     """Observes the server, and lists and disconnects connections. Needs role `admin`. Every call but
-    `Disconnect` also accepts role `viewer`. `GetPresence` also accepts `service`.
+    `Disconnect` and `ResendWebhooks` also accepts role `viewer`. `GetPresence` also accepts `service`.
     """
 
     @staticmethod
@@ -533,6 +584,87 @@ class ConnectionService(object):
             '/tidings.v1.ConnectionService/WatchRefusals',
             tidings_dot_v1_dot_connection__service__pb2.WatchRefusalsRequest.SerializeToString,
             tidings_dot_v1_dot_connection__service__pb2.WatchRefusalsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSources(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tidings.v1.ConnectionService/ListSources',
+            tidings_dot_v1_dot_connection__service__pb2.ListSourcesRequest.SerializeToString,
+            tidings_dot_v1_dot_connection__service__pb2.ListSourcesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListWebhooks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tidings.v1.ConnectionService/ListWebhooks',
+            tidings_dot_v1_dot_connection__service__pb2.ListWebhooksRequest.SerializeToString,
+            tidings_dot_v1_dot_connection__service__pb2.ListWebhooksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResendWebhooks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tidings.v1.ConnectionService/ResendWebhooks',
+            tidings_dot_v1_dot_connection__service__pb2.ResendWebhooksRequest.SerializeToString,
+            tidings_dot_v1_dot_connection__service__pb2.ResendWebhooksResponse.FromString,
             options,
             channel_credentials,
             insecure,

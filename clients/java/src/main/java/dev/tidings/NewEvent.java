@@ -3,6 +3,7 @@ package dev.tidings;
 import com.google.protobuf.ByteString;
 import com.google.protobuf.Timestamp;
 import dev.tidings.v1.PublishRequest;
+import java.time.Duration;
 import java.time.Instant;
 import java.util.List;
 import java.util.UUID;
@@ -86,6 +87,30 @@ public final class NewEvent {
   /** When it happened. */
   public NewEvent time(Instant time) {
     request.setTime(Timestamp.newBuilder().setSeconds(time.getEpochSecond()).setNanos(time.getNano()));
+    return this;
+  }
+
+  /** How long it may be replayed and read from history. */
+  public NewEvent ttl(Duration ttl) {
+    request.setTtl(com.google.protobuf.Duration.newBuilder().setSeconds(ttl.getSeconds()).setNanos(ttl.getNano()));
+    return this;
+  }
+
+  /** Delivers it and keeps it nowhere. */
+  public NewEvent skipHistory() {
+    request.setSkipHistory(true);
+    return this;
+  }
+
+  /** Publishes it only if this is the channel's newest offset, 0 before its first event. Otherwise {@code failed_precondition}. */
+  public NewEvent expectedOffset(long offset) {
+    request.setExpectedOffset(offset);
+    return this;
+  }
+
+  /** Its W3C trace context. */
+  public NewEvent traceparent(String traceparent) {
+    request.setTraceparent(traceparent);
     return this;
   }
 
