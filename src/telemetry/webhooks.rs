@@ -142,7 +142,7 @@ pub(super) fn families(metrics: &WebhooksMetrics) -> Vec<Family> {
         (*outcome, requests.map(Counter::get).sum())
     });
     let mut took = Histogram::default().snapshot();
-    for webhook in webhooks.iter() {
+    for webhook in &webhooks {
         took.merge(&webhook.seconds.snapshot());
     }
     vec![
