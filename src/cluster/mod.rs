@@ -28,7 +28,7 @@ pub use link::{Address, Link, Receive};
 pub use local::Local;
 pub use nats::NatsLink;
 pub use nats_cursors::NatsCursors;
-pub use presence::{Change, ClusterPresence};
+pub use presence::{Changed, ClusterPresence};
 pub use remote::{Me, Remote, claim};
 
 /// How long other nodes may take to answer an operator's query.

@@ -16,7 +16,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
 use super::link::{Address, Link};
 use super::messages::{self, Replied, pb};
-use super::presence::{Change, ClusterPresence};
+use super::presence::{Change, Changed, ClusterPresence};
 use super::{Answer, Cluster, Control, DEADLINE, Local, NodeInfo, Query, Survey, To};
 use crate::broker::Share;
 use crate::error::{Error, Result};
@@ -73,6 +73,8 @@ pub struct Remote {
     started: Timestamp,
     metrics: Arc<Metrics>,
     presence: Arc<ClusterPresence>,
+    /// The processes that have asked who is present on this node.
+    asked: mpsc::Sender<u64>,
     peers: Mutex<BTreeMap<NodeId, Peer>>,
     pending: Mutex<HashMap<u64, mpsc::Sender<(NodeId, pb::Reply)>>>,
     next_request: AtomicU64,
@@ -99,8 +101,9 @@ impl Remote {
         me: Me,
         metrics: Arc<Metrics>,
         presence: Arc<ClusterPresence>,
-        changes: mpsc::Receiver<Change>,
+        changes: mpsc::Receiver<Changed>,
     ) -> Result<Arc<Self>> {
+        let (asked, asking) = mpsc::channel(REPLIES);
         let remote = Arc::new(Remote {
             local: Local::new(Arc::clone(&hub)),
             hub,
@@ -109,6 +112,7 @@ impl Remote {
             started: Timestamp::now(),
             metrics,
             presence,
+            asked,
             peers: Mutex::default(),
             pending: Mutex::default(),
             next_request: AtomicU64::new(1),
@@ -125,7 +129,7 @@ impl Remote {
         remote.runtime.spawn(beat(Arc::downgrade(&remote)));
         remote
             .runtime
-            .spawn(send_changes(Arc::downgrade(&remote), changes));
+            .spawn(send_changes(Arc::downgrade(&remote), changes, asking));
         remote.send_heartbeat().await;
         Ok(remote)
     }
@@ -200,6 +204,9 @@ impl Remote {
                 if changes.reset {
                     self.absent(number);
                 }
+                if changes.wanted {
+                    self.asked(from);
+                }
                 for change in changes.changes {
                     if let Some(change) = Change::of(&change) {
                         self.presence_changed(number, &change);
@@ -220,19 +227,37 @@ impl Remote {
         if before.is_some_and(|before| before.process == process) {
             return;
         }
-        // A node that has just joined learns who is present here.
+        // Who is present there? The node has just joined, or was not heard for so long that its users
+        // were taken for gone, which it does not know.
         let this = Arc::clone(self);
         self.runtime.spawn(async move {
-            this.send_all_presence(Address::Process(process)).await;
+            let question = pb::PresenceChanges {
+                wanted: true,
+                ..pb::PresenceChanges::default()
+            };
+            this.send_presence(Address::Process(process), question)
+                .await;
         });
+    }
+
+    /// A process asks who is present on this node. The task that sends changes answers, so that no
+    /// later change overtakes the answer.
+    fn asked(&self, process: u64) {
+        if self.asked.try_send(process).is_err() {
+            self.presence.overflow();
+        }
     }
 
     /// Sends who is present on this node, in the place of everything sent before.
     async fn send_all_presence(&self, to: Address) {
         let all = self.presence.local_users();
-        self.send_presence(to, &[], true).await;
+        let reset = pb::PresenceChanges {
+            reset: true,
+            ..pb::PresenceChanges::default()
+        };
+        self.send_presence(to, reset).await;
         for part in all.chunks(CHANGES) {
-            self.send_presence(to, part, false).await;
+            self.send_presence(to, changes_of(part)).await;
         }
     }
 
@@ -243,11 +268,7 @@ impl Remote {
         }
     }
 
-    async fn send_presence(&self, to: Address, changes: &[Change], reset: bool) {
-        let changes = pb::PresenceChanges {
-            changes: changes.iter().map(Change::message).collect(),
-            reset,
-        };
+    async fn send_presence(&self, to: Address, changes: pb::PresenceChanges) {
         let message = self.envelope(0, pb::envelope::Body::Presence(changes));
         if let Err(why) = self.link.send(to, message).await {
             tracing::warn!(%why, "presence was not sent to other nodes");
@@ -420,16 +441,40 @@ async fn beat(remote: Weak<Remote>) {
     }
 }
 
-async fn send_changes(remote: Weak<Remote>, mut changes: mpsc::Receiver<Change>) {
+fn changes_of(changes: &[Change]) -> pb::PresenceChanges {
+    pb::PresenceChanges {
+        changes: changes.iter().map(Change::message).collect(),
+        ..pb::PresenceChanges::default()
+    }
+}
+
+async fn send_changes(
+    remote: Weak<Remote>,
+    mut changes: mpsc::Receiver<Changed>,
+    mut asking: mpsc::Receiver<u64>,
+) {
     let mut batch = Vec::new();
-    while changes.recv_many(&mut batch, CHANGES).await > 0 {
-        let Some(remote) = remote.upgrade() else {
-            return;
-        };
-        remote.send_presence(Address::All, &batch, false).await;
-        batch.clear();
-        if remote.presence.take_overflow() {
-            remote.send_all_presence(Address::All).await;
+    loop {
+        tokio::select! {
+            received = changes.recv_many(&mut batch, CHANGES) => {
+                let Some(remote) = remote.upgrade().filter(|_| received > 0) else {
+                    return;
+                };
+                let now: Vec<Change> = batch
+                    .drain(..)
+                    .map(|changed| remote.presence.now(changed))
+                    .collect();
+                remote.send_presence(Address::All, changes_of(&now)).await;
+                if remote.presence.take_overflow() {
+                    remote.send_all_presence(Address::All).await;
+                }
+            }
+            asked = asking.recv() => {
+                let (Some(process), Some(remote)) = (asked, remote.upgrade()) else {
+                    return;
+                };
+                remote.send_all_presence(Address::Process(process)).await;
+            }
         }
     }
 }

@@ -11,7 +11,7 @@ use super::observer::LoggingObserver;
 use super::stores::{self, Stores};
 use crate::audit::Audit;
 use crate::auth::{AuthEvent, NamespaceRules, Policy, Revocations, Verifier};
-use crate::cluster::{Change, Cluster, ClusterPresence, Link, Local, Me, Remote};
+use crate::cluster::{Changed, Cluster, ClusterPresence, Link, Local, Me, Remote};
 use crate::config::{
     Config, DialectConfig, DialectProtocol, Documents, Engine, ForwardedHeader, InternalAuth,
     OtlpProtocol,
@@ -154,7 +154,7 @@ pub(super) async fn assemble(
 /// What joins this node with others: the link, its number, and the changes of presence to send.
 type Joining = (
     (Arc<dyn Link>, NodeId),
-    (Arc<ClusterPresence>, Receiver<Change>),
+    (Arc<ClusterPresence>, Receiver<Changed>),
 );
 
 /// The cluster: this node alone, or with those that the engine joins it with.

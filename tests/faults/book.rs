@@ -23,6 +23,8 @@ pub enum Finding {
     Repeated(String),
     /// A missed event was delivered after later ones.
     Reordered(String),
+    /// A new epoch that nothing explains.
+    NewEpoch(String),
     /// Something impossible.
     Wrong(String),
 }
@@ -108,7 +110,7 @@ impl Book {
                 findings.push(Finding::Lost(lost, why));
             } else if self.guarantees.durable && !new_epoch {
                 let why = format!("{reported}: a new epoch after {before:?}");
-                findings.push(Finding::Wrong(why));
+                findings.push(Finding::NewEpoch(why));
             }
         }
         self.missed.clear();

@@ -38,6 +38,32 @@ pub struct Options {
 pub enum Store {
     Memory,
     Disk,
+    /// Three nodes on NATS JetStream
+    Nats,
+    /// Three nodes on Redis
+    Redis,
+}
+
+impl Store {
+    /// True if several nodes share it.
+    pub fn is_engine(self) -> bool {
+        matches!(self, Store::Nats | Store::Redis)
+    }
+
+    /// The number of nodes.
+    pub fn nodes(self) -> usize {
+        if self.is_engine() { 3 } else { 1 }
+    }
+
+    /// As the option names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Store::Memory => "memory",
+            Store::Disk => "disk",
+            Store::Nats => "nats",
+            Store::Redis => "redis",
+        }
+    }
 }
 
 /// How clients misreport some events.

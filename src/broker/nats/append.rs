@@ -68,9 +68,11 @@ impl Waiting {
         deadline: Instant,
         answer: oneshot::Sender<Result<Receipt>>,
     ) -> Self {
+        // With its key, as it was counted.
+        let weight = draft.weight();
         let key = draft.idempotency_key.take();
         Waiting {
-            weight: draft.weight(),
+            weight,
             draft,
             key,
             base,
@@ -134,6 +136,16 @@ impl Writer {
     /// True if every idempotency key that is still valid is known.
     fn knows_keys(&self, now: u64) -> bool {
         self.keys_since <= now.saturating_sub(key_ttl())
+    }
+
+    /// The stream was removed and made again. An event whose fate is open may be anywhere in it, so
+    /// it is read from its beginning before the next append.
+    pub(super) fn restart(&mut self, empty: Head) {
+        if self.head.is_some() {
+            self.head = Some(empty);
+            self.recent.restart(0);
+            self.keys_since = 0;
+        }
     }
 
     /// True if nothing waits.
@@ -227,6 +239,9 @@ impl<L: Log, A: Appended> Appender<L, A> {
         channel: &Arc<Channel>,
         doubt: &mut bool,
     ) -> Result<bool, Option<EngineError>> {
+        if !self.log.is_current() {
+            return Err(Some(EngineError::Disconnected));
+        }
         if *doubt || channel.writer().head.is_none() {
             self.learn(channel).await?;
             *doubt = false;
@@ -259,6 +274,11 @@ impl<L: Log, A: Appended> Appender<L, A> {
             }
         };
         match result {
+            Ok(_) if !self.log.is_current() => {
+                // The stream may have been made again meanwhile: its epochs are not known yet.
+                Self::mark_unclear(channel, &ids);
+                Err(None)
+            }
             Ok(seq) => {
                 self.settle(channel, record, seq, &ids);
                 Ok(())
@@ -481,6 +501,11 @@ impl<L: Log, A: Appended> Appender<L, A> {
         let expired = guard
             .head
             .is_none_or(|head| head.seq == 0 || channel.stream.has_forgotten(head.at, now));
+        // The salt of a stream that was made again is another one.
+        let expired = expired
+            || guard
+                .head
+                .is_some_and(|head| channel.stream.has_lost(head.seq));
         let epoch = if expired {
             channel.stream.computed_epoch(&channel.name, now)
         } else {

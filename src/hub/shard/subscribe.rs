@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use super::deferred::meter_of;
 use super::position_lookup::{Beginning, Filtered, Lookup, Viewer, look_up};
-use super::topics::Subscriber;
+use super::topics::{Subscriber, Topic};
 use super::{ConnCtx, Shard};
 use crate::error::{Error, Result};
-use crate::event::{ChannelPattern, Position};
+use crate::event::{ChannelPattern, Epoch, Position};
 use crate::filter::EventFilter;
 use crate::hub::command::ShardCommand;
 use crate::hub::protocol::{Joined, Refused};
@@ -65,6 +65,8 @@ struct Pending {
     serial: u32,
     /// The position of the subscription that it replaces.
     replaced: Option<Position>,
+    /// The topic's serial and epoch when the lookup began.
+    known: Option<(u32, Epoch)>,
 }
 
 /// How the subscriptions of a request are made.
@@ -123,6 +125,7 @@ impl Shard {
                         topic,
                         serial,
                         replaced,
+                        known: self.topics.get(topic).and_then(Topic::known_epoch),
                     });
                 }
                 Err(error) => refused.push(Refused {
@@ -396,6 +399,7 @@ impl Shard {
             topic,
             serial,
             replaced,
+            known,
         } = pending;
         if !self.is_current(slot, *topic, *serial) {
             return Err(Error::unavailable("the subscription ended while it began"));
@@ -426,7 +430,14 @@ impl Shard {
                 "the channel keeps history now: subscribe again",
             ));
         }
-        let position = *entry.position.get_or_insert(found.top);
+        let is_unchanged = known.is_some() && entry.known_epoch() == *known;
+        let mut position = *entry.position.get_or_insert(found.top);
+        let is_former = entry.former == Some(found.top.epoch);
+        if position.epoch != found.top.epoch && is_unchanged && !is_former {
+            // The broker has begun a new epoch, of which this shard has not learnt yet.
+            self.renumber(*topic, found.top);
+            position = found.top;
+        }
         if position.epoch != found.top.epoch {
             // The epoch has changed since the lookup.
             found = Beginning {
