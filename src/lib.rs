@@ -18,6 +18,7 @@ pub mod error;
 pub mod event;
 pub mod fair_queue;
 pub mod filter;
+pub mod hooks;
 pub mod hub;
 pub mod lifecycle;
 pub mod maybe_ready;
@@ -26,8 +27,10 @@ pub mod outbound;
 pub mod protocol;
 pub mod server;
 pub mod session;
+pub mod sources;
 pub mod telemetry;
 pub mod transport;
+pub mod webhooks;
 
 /// The messages and clients of `proto/tidings/v1`, shared with the Rust client.
 pub mod proto {

@@ -53,6 +53,8 @@ fn heading_of(path: &str) -> String {
     match path.split_once("[].") {
         Some(("namespace", _)) => "## Namespaces".to_owned(),
         Some(("dialect", _)) => "## Dialects".to_owned(),
+        Some(("source", _)) => "## Event sources".to_owned(),
+        Some(("webhook", _)) => "## Webhooks".to_owned(),
         Some(_) => "## Event types".to_owned(),
         None => match path.rsplit_once('.') {
             Some((table, _)) => format!("### `[{table}]`"),
@@ -273,7 +275,7 @@ fn help() -> String {
 #[test]
 fn command_line_reference_is_what_the_program_prints() {
     const PAGE: &str = "docs/reference/command-line.md";
-    const HEAD: &str = "# Command line\n\nThis page is what `tidings --help` prints. Options under *Server* are for commands that talk to a running server; they are found, in this\norder, on the command line, in the environment, and in the context that `tidings context use` has chosen. With `--json`, results are one JSON\nobject a line on stdout, and an error is `{\"error\": {code, message, fields?, retry_after_ms?, advice?}}` on stderr.\n\n";
+    const HEAD: &str = "# Command line\n\nThis page is what `tidings --help` prints. Options under *Server* are for commands that talk to a running server; they are found, in this\norder, on the command line, in the environment, and in the context that `tidings context use` has chosen. With `--json`, results are one JSON\nobject a line on stdout, and an error is `{\"error\": {code, message, fields?, retry_after_ms?, advice?}}` on stderr.\nStatistics, connections, channels and events have the members that they have in the [HTTP API](http.md).\n\n";
     let wanted = format!("{HEAD}{}", help());
     if std::env::var_os("UPDATE_DOCS").is_some() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(PAGE);

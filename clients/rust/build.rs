@@ -18,5 +18,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .extern_path(".google.rpc", "::tonic_types::pb")
         .build_server(false)
         .compile_fds(descriptors)?;
+    if std::env::var_os("CARGO_FEATURE_HOOKS").is_some() {
+        let hooks = protox::compile(["tidings/hooks/v1/hooks.proto"], ["proto"])?;
+        tonic_prost_build::configure()
+            .bytes(".")
+            .compile_fds(hooks)?;
+    }
     Ok(())
 }

@@ -185,7 +185,7 @@ export interface ServerInfo {
   caller: { user: string | null; admin: boolean; expires_at: string | null };
   public_address: string | null;
   internal_address: string | null;
-  nodes: { id: string; self: boolean }[];
+  nodes: ServerNode[];
   store: { kind: string; durability: string; available: boolean; bytes: number; limit_bytes: number };
   process: {
     cpu_seconds: number | null;
@@ -200,6 +200,50 @@ export interface ServerInfo {
   closes: Record<string, number>;
   namespaces: Namespace[];
   configuration: Setting[];
+}
+
+export interface ServerNode {
+  id: string;
+  self: boolean;
+  name: string;
+  version: string;
+  started_at: string;
+  connections: number;
+  leaving: boolean;
+  heard_ago_seconds: number;
+  round_trip_ms: number | null;
+}
+
+export interface Webhook {
+  url: string;
+  events: string[];
+  state: "delivering" | "retrying" | "stopped";
+  queued: number;
+  queued_bytes: number;
+  lag_seconds: number;
+  delivered: number;
+  failures: number;
+  last_error: string;
+  next_attempt_at: string | null;
+  dead_letters: number;
+  dropped: number;
+}
+
+export interface Source {
+  name: string;
+  kind: string;
+  server: string;
+  connected: boolean;
+  lag: number | null;
+  lag_seconds: number;
+  events: number;
+  duplicates: number;
+  dead_letters: number;
+  failures: number;
+  rate: number;
+  last_failure: string | null;
+  last_failure_at: string | null;
+  recent_dead_letters: { time: string; record: string; channel: string; reason: string }[];
 }
 
 export interface Sample {
@@ -236,6 +280,7 @@ export interface Subscription {
 
 export interface Connection {
   id: string;
+  node: string;
   user: string | null;
   roles: string[];
   transport: string;

@@ -162,6 +162,27 @@ impl Admin {
         Ok(())
     }
 
+    /// Queues the dead letters of a webhook of this node again, or of all if `url` is empty. Failing
+    /// webhooks are tried at once. Returns how many events were queued.
+    ///
+    /// # Errors
+    /// `not_found` if there is no webhook with this URL; `unavailable` if the queue can't be written.
+    pub async fn resend_webhooks(&self, url: &str) -> Result<u64> {
+        let services = &self.viewer.services;
+        let resent = match &services.webhooks {
+            Some(webhooks) => webhooks.resend(url).await?,
+            None if url.is_empty() => 0,
+            None => return Err(Error::not_found("no webhook with this URL")),
+        };
+        let record = Record {
+            reason: (!url.is_empty()).then_some(url),
+            by: Some(&self.by),
+            ..Record::default()
+        };
+        services.audit.note(What::ResendWebhooks, &record);
+        Ok(resent)
+    }
+
     /// A backup of the store, in parts.
     ///
     /// # Errors

@@ -10,7 +10,8 @@ use crate::error::{Error, Result};
 use crate::event::{ConnectionId, NodeId, Timestamp};
 use crate::hub::ConnectionInfo;
 use crate::session::Services;
-use crate::telemetry::{StatsSample, StatsSnapshot};
+use crate::telemetry::{SourceSnapshot, StatsSample, StatsSnapshot};
+use crate::webhooks::WebhookStatus;
 
 /// Counters of several nodes.
 #[derive(Debug, Clone)]
@@ -138,6 +139,26 @@ impl Viewer {
     #[must_use]
     pub fn stats_history(&self, after: Option<Timestamp>) -> Vec<StatsSample> {
         self.services.metrics.stats_history(after)
+    }
+
+    /// This node's name.
+    #[must_use]
+    pub fn node(&self) -> String {
+        self.services.metrics.node().to_string()
+    }
+
+    /// The sources of this node.
+    #[must_use]
+    pub fn sources(&self) -> Vec<SourceSnapshot> {
+        let sources = self.services.metrics.sources().all();
+        sources.iter().map(|source| source.snapshot()).collect()
+    }
+
+    /// The webhooks of this node.
+    #[must_use]
+    pub fn webhooks(&self) -> Vec<WebhookStatus> {
+        let webhooks = self.services.webhooks.as_ref();
+        webhooks.map_or_else(Vec::new, |webhooks| webhooks.status())
     }
 
     /// The newest refusals and closes on this node.

@@ -27,7 +27,11 @@ pub mod operations;
 pub mod problem;
 mod publish;
 pub mod refusals;
+pub mod rpc;
+pub mod server;
+pub mod sources;
 mod stats;
+pub mod webhooks;
 
 pub use catalog::{EventType, EventTypePage, Judgement, Violation};
 pub use channels::{

@@ -60,6 +60,8 @@ pub enum What {
     Grant,
     /// A token, or all tokens of a user, were revoked.
     Revoke,
+    /// An operator resent the dead letters of webhooks.
+    ResendWebhooks,
     /// The configuration was reloaded.
     Reload,
     /// The server started.
@@ -85,6 +87,7 @@ impl What {
             What::Purge => "purge",
             What::Grant => "grant",
             What::Revoke => "revoke",
+            What::ResendWebhooks => "resend_webhooks",
             What::Reload => "reload",
             What::Start => "start",
             What::Stop => "stop",

@@ -107,6 +107,7 @@ impl RecentRefusals {
             | What::Purge
             | What::Grant
             | What::Revoke
+            | What::ResendWebhooks
             | What::Reload
             | What::Start
             | What::Stop => false,

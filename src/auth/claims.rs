@@ -155,7 +155,7 @@ impl Expectations {
 
 impl<'a> Claims<'a> {
     /// Checks that the payload is acceptable to every reader of claims.
-    fn parse(payload: &'a str) -> Result<Self, AuthFailure> {
+    pub(super) fn parse(payload: &'a str) -> Result<Self, AuthFailure> {
         strict_json::check_names_once(payload.as_bytes()).map_err(|_| AuthFailure::Claims)?;
         strict_json::members(payload.as_bytes())
             .map(Claims)

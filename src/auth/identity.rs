@@ -39,6 +39,8 @@ pub struct Identity {
 pub(super) struct IdentityExtras {
     /// The channels that the token itself grants.
     pub(super) channels: Box<[Box<str>]>,
+    /// The channels that the application subscribes the client to.
+    pub(super) follows: Box<[Box<str>]>,
     /// The address of an anonymous client.
     pub(super) address: Option<IpAddr>,
     /// The subject of a client certificate that was presented instead of a token.

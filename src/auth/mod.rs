@@ -20,6 +20,7 @@ mod revocation;
 mod revocations;
 mod secret;
 mod settings;
+mod stated;
 mod verifier;
 mod visibility;
 
@@ -37,5 +38,6 @@ pub use revocations::{
 };
 pub use secret::Secret;
 pub use settings::VerifierSettings;
+pub use stated::StatedIdentity;
 pub use verifier::{AuthEvent, Verifier};
 pub use visibility::may_see;

@@ -218,11 +218,12 @@ impl RevocationTable {
 
     fn covers_at(&self, identity: &Identity, now: Moment) -> bool {
         let lists = self.lists.read().unwrap_or_else(PoisonError::into_inner);
-        // An identity without a token has nothing that could be revoked, whatever its name.
-        let Some(token) = identity.fingerprint() else {
+        let token = identity.fingerprint();
+        // A trusted caller has nothing that could be revoked, whatever its name.
+        if token.is_none() && !identity.is_stated() {
             return false;
-        };
-        let token = lists.tokens.get(&token);
+        }
+        let token = token.and_then(|token| lists.tokens.get(&token));
         token.is_some_and(|end| !end.is_over(now))
             || identity
                 .user

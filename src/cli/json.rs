@@ -7,9 +7,10 @@ use serde_json::value::RawValue;
 
 use crate::api;
 use crate::api::operations::{Explanation, Refusal};
+use crate::api::sources::{Source, SourceDeadLetter};
 use crate::proto::{
     self, Channel, Connection, Event, EventType, ExplainResponse, GetStatsResponse, LatencyStats,
-    Position, PublishResponse, ServerNode, Stats, ValidateEventResponse,
+    Position, PublishResponse, ServerNode, Stats, ValidateEventResponse, Webhook,
 };
 
 /// An event in the form of WebSocket clients, plus its epoch, so that `--since` can resume after it.
@@ -64,6 +65,24 @@ pub(super) fn published(response: &PublishResponse) -> api::Published {
     api::Published {
         id: response.id.clone(),
         results: results.collect(),
+    }
+}
+
+/// How a webhook is doing.
+pub(super) fn webhook(webhook: &Webhook) -> api::webhooks::Webhook {
+    api::webhooks::Webhook {
+        url: webhook.url.clone(),
+        events: webhook.events.clone(),
+        state: webhook.state.clone(),
+        queued: webhook.queued,
+        queued_bytes: webhook.queued_bytes,
+        lag_seconds: seconds(webhook.lag.as_ref()),
+        delivered: webhook.delivered,
+        failures: webhook.failures,
+        last_error: webhook.last_error.clone(),
+        next_attempt_at: time(webhook.next_attempt_at.as_ref()),
+        dead_letters: webhook.dead_letters,
+        dropped: webhook.dropped,
     }
 }
 
@@ -124,8 +143,8 @@ fn latency(latency: &LatencyStats) -> api::Latency {
 }
 
 /// A node.
-pub(super) fn node(node: &ServerNode) -> api::operations::Node {
-    api::operations::Node {
+pub(super) fn node(node: &ServerNode) -> api::server::Node {
+    api::server::Node {
         id: node.id.clone(),
         is_self: node.self_,
         name: node.name.clone(),
@@ -233,6 +252,33 @@ pub(super) fn refusal(refusal: &proto::Refusal) -> Refusal {
         event_type: refusal.event_type.clone(),
         connection_id: refusal.connection_id.clone(),
         by: refusal.by.clone(),
+    }
+}
+
+/// One source.
+pub(super) fn source(source: &proto::SourceState) -> Source {
+    let letters = source.recent_dead_letters.iter();
+    let letters = letters.map(|letter| SourceDeadLetter {
+        time: time(letter.time.as_ref()).unwrap_or_default(),
+        record: letter.record.clone(),
+        channel: letter.channel.clone(),
+        reason: letter.reason.clone(),
+    });
+    Source {
+        name: source.name.clone(),
+        kind: source.kind.clone(),
+        server: source.server.clone(),
+        connected: source.connected,
+        lag: source.lag,
+        lag_seconds: seconds(source.lag_time.as_ref()),
+        events: source.events,
+        duplicates: source.duplicates,
+        dead_letters: source.dead_letters,
+        failures: source.failures,
+        rate: source.rate,
+        last_failure: named(&source.last_failure),
+        last_failure_at: time(source.last_failure_at.as_ref()),
+        recent_dead_letters: letters.collect(),
     }
 }
 

@@ -29,9 +29,11 @@ mod refusals;
 mod restore;
 pub mod serve;
 mod shell;
+mod sources;
 mod stats;
 mod tail;
 mod token;
+mod webhooks;
 
 use std::num::NonZero;
 use std::process::ExitCode;
@@ -137,6 +139,20 @@ enum Errand {
     #[command(after_help = "Examples:
   tidings refusals")]
     Refusals(Asking<refusals::Args>),
+    /// Show the sources of events: lag, rate and errors
+    #[command(after_help = "Examples:
+  tidings sources
+  tidings sources --dead-letters")]
+    Sources(Asking<sources::Args>),
+    /// Prepare a source of events
+    #[command(after_help = "Example:
+  tidings source sql postgres | psql app")]
+    Source(sources::SourceArgs),
+    /// Show how the webhooks are doing, or send their dead letters again
+    #[command(after_help = "Examples:
+  tidings webhooks
+  tidings webhooks --resend --url https://app.example.com/tidings")]
+    Webhooks(Asking<webhooks::Args>),
     /// List connections
     #[command(after_help = "Examples:
   tidings connections --user alice
@@ -291,6 +307,9 @@ async fn run(errand: Errand, before: Target, mut output: Output) -> Result<(), F
         Errand::Presence(asking) => asking.run(before, output, presence::run).await,
         Errand::Explain(asking) => asking.run(before, output, explain::run).await,
         Errand::Refusals(asking) => asking.run(before, output, refusals::run).await,
+        Errand::Sources(asking) => asking.run(before, output, sources::run).await,
+        Errand::Source(args) => sources::source(&args, output),
+        Errand::Webhooks(asking) => asking.run(before, output, webhooks::run).await,
         Errand::Disconnect(asking) => asking.run(before, output, disconnect::run).await,
         Errand::Token(args) => token::run(args, output),
         Errand::Context(args) => context::run(args, output),
@@ -417,6 +436,8 @@ mod tests {
             "tidings explain subscribe project:42 --claims {}",
             "tidings refusals",
             "tidings refusals --recent 5 --watch",
+            "tidings webhooks",
+            "tidings webhooks --resend --url http://a/b",
             "tidings disconnect 00 --reason bye",
             "tidings disconnect --user u",
             "tidings token --sub u --role a --role b --ttl 1h --channel project:*",
@@ -477,6 +498,7 @@ mod tests {
             "tidings explain delete a",
             "tidings explain publish a --user u --claims {}",
             "tidings refusals --recent 1001",
+            "tidings webhooks --url http://a/b",
             "tidings disconnect",
             "tidings disconnect a --user u",
             "tidings token",

@@ -509,11 +509,11 @@ mod tests {
 
     #[test]
     fn grant_arrives_as_it_was_sent() {
-        let types = || [TypePattern::parse("order.*").unwrap()];
+        let order = || [TypePattern::parse("order.*").unwrap()];
         let to_user = GrantTo::User("ann".into());
         let to_one = GrantTo::Connection(ConnectionId::new(1, 2, 3));
-        let wanted = EventFilter::new(types(), Some("data.n > 1")).unwrap();
-        let typed = EventFilter::new(types(), None).unwrap();
+        let wanted = EventFilter::new(order(), Some("data.n > 1")).unwrap();
+        let typed = EventFilter::new(order(), None).unwrap();
         for (to, filter) in [(to_user, wanted), (to_one.clone(), typed), (to_one, None)] {
             let sent = Grant {
                 to,

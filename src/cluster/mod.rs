@@ -9,6 +9,7 @@ mod local;
 mod messages;
 mod nats;
 mod nats_cursors;
+mod occupancy;
 mod presence;
 mod redis;
 mod remote;
@@ -28,8 +29,9 @@ pub use link::{Address, Link, Receive};
 pub use local::Local;
 pub use nats::NatsLink;
 pub use nats_cursors::NatsCursors;
+pub use occupancy::{ClusterOccupancy, OccupancyChange};
 pub use presence::{Changed, ClusterPresence};
-pub use remote::{Me, Remote, claim};
+pub use remote::{Me, Remote, Shared, claim};
 
 /// How long other nodes may take to answer an operator's query.
 pub const DEADLINE: Duration = Duration::from_secs(2);

@@ -174,6 +174,21 @@ impl PresenceStore for Arc<ClusterPresence> {
         !is_in(&elsewhere, channel, user)
     }
 
+    fn is_present(&self, channel: &ChannelName, user: &Arc<str>) -> bool {
+        self.local.has(channel, user) || self.is_elsewhere(channel, user)
+    }
+
+    fn all(&self) -> Vec<(ChannelName, Arc<str>)> {
+        let mut all = self.local.all();
+        for (channel, users) in self.elsewhere().iter() {
+            let users = users.keys();
+            all.extend(users.map(|user| (channel.clone(), Arc::clone(user))));
+        }
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
     fn of(&self, channel: &ChannelName, limit: usize) -> Present {
         self.local.of(channel, limit)
     }

@@ -3,6 +3,8 @@
 //! Each node sends a heartbeat every second. A node that was heard within [`ALIVE`] is alive. A
 //! command or a query is one message, and each node that it is for sends one reply.
 
+mod occupancy;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -16,6 +18,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
 use super::link::{Address, Link};
 use super::messages::{self, Replied, pb};
+use super::occupancy::{ClusterOccupancy, OccupancyChange};
 use super::presence::{Change, Changed, ClusterPresence};
 use super::{Answer, Cluster, Control, DEADLINE, Local, NodeInfo, Query, Survey, To};
 use crate::broker::Share;
@@ -37,6 +40,14 @@ const CHANGES: usize = 500;
 const REPLIES: usize = 1024;
 /// How many numbers a start tries.
 const ATTEMPTS: usize = 64;
+
+/// What nodes exchange about their subscribers, with the changes of this one.
+pub struct Shared {
+    /// Who is present.
+    pub presence: (Arc<ClusterPresence>, mpsc::Receiver<Changed>),
+    /// Which channels are occupied, if webhooks need it.
+    pub occupancy: Option<(Arc<ClusterOccupancy>, mpsc::Receiver<OccupancyChange>)>,
+}
 
 /// This node, as others see it.
 #[derive(Debug, Clone)]
@@ -75,6 +86,7 @@ pub struct Remote {
     presence: Arc<ClusterPresence>,
     /// The processes that have asked who is present on this node.
     asked: mpsc::Sender<u64>,
+    occupancy: Option<Arc<ClusterOccupancy>>,
     peers: Mutex<BTreeMap<NodeId, Peer>>,
     pending: Mutex<HashMap<u64, mpsc::Sender<(NodeId, pb::Reply)>>>,
     next_request: AtomicU64,
@@ -100,10 +112,11 @@ impl Remote {
         link: Arc<dyn Link>,
         me: Me,
         metrics: Arc<Metrics>,
-        presence: Arc<ClusterPresence>,
-        changes: mpsc::Receiver<Changed>,
+        shared: Shared,
     ) -> Result<Arc<Self>> {
         let (asked, asking) = mpsc::channel(REPLIES);
+        let (presence, changes) = shared.presence;
+        let (occupancy, occupancy_changes) = shared.occupancy.unzip();
         let remote = Arc::new(Remote {
             local: Local::new(Arc::clone(&hub)),
             hub,
@@ -113,6 +126,7 @@ impl Remote {
             metrics,
             presence,
             asked,
+            occupancy,
             peers: Mutex::default(),
             pending: Mutex::default(),
             next_request: AtomicU64::new(1),
@@ -130,6 +144,10 @@ impl Remote {
         remote
             .runtime
             .spawn(send_changes(Arc::downgrade(&remote), changes, asking));
+        if let Some(changes) = occupancy_changes {
+            let sending = occupancy::send_changes(Arc::downgrade(&remote), changes);
+            remote.runtime.spawn(sending);
+        }
         remote.send_heartbeat().await;
         Ok(remote)
     }
@@ -202,7 +220,7 @@ impl Remote {
             }
             Some(pb::envelope::Body::Presence(changes)) => {
                 if changes.reset {
-                    self.absent(number);
+                    self.nobody_present(number);
                 }
                 if changes.wanted {
                     self.asked(from);
@@ -211,6 +229,11 @@ impl Remote {
                     if let Some(change) = Change::of(&change) {
                         self.presence_changed(number, &change);
                     }
+                }
+            }
+            Some(pb::envelope::Body::Occupancy(changes)) => {
+                if let Some(occupancy) = &self.occupancy {
+                    occupancy.changed_elsewhere(number, &changes);
                 }
             }
             None => {}
@@ -238,6 +261,9 @@ impl Remote {
             this.send_presence(Address::Process(process), question)
                 .await;
         });
+        if let Some(occupancy) = &self.occupancy {
+            occupancy.announce_all_to(process);
+        }
     }
 
     /// A process asks who is present on this node. The task that sends changes answers, so that no
@@ -372,6 +398,13 @@ impl Remote {
 
     /// Nobody is on this node any more.
     fn absent(&self, node: NodeId) {
+        if let Some(occupancy) = &self.occupancy {
+            occupancy.node_lost(node);
+        }
+        self.nobody_present(node);
+    }
+
+    fn nobody_present(&self, node: NodeId) {
         for (channel, user) in self.presence.node_lost(node) {
             self.hub.notify_presence(&channel, &user, false);
         }

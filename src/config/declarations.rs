@@ -90,6 +90,12 @@ pub(super) fn duplicates<'a>(
     }
 }
 
+/// The index of the first text that an earlier one equals.
+pub(super) fn duplicate_of<'a>(texts: impl Iterator<Item = &'a str>) -> Option<(usize, &'a str)> {
+    let mut seen = HashSet::new();
+    texts.enumerate().find(|(_, text)| !seen.insert(*text))
+}
+
 fn event_types(config: &Config, dev: bool, check: &mut Check<'_>) {
     let declared = config.all_namespaces(dev);
     let declared: Vec<&str> = declared.iter().map(|known| known.name.as_str()).collect();

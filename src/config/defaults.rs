@@ -7,8 +7,9 @@ use serde::de::DeserializeOwned;
 use super::layer::Layer;
 use super::{
     Audit, Auth, Catalog, ClusterConfig, Console, DialectCommand, DialectConfig, DialectControl,
-    DialectEvent, EventTypeConfig, Heartbeat, HistoryConfig, Internal, Limits, NamespaceConfig,
-    NamespaceHistory, Public, Server, Telemetry, WebSocket,
+    DialectEvent, EventTypeConfig, Heartbeat, HistoryConfig, HooksConfig, Internal, Limits,
+    NamespaceConfig, NamespaceHistory, Public, Server, SourceConfig, Telemetry, WebSocket,
+    WebhookConfig, WebhooksConfig,
 };
 
 /// The declared default of a key or of a whole table.
@@ -58,7 +59,9 @@ declared_defaults! {
     HistoryConfig = "history",
     ClusterConfig = "cluster",
     Catalog = "catalog",
+    WebhooksConfig = "webhooks",
     WebSocket = "websocket",
+    HooksConfig = "hooks",
     Telemetry = "telemetry",
     Audit = "audit",
     Server = "server",
@@ -71,7 +74,9 @@ declared_defaults! {
     NamespaceHistory = "namespace[].history",
     EventTypeConfig = "event_type[]",
     DialectConfig = "dialect[]",
+    WebhookConfig = "webhook[]",
     DialectEvent = "dialect[].event",
     DialectControl = "dialect[].control",
     DialectCommand = "dialect[].command[]",
+    SourceConfig = "source[]",
 }

@@ -104,7 +104,7 @@ impl Config {
 fn is_array(table: &str) -> bool {
     matches!(
         table,
-        "namespace" | "event_type" | "dialect" | "dialect[].command"
+        "namespace" | "event_type" | "dialect" | "dialect[].command" | "webhook"
     )
 }
 

@@ -3,6 +3,7 @@
 //! These declarations are used to check files, to suggest keys and to set defaults, and to generate
 //! the default file and the tables of `docs/reference/configuration.md`.
 
+use super::hook_keys::HOOKS;
 use super::key_list::SETTINGS;
 use super::kind::Kind;
 use super::nearest::nearest;
@@ -53,7 +54,8 @@ impl Key {
 
 /// Every key, table by table.
 pub(super) fn all() -> impl Iterator<Item = &'static Key> {
-    SETTINGS.iter().chain(PROCESS).chain(REPEATED)
+    let tables = SETTINGS.iter().chain(HOOKS).chain(PROCESS);
+    tables.chain(REPEATED)
 }
 
 /// A key that SIGHUP changes.
@@ -100,7 +102,7 @@ pub(super) const fn fixed(
 }
 
 /// Tables with their descriptions, in the order of the default file.
-pub(super) const TABLES: [(&str, &str); 22] = [
+pub(super) const TABLES: [(&str, &str); 26] = [
     ("public", "The listener for browsers and the HTTP API."),
     ("internal", "The listener for gRPC, gRPC-Web and /metrics."),
     (
@@ -128,6 +130,10 @@ pub(super) const TABLES: [(&str, &str); 22] = [
     ("catalog", "The declared event types."),
     ("websocket", "The WebSocket endpoint."),
     (
+        "hooks",
+        "Questions to the application behind the server. Reloaded on SIGHUP.",
+    ),
+    (
         "telemetry",
         "Traces, metrics and logs. The standard OTEL_* variables override it.",
     ),
@@ -140,6 +146,7 @@ pub(super) const TABLES: [(&str, &str); 22] = [
         "console",
         "The page for operators, at /console/ on the internal listener.",
     ),
+    ("webhooks", "What all webhooks share."),
     (
         "namespace",
         "Settings for the channels whose names begin with this name and a colon. Repeat as needed.",
@@ -161,6 +168,14 @@ pub(super) const TABLES: [(&str, &str); 22] = [
     (
         "dialect[].command",
         "A client command. Repeat as needed; other commands are as in the dialect tidings.",
+    ),
+    (
+        "source",
+        "A system of the application whose records are published. Repeat as needed.",
+    ),
+    (
+        "webhook",
+        "An address of the application that gets events. Repeat as needed.",
     ),
 ];
 

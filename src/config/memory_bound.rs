@@ -11,6 +11,7 @@ use crate::broker::{COMMIT_QUEUE_BYTES, REDIS_QUEUE_BYTES};
 use crate::event::{Audience, Headers};
 use crate::hub::{INBOX_BYTES, REPLAY_BYTES, THROTTLE_BYTES};
 use crate::session::MAX_ANSWER_BYTES;
+use crate::sources::BATCH_BYTES;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -245,6 +246,22 @@ fn terms(config: &Config) -> Vec<Term> {
             product(&[bytes(config.event_type.len()), 256 * KIB]),
             "event types × 256 KiB",
         ),
+        term("hooks", hooks(config, &size), HOOKS),
+        term(
+            "sources",
+            // A batch, its decoded form, and its answer in the connection's buffer.
+            product(&[
+                bytes(config.source.len()),
+                3,
+                sum(&[bytes(BATCH_BYTES), size.event, 10_000 * KIB]),
+            ]),
+            "sources × 3 × (8 MiB + one event + 10,000 × 1 KiB)",
+        ),
+        term(
+            "webhooks",
+            webhooks(config, &size),
+            "webhooks, each: a batch + webhook.queue_bytes + webhook.dead_letter_bytes (in memory) + 136 MiB + (limits.connections × (limits.subscriptions_per_connection + 1)) × 512 B, if there are any",
+        ),
         term("audit log", audit, "8 MiB"),
         term("spans", spans, "36 MiB"),
     ]
@@ -263,6 +280,43 @@ fn filters(config: &Config, size: &Sizes) -> u64 {
         product(&[elsewhere, 32, bytes(config.limits.event_bytes)]),
         product(&[size.connections, sum(&[size.outbox, size.event])]),
     ])
+}
+
+const HOOKS: &str = "with hooks.endpoint: hooks.waiting × (16 KiB + hooks.header_bytes + limits.message_bytes) + hooks.concurrency × (64 KiB + 2 × hooks.answer_bytes) + hooks.cache_bytes + limits.connections × hooks.header_bytes";
+
+/// Questions that wait, answers, and the headers of connections.
+fn hooks(config: &Config, size: &Sizes) -> u64 {
+    let hooks = &config.hooks;
+    if hooks.endpoint.is_none() {
+        return 0;
+    }
+    let headers = bytes(hooks.header_bytes);
+    sum(&[
+        product(&[
+            bytes(hooks.waiting),
+            sum(&[16 * KIB, headers, size.message]),
+        ]),
+        product(&[
+            bytes(hooks.concurrency),
+            sum(&[64 * KIB, product(&[2, bytes(hooks.answer_bytes)])]),
+        ]),
+        bytes(hooks.cache_bytes),
+        product(&[size.connections, headers]),
+    ])
+}
+
+/// The queues of webhooks if they are in memory, edges on their way, the database's own memory, and
+/// what was reported.
+fn webhooks(config: &Config, size: &Sizes) -> u64 {
+    if config.webhook.is_empty() {
+        return 0;
+    }
+    let queues = config.webhook.iter().map(|webhook| {
+        let in_memory = bytes(webhook.queue_bytes).saturating_add(bytes(webhook.dead_letter_bytes));
+        sum(&[2 * MIB, in_memory])
+    });
+    let reported = product(&[size.connections, size.subscriptions.saturating_add(1), 512]);
+    sum(&[queues.fold(0, u64::saturating_add), 136 * MIB, reported])
 }
 
 /// The memory of the store.

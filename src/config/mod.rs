@@ -10,6 +10,8 @@ mod dialects;
 mod document;
 mod environment;
 mod event_tables;
+mod hook_keys;
+mod hooks;
 mod json;
 mod key_list;
 mod keys;
@@ -28,12 +30,15 @@ mod provenance;
 #[cfg(test)]
 mod refusals;
 mod repeated_keys;
+mod source_tables;
+mod sources;
 mod tables;
 #[cfg(test)]
 mod tests;
 mod validate;
 mod values;
 mod warnings;
+mod webhook_tables;
 
 pub use crate::auth::Secret;
 pub use crate::clock::duration;
@@ -44,6 +49,7 @@ pub use dialect_tables::{
 };
 pub use document::KeyRow;
 pub use event_tables::{Catalog, CatalogMode, EventTypeConfig, NamespaceConfig, NamespaceHistory};
+pub use hooks::{HooksConfig, OnFailure};
 pub use listeners::{Console, Documents, ForwardedHeader, Internal, InternalAuth, Public};
 pub use load::Inputs;
 pub use machine_memory::available_memory;
@@ -51,10 +57,13 @@ pub use memory_bound::{MemoryBound, Term};
 pub use presets::Preset;
 pub use problem::{Place, Problem, Problems};
 pub use provenance::{ConfiguredValue, Provenance};
+pub use source_tables::{SourceConfig, SourceKindName};
 pub use tables::{
     Audit, Auth, Durability, Heartbeat, HistoryConfig, Limits, LogFormat, OnDamage, OtlpProtocol,
     Server, Storage, Telemetry, WebSocket,
 };
+
+pub use webhook_tables::{WebhookConfig, WebhooksConfig};
 
 use serde::Deserialize;
 
@@ -85,10 +94,18 @@ pub struct Config {
     pub event_type: Vec<EventTypeConfig>,
     /// Dialects besides the built-in ones.
     pub dialect: Vec<DialectConfig>,
+    /// Systems of the application whose records are published.
+    pub source: Vec<SourceConfig>,
+    /// What all webhooks share.
+    pub webhooks: WebhooksConfig,
+    /// The application's addresses that get events.
+    pub webhook: Vec<WebhookConfig>,
     /// How strictly events are checked against the catalog.
     pub catalog: Catalog,
     /// The WebSocket.
     pub websocket: WebSocket,
+    /// Questions to the application.
+    pub hooks: HooksConfig,
     /// Traces, metrics and logs.
     pub telemetry: Telemetry,
     /// The audit log.
@@ -116,8 +133,12 @@ impl Default for Config {
             namespace: Vec::new(),
             event_type: Vec::new(),
             dialect: Vec::new(),
+            source: Vec::new(),
+            webhooks: WebhooksConfig::default(),
+            webhook: Vec::new(),
             catalog: Catalog::default(),
             websocket: WebSocket::default(),
+            hooks: HooksConfig::default(),
             telemetry: Telemetry::default(),
             audit: Audit::default(),
             server: Server::default(),

@@ -113,4 +113,10 @@ pub(super) const PROCESS: &[Key] = &[
         "true",
         "Whether `/console/` on the internal listener is the page for operators, which needs a token of role `admin` or `viewer` ([the console](../how-to/console.md)); beside it, `/api/v1/` answers there too.",
     ),
+    fixed(
+        "webhooks.path",
+        Kind::Path,
+        r#""""#,
+        "The directory of the [webhooks'](../how-to/webhooks.md) queue. Empty: within `history.path` if history is on disk; otherwise the queue is in memory.",
+    ),
 ];

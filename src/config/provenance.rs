@@ -14,6 +14,9 @@ const LONGEST: usize = 512;
 /// Names of keys whose values are never shown.
 const SECRET: [&str; 6] = ["secret", "password", "token", "headers", "api_key", "seed"];
 
+/// Further keys whose values are never shown: URLs with a password.
+const SECRET_PATHS: [&str; 2] = ["source[].url", "cluster.redis.urls"];
+
 /// A value and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfiguredValue {
@@ -103,7 +106,8 @@ fn described(
     places: &BTreeMap<String, Place>,
 ) -> ConfiguredValue {
     let name = key.path.rsplit('.').next().unwrap_or(key.path);
-    let secret = SECRET.iter().any(|secret| name.ends_with(secret));
+    let secret =
+        SECRET.iter().any(|secret| name.ends_with(secret)) || SECRET_PATHS.contains(&key.path);
     let mut text = if secret { String::new() } else { toml(value) };
     if text.len() > LONGEST {
         text.truncate(text.floor_char_boundary(LONGEST));

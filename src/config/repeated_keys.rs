@@ -1,7 +1,7 @@
-//! The declarations of the keys in tables that may be repeated: namespaces, event types and
-//! dialects.
+//! The declarations of the keys in tables that may be repeated: namespaces, event types,
+//! dialects, sources and webhooks.
 
-use super::keys::{Key, key, required};
+use super::keys::{Key, fixed, key, required};
 use super::kind::{Kind, MANY};
 
 const ONE: Kind = Kind::Whole(1, MANY);
@@ -233,5 +233,135 @@ pub(super) const REPEATED: &[Key] = &[
         Kind::List,
         "[]",
         "Members of the message that its reply repeats, also if the reply is an `error`; never a token.",
+    ),
+    key(
+        "source",
+        Kind::Tables,
+        "[]",
+        "[Sources](../how-to/sources.md): systems of the application whose records are published.",
+    ),
+    required(
+        "source[].name",
+        Kind::Text,
+        r#""orders""#,
+        "Name of the source: 1–64 of `A-Z a-z 0-9 _ - .`. Subscribers see it as the events' source.",
+    ),
+    required(
+        "source[].kind",
+        Kind::OneOf(&["postgres", "redis", "nats"]),
+        r#""postgres""#,
+        "What is read: a table of [`postgres`](../how-to/sources.md#postgresql), a stream of [`redis`](../how-to/sources.md#redis), or a JetStream stream of [`nats`](../how-to/sources.md#nats).",
+    ),
+    required(
+        "source[].url",
+        Kind::Text,
+        r#""postgres://tidings:password@db.example.com/app""#,
+        "The server, with user and password. Never shown.",
+    ),
+    key(
+        "source[].ca",
+        Kind::Path,
+        r#""""#,
+        "Certificates that sign the server's certificate (PEM file); empty: the system's.",
+    ),
+    key(
+        "source[].credentials_file",
+        Kind::Path,
+        r#""""#,
+        "For `nats`: a file with a JWT and an NKey seed; empty: user and password of the URL.",
+    ),
+    key(
+        "source[].stream",
+        Kind::Text,
+        r#""tidings""#,
+        "For `redis` and `nats`: the stream.",
+    ),
+    key(
+        "source[].group",
+        Kind::Text,
+        r#""tidings""#,
+        "For `redis` the consumer group, for `nats` the durable consumer. It is created if it does not exist.",
+    ),
+    key(
+        "source[].channel",
+        Kind::Text,
+        r#""""#,
+        "The channel of records that name none; empty: such a record is a dead letter.",
+    ),
+    key(
+        "source[].event_type",
+        Kind::Text,
+        r#""""#,
+        "The event type of records that name none; empty: such a record is a dead letter.",
+    ),
+    key(
+        "source[].batch",
+        Kind::Whole(1, 10_000),
+        "1000",
+        "Most records that are read and acknowledged together. A batch has about 8 MiB of data at most.",
+    ),
+    key(
+        "source[].poll",
+        Kind::Duration,
+        r#""1s""#,
+        "For `postgres`, how often the table is read without a notification. For the others, how long one request waits for records, at most 5 s.",
+    ),
+    fixed("webhook", Kind::Tables, "[]", "Webhooks."),
+    Key {
+        reloads: false,
+        ..required(
+            "webhook[].url",
+            Kind::Text,
+            r#""https://app.example.com/tidings""#,
+            "The `http` or `https` address that gets [the events](../how-to/webhooks.md), without user and password.",
+        )
+    },
+    fixed(
+        "webhook[].secret",
+        Kind::Text,
+        r#""""#,
+        "Signs the requests (Standard Webhooks): `whsec_` and 24 to 64 bytes in base64; empty: they are not signed.",
+    ),
+    fixed(
+        "webhook[].events",
+        Kind::List,
+        "[]",
+        "The events that it gets: `connection.opened`, `connection.closed`, `channel.occupied`, `channel.vacated`, `presence.joined`, `presence.left`; empty: all.",
+    ),
+    fixed(
+        "webhook[].queue_bytes",
+        Kind::Whole(1 << 16, MANY),
+        "67108864",
+        "Most bytes of queued events. When the queue is full, new events are dropped, which is counted, logged and reported to the application by `webhook.dropped`.",
+    ),
+    fixed(
+        "webhook[].dead_letter_bytes",
+        Kind::Whole(0, MANY),
+        "16777216",
+        "Most bytes of dead letters that are kept; the oldest are dropped.",
+    ),
+    fixed(
+        "webhook[].batch_events",
+        Kind::Whole(1, 10_000),
+        "500",
+        "Most events of one request, which has at most 256 KiB unless one event is larger.",
+    ),
+    fixed(
+        "webhook[].timeout",
+        Kind::Duration,
+        r#""10s""#,
+        "How long a request may take, the answer included.",
+    ),
+    fixed(
+        "webhook[].retry_for",
+        Kind::Duration,
+        r#""24h""#,
+        "How long an event is tried before it becomes a dead letter.",
+    ),
+    fixed(
+        "webhook[].retry_pause",
+        Kind::Duration,
+        r#""5m""#,
+        "The longest pause between two attempts, unless the application asks for a longer one with `Retry-After`. Pauses begin at 1 s and double.",
     ),
 ];

@@ -7,8 +7,12 @@ use std::path::Path;
 
 use super::certificates::{Unusable, server_config};
 use super::problem::{Place, Problem};
-use super::{Config, InternalAuth, OnDamage, Storage, cluster, declarations, dialects};
+use super::{
+    Config, InternalAuth, OnDamage, Storage, cluster, declarations, dialects, hooks, sources,
+    webhook_tables,
+};
 use crate::event::ChannelName;
+use crate::hooks::HookType;
 use crate::net::forwarded::Network;
 use crate::net::origin;
 
@@ -66,6 +70,9 @@ pub(super) fn problems(
     declarations::check(config, setting.dev, &mut check);
     dialects::check(config, &mut check);
     cluster::check(config, &mut check);
+    hooks::check(config, &mut check);
+    sources::check(config, &mut check);
+    webhook_tables::check(config, &mut check);
     rest(config, &mut check);
     check.found
 }
@@ -219,8 +226,10 @@ fn auth(config: &Config, setting: Setting, check: &mut Check<'_>) {
         .known
         .iter()
         .any(|problem| problem.key.starts_with("auth."));
+    // The application says who connects.
+    let by_application = config.hooks.asks(HookType::Connect);
     check.expect(
-        auth.has_key() || !setting.needs_key || spoiled,
+        auth.has_key() || by_application || !setting.needs_key || spoiled,
         "auth",
         "no key to check tokens with: set auth.hs256_secret (TIDINGS_AUTH__HS256_SECRET), \
          auth.public_key_file, auth.jwks_file or auth.jwks_url, or start with --dev to try things out",

@@ -1,6 +1,7 @@
 //! Warnings about settings that work but are probably a mistake.
 
 use super::{Config, Secret};
+use crate::hooks::HookType;
 use crate::net::forwarded::Network;
 
 impl Config {
@@ -9,7 +10,7 @@ impl Config {
     pub fn warnings(&self) -> Vec<String> {
         let auth = &self.auth;
         let mut warnings = Vec::new();
-        if !auth.has_key() {
+        if !auth.has_key() && !self.hooks.asks(HookType::Connect) {
             warnings.push(String::from(
                 "auth: no key to check tokens with; the server will not start without one",
             ));
@@ -41,6 +42,13 @@ impl Config {
                 "internal.allowed_origins: pages of every origin may call gRPC-Web",
             ));
         }
+        for (index, webhook) in self.webhook.iter().enumerate() {
+            if webhook.secret.is_none() {
+                warnings.push(format!(
+                    "webhook[{index}].secret: not set: the application can't tell who sends the requests"
+                ));
+            }
+        }
         if self.limits.outbox_bytes < self.limits.event_bytes {
             warnings.push(String::from(
                 "limits.outbox_bytes: less than limits.event_bytes: the biggest events fit no outbox",
@@ -64,6 +72,13 @@ impl Config {
                  that subscribes to its channels one by one is refused some of them",
             ));
         }
+        let endpoint = self.hooks.endpoint.as_deref().unwrap_or_default();
+        let is_plain = endpoint.starts_with("http://") || endpoint.starts_with("grpc://");
+        if is_plain && !is_local(endpoint) {
+            warnings.push(String::from(
+                "hooks.endpoint: questions with cookies and tokens cross the network without TLS",
+            ));
+        }
         let own = self.dialect.iter().enumerate();
         let silent = own.filter(|(_, dialect)| {
             dialect.paths.is_empty() && dialect.name != self.websocket.dialect
@@ -75,6 +90,14 @@ impl Config {
         }));
         warnings
     }
+}
+
+/// True for a URL on this machine.
+fn is_local(url: &str) -> bool {
+    let url = url.parse::<http::Uri>().ok();
+    let host = url.as_ref().and_then(|url| url.host()).unwrap_or_default();
+    let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]

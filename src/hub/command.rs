@@ -183,6 +183,13 @@ pub(in crate::hub) enum ShardCommand {
         then: Continuation,
     },
 
+    /// Something that the server does for a connection by itself is ready; the client's requests do not
+    /// wait for it.
+    Continue {
+        connection: ConnectionId,
+        then: Continuation,
+    },
+
     /// Close all connections on the departure's schedule.
     Drain(Arc<Departure>),
     /// End the shard's thread after this round.
@@ -216,6 +223,7 @@ impl ShardCommand {
             ShardCommand::CheckPositions(_) => "CheckPositions",
             ShardCommand::PositionsChecked(_) => "PositionsChecked",
             ShardCommand::Resume { .. } => "Resume",
+            ShardCommand::Continue { .. } => "Continue",
             ShardCommand::Drain(_) => "Drain",
             ShardCommand::Stop => "Stop",
         }
@@ -232,7 +240,8 @@ impl ShardCommand {
             | ShardCommand::GetIdentity { connection, .. }
             | ShardCommand::Disconnect { connection, .. }
             | ShardCommand::PositionsFound { connection, .. }
-            | ShardCommand::Resume { connection, .. } => Some(*connection),
+            | ShardCommand::Resume { connection, .. }
+            | ShardCommand::Continue { connection, .. } => Some(*connection),
             ShardCommand::HistoryPage { subscription, .. }
             | ShardCommand::FilterVerdicts { subscription, .. } => Some(subscription.connection),
             ShardCommand::Open(_)

@@ -108,14 +108,14 @@ impl Interest {
         u64::from(self.subscriptions.load(Ordering::Relaxed))
     }
 
-    /// Adds a subscription.
-    pub fn joined(&self) {
-        self.subscriptions.fetch_add(1, Ordering::Relaxed);
+    /// Adds a subscription; true if it is the first on this node.
+    pub fn joined(&self) -> bool {
+        self.subscriptions.fetch_add(1, Ordering::Relaxed) == 0
     }
 
-    /// Removes a subscription.
-    pub fn left(&self) {
-        self.subscriptions.fetch_sub(1, Ordering::Relaxed);
+    /// Removes a subscription; true if it was the last on this node.
+    pub fn left(&self) -> bool {
+        self.subscriptions.fetch_sub(1, Ordering::Relaxed) == 1
     }
 }
 

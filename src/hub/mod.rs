@@ -46,7 +46,7 @@ use self::deliver::Dispatcher;
 pub use self::dialect_ids::{DialectId, DialectIds};
 use self::evaluator::Evaluator;
 use self::interest::{Interest, InterestTable};
-pub use self::observer::{End, Observer, Seen};
+pub use self::observer::{End, Observer, Seen, Totals};
 pub use self::presence::{LocalPresence, PresenceStore, Present};
 use crate::auth::Identity;
 use crate::broker::Broker;
@@ -295,8 +295,21 @@ impl Hub {
         }
     }
 
-    /// Notifies the subscribers that watch a channel's presence.
+    /// Whether a user is in a channel, on any node.
+    #[must_use]
+    pub fn is_present(&self, channel: &ChannelName, user: &Arc<str>) -> bool {
+        self.presence.is_present(channel, user)
+    }
+
+    /// Every user of every channel, over all nodes.
+    #[must_use]
+    pub fn all_present(&self) -> Vec<(ChannelName, Arc<str>)> {
+        self.presence.all()
+    }
+
+    /// Notifies the subscribers that watch a channel's presence, and the observer.
     pub fn notify_presence(&self, channel: &ChannelName, user: &Arc<str>, joined: bool) {
+        self.observer.presence(channel, user, joined);
         let (shards, _) = self.dispatcher.routes.find(channel);
         for index in 0..self.dispatcher.queues.len() {
             if shards & (1 << index) != 0 {
@@ -313,6 +326,17 @@ impl Hub {
 
     pub(in crate::hub) fn opened(&self, connection: Seen<'_>) {
         self.observer.opened(connection);
+    }
+
+    pub(in crate::hub) fn identified(&self, connection: Seen<'_>) {
+        self.observer.identified(connection);
+    }
+
+    /// A channel has gained its first subscription on this node, or lost its last.
+    pub(in crate::hub) fn occupancy_changed(&self, pattern: &ChannelPattern, occupied: bool) {
+        if let ChannelPattern::Exact(channel) = pattern {
+            self.observer.occupancy(channel, occupied);
+        }
     }
 
     pub(in crate::hub) fn closed(&self, connection: Seen<'_>, end: End<'_>) {

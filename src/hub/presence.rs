@@ -24,6 +24,12 @@ pub trait PresenceStore: Send + Sync {
     /// Removes a connection of a user; true if it was the user's last in the channel.
     fn leave(&self, channel: &ChannelName, user: &Arc<str>) -> bool;
 
+    /// Whether the user is in the channel, here or on another node.
+    fn is_present(&self, channel: &ChannelName, user: &Arc<str>) -> bool;
+
+    /// Every user of every channel, here and on other nodes.
+    fn all(&self) -> Vec<(ChannelName, Arc<str>)>;
+
     /// The users in a channel: the first `limit` by name.
     fn of(&self, channel: &ChannelName, limit: usize) -> Present;
 
@@ -146,6 +152,14 @@ impl PresenceStore for LocalPresence {
             }
         }
         last
+    }
+
+    fn is_present(&self, channel: &ChannelName, user: &Arc<str>) -> bool {
+        self.has(channel, user)
+    }
+
+    fn all(&self) -> Vec<(ChannelName, Arc<str>)> {
+        LocalPresence::all(self)
     }
 
     fn of(&self, channel: &ChannelName, limit: usize) -> Present {

@@ -53,6 +53,13 @@ pub trait Protocol: Send + Sync {
     /// The last bytes of a connection.
     fn close(&self, code: CloseCode, reason: &str) -> Bytes;
 
+    /// The identity of a connection expires soon. True if the protocol renews it by itself; otherwise
+    /// the client is notified.
+    fn renews(&self, cx: &mut ConnCtx<'_>) -> bool {
+        let _ = cx;
+        false
+    }
+
     /// Handles received bytes and returns how many it consumed from the front. The rest is passed again
     /// with the next bytes.
     fn received(&self, cx: &mut ConnCtx<'_>, input: &mut [u8]) -> usize;

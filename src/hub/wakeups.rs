@@ -180,7 +180,9 @@ mod tests {
         hub.dispatcher.cells[0].insert(Box::new(shard));
         let pattern = ChannelPattern::Exact(channel());
         let route = hub.dispatcher.routes.add(&pattern, 0);
-        (0..subscriptions).for_each(|_| route.joined());
+        (0..subscriptions).for_each(|_| {
+            route.joined();
+        });
         World { hub, poll, metrics }
     }
 

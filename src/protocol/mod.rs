@@ -21,7 +21,7 @@ mod server_message;
 pub use codec::{Codec, Decoder, Encoded, Encoder, MessageWriter, frames};
 pub use command::{
     Ack, Authenticate, ClientCommand, HeartbeatResponse, History, Kind, Ping, Presence, Publish,
-    Receive, Register, Subscribe, Unsubscribe,
+    Receive, Register, Rpc, Subscribe, Unsubscribe,
 };
 pub use custom::{
     CommandWords, ControlMember, ControlWords, Definition, EventWords, Refusals, Template,

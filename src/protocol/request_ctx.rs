@@ -97,11 +97,7 @@ impl RequestCtx {
         let identity = cx
             .identity()
             .ok_or_else(|| Error::unauthenticated("send authenticate with a token first"))?;
-        Ok(Session::new(
-            Arc::clone(&self.services),
-            Arc::clone(identity),
-            Some(cx.id()),
-        ))
+        Ok(Session::of_connection(&self.services, identity, cx))
     }
 
     /// Begins the automatic subscriptions.

@@ -10,7 +10,7 @@ use super::request::{ReplyTo, RequestId};
 use crate::api::ErrorBody;
 use crate::auth::Identity;
 use crate::error::Error;
-use crate::event::{ChannelName, ConnectionId, Event, Position, Timestamp};
+use crate::event::{ChannelName, ConnectionId, Event, Payload, Position, Timestamp};
 use crate::hub::{Client, Joined, Notice, Present, Refused};
 use crate::session::{HistoryPage, Published};
 
@@ -64,6 +64,8 @@ pub enum ServerMessage<'a> {
         /// Its users.
         present: &'a Present,
     },
+    /// The result of a call of the application, JSON.
+    Rpc(&'a Payload),
     /// The answer to a ping.
     Pong(Timestamp),
     /// A request was refused.
@@ -164,7 +166,7 @@ impl<'a> From<&Notice<'a>> for ServerMessage<'a> {
 
 impl ServerMessage<'_> {
     /// Every value of [`ServerMessage::name`] except event types.
-    pub const NAMES: [&'static str; 16] = [
+    pub const NAMES: [&'static str; 17] = [
         "connection_established",
         "authenticated",
         "registered",
@@ -173,6 +175,7 @@ impl ServerMessage<'_> {
         "published",
         "history",
         "presence",
+        "rpc",
         "pong",
         "error",
         "heartbeat",
@@ -197,6 +200,7 @@ impl ServerMessage<'_> {
             ServerMessage::Published(_) => "published",
             ServerMessage::History { .. } => "history",
             ServerMessage::Presence { .. } => "presence",
+            ServerMessage::Rpc(_) => "rpc",
             ServerMessage::Pong(_) => "pong",
             ServerMessage::Error(_) => "error",
             ServerMessage::Heartbeat(_) => "heartbeat",
@@ -209,8 +213,8 @@ impl ServerMessage<'_> {
         }
     }
 
-    /// Its members in JSON. Events, and those of a page of history, are not included: each codec
-    /// has its own form for them.
+    /// Its members in JSON. Events, those of a page of history, and the result of a call are not
+    /// included: each codec has its own form for them.
     #[must_use]
     pub fn members(&self, reply_to: &ReplyTo) -> Map<String, Value> {
         let body = match self {
@@ -285,7 +289,7 @@ impl ServerMessage<'_> {
                 let reason = json!({ "code": code, "message": message });
                 json!({ "channels": [channel], "reason": reason })
             }
-            ServerMessage::Event(_) => Value::Null,
+            ServerMessage::Event(_) | ServerMessage::Rpc(_) => Value::Null,
         };
         match body {
             Value::Object(members) => members,

@@ -2,32 +2,34 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
-use tokio::sync::mpsc::Receiver;
-
 use super::StartError;
 use super::described::{asyncapi_settings, catalog};
 use super::observer::LoggingObserver;
 use super::stores::{self, Stores};
+use super::webhooks;
 use crate::audit::Audit;
 use crate::auth::{AuthEvent, NamespaceRules, Policy, Revocations, Verifier};
-use crate::cluster::{Changed, Cluster, ClusterPresence, Link, Local, Me, Remote};
+use crate::cluster::{Cluster, ClusterPresence, Link, Local, Me, Remote, Shared};
 use crate::config::{
     Config, DialectConfig, DialectProtocol, Documents, Engine, ForwardedHeader, InternalAuth,
     OtlpProtocol,
 };
 use crate::event::NodeId;
 use crate::filter::FilterLimits;
+use crate::hooks::Hooks;
 use crate::hub::{Hub, HubParts, LocalPresence, PresenceStore, Settings};
 use crate::lifecycle::Lifecycle;
 use crate::net::forwarded::Trust;
 use crate::net::origin;
 use crate::session::{BodyLimits, RequestLimits, ServiceParts, Services, revalidator};
+use crate::sources::Sources;
 use crate::telemetry::{Metrics, Tracing, TracingSettings};
 use crate::transport::grpc::{GrpcAuth, HealthHandle};
 use crate::transport::http::AsyncApiSettings;
 use crate::transport::socketio::{Endpoint as SocketIo, SocketIoDialect, SocketIoSettings};
 use crate::transport::ws::{Declared, Endpoint, WsSettings};
+use crate::webhooks::{Edges, WebhooksParts};
+use arc_swap::{ArcSwap, ArcSwapOption};
 
 /// The parts of a running server.
 pub struct Assembled {
@@ -50,6 +52,10 @@ pub struct Assembled {
     most_event_bytes: Option<usize>,
     /// The other nodes, if there is an engine.
     remote: Option<Arc<Remote>>,
+    /// The sources, which run once the server accepts requests.
+    sources: Sources,
+    /// Observes connections for webhooks, if there are any.
+    observed: Option<Arc<Edges>>,
 }
 
 /// Builds the parts.
@@ -88,16 +94,28 @@ pub(super) async fn assemble(
         Some(path) => Audit::open(path, &metrics).map_err(StartError::at("audit.file"))?,
     };
     let verifier = verifier(config, revocations, &metrics)?;
-    let joining = link.is_some().then(ClusterPresence::new);
+    let (observed, observing) = webhooks::observe(config, &metrics).unzip();
+    let joining = link.is_some().then(|| Shared {
+        presence: ClusterPresence::new(),
+        occupancy: observed.as_ref().map(webhooks::occupancy),
+    });
     let presence: Box<dyn PresenceStore> = match &joining {
-        Some((presence, _)) => Box::new(Arc::clone(presence)),
+        Some(shared) => Box::new(Arc::clone(&shared.presence.0)),
         None => Box::new(LocalPresence::new()),
     };
+    let hooks = Arc::new(ArcSwapOption::empty());
+    hooks.store(open_hooks(config, None, &metrics, &tracing)?);
+    let occupancy = joining
+        .as_ref()
+        .and_then(|shared| shared.occupancy.as_ref());
+    let occupancy = occupancy.map(|(occupancy, _)| Arc::clone(occupancy));
     let parts = HubParts {
         broker: Arc::clone(&broker),
         observer: Arc::new(LoggingObserver {
             tracing,
             audit: Arc::clone(&audit),
+            hooks: Arc::clone(&hooks),
+            webhooks: observed.clone(),
         }),
         revalidator: revalidator(&verifier),
         presence,
@@ -106,19 +124,31 @@ pub(super) async fn assemble(
     let hub = builder
         .start(parts)
         .map_err(StartError::at("server.shards"))?;
-    let (cluster, remote) = join(config, &hub, link.zip(joining)).await?;
+    let (cluster, remote) = join(&hub, link.zip(joining)).await?;
+    let parts = observing.map(|edges| WebhooksParts {
+        hub: Arc::clone(&hub),
+        cluster: Arc::clone(&cluster),
+        occupancy,
+        edges,
+    });
+    let webhooks = parts
+        .map(|parts| webhooks::start(config, parts))
+        .transpose()?;
     let services = Services::new(ServiceParts {
         cluster,
         hub,
         broker,
         cursors,
+        webhooks,
         verifier,
         policy: policy(config, dev)?,
         catalog: catalog(config)?,
         limits: request_limits(config),
+        hooks,
         audit,
         lifecycle,
     });
+    let sources = Sources::new(&services);
     let endpoint = Arc::new(Endpoint::new(
         Arc::clone(&services),
         ws_settings(config, dev),
@@ -148,22 +178,20 @@ pub(super) async fn assemble(
         dev,
         most_event_bytes,
         remote,
+        sources,
+        observed,
     })
 }
 
-/// What joins this node with others: the link, its number, and the changes of presence to send.
-type Joining = (
-    (Arc<dyn Link>, NodeId),
-    (Arc<ClusterPresence>, Receiver<Changed>),
-);
+/// What joins this node with others: the link, its number, and what nodes exchange.
+type Joining = ((Arc<dyn Link>, NodeId), Shared);
 
 /// The cluster: this node alone, or with those that the engine joins it with.
 async fn join(
-    config: &Config,
     hub: &Arc<Hub>,
     joining: Option<Joining>,
 ) -> Result<(Arc<dyn Cluster>, Option<Arc<Remote>>), StartError> {
-    let Some(((link, number), (presence, changes))) = joining else {
+    let Some(((link, number), shared)) = joining else {
         return Ok((Arc::new(Local::new(Arc::clone(hub))), None));
     };
     let metrics = Arc::clone(hub.metrics());
@@ -172,7 +200,7 @@ async fn join(
         number,
         name: metrics.node().to_string(),
     };
-    let joined = Remote::join(Arc::clone(hub), link, me, metrics, presence, changes);
+    let joined = Remote::join(Arc::clone(hub), link, me, metrics, shared);
     let remote = joined.await.map_err(StartError::new)?;
     Ok((Arc::new(Arc::clone(&remote)), Some(remote)))
 }
@@ -222,6 +250,18 @@ impl Assembled {
         self.health.not_ready().await;
     }
 
+    /// Runs the sources of a configuration from now on.
+    pub(super) fn run_sources(&self, config: &Config) {
+        let lowered = lowered(config, self.most_event_bytes);
+        self.sources
+            .apply(lowered.as_ref().unwrap_or(config).sources());
+    }
+
+    /// Finishes what the sources have read, and ends them.
+    pub(super) async fn stop_sources(&self) {
+        self.sources.stop().await;
+    }
+
     /// Ends gRPC's long-lived streams.
     pub(super) async fn drain(&self) {
         self.health.drain().await;
@@ -241,14 +281,21 @@ impl Assembled {
         // Everything that can fail comes first, so that an invalid file changes nothing.
         let policy = policy(config, self.dev)?;
         let catalog = catalog(config)?;
+        let services = &self.services;
+        let before = services.hooks.load_full();
+        let hooks = open_hooks(config, before, &services.metrics, &services.tracing)?;
         self.services
             .verifier
             .reload(&config.auth.verifier())
             .map_err(StartError::new)?;
+        self.services.hooks.store(hooks);
         self.services
             .hub
             .set_namespaces(config.namespaces(self.dev));
         self.services.hub.set_settings(bus_settings(config));
+        if let Some(observed) = &self.observed {
+            observed.set_anonymous(!config.auth.required);
+        }
         self.services
             .reload(policy, catalog, request_limits(config));
         self.endpoint.reload(ws_settings(config, self.dev));
@@ -263,6 +310,23 @@ impl Assembled {
             .store(Arc::new(config.internal.allowed_hosts.clone()));
         Ok(())
     }
+}
+
+/// The hooks of a configuration. Those from before stay, with their cache, if nothing has changed.
+fn open_hooks(
+    config: &Config,
+    before: Option<Arc<Hooks>>,
+    metrics: &Arc<Metrics>,
+    tracing: &Arc<Tracing>,
+) -> Result<Option<Arc<Hooks>>, StartError> {
+    let Some(settings) = config.hooks.settings() else {
+        return Ok(None);
+    };
+    if let Some(before) = before.filter(|before| *before.settings() == settings) {
+        return Ok(Some(before));
+    }
+    let hooks = Hooks::new(settings, metrics, tracing).map_err(StartError::new)?;
+    Ok(Some(hooks))
 }
 
 /// The configuration with `limits.event_bytes` lowered to the engine's limit; `None` if it is not

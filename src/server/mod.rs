@@ -10,6 +10,7 @@ mod rehearsal;
 mod serve;
 mod stores;
 mod tls;
+mod webhooks;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -204,6 +205,7 @@ impl Server {
             until.run_until_cancelled(verifier.keep_fresh()).await;
         });
         assembled.serve().await;
+        assembled.run_sources(config);
         tasks.spawn(sweep(Arc::clone(&assembled), closing));
         let audit = &server.services().audit;
         audit.note(What::Start, &Record::default());
@@ -229,6 +231,7 @@ impl Server {
     pub fn reload(&self, config: &Config) -> Result<(), StartError> {
         let renewed = tls::Renewed::load(config)?;
         self.assembled.reload(config)?;
+        self.assembled.run_sources(config);
         let facts = facts::facts(config, self.assembled.is_dev(), self.bound);
         self.services().facts.store(Arc::new(facts));
         self.tls.renew(renewed);
@@ -245,6 +248,14 @@ impl Server {
         self.assembled.not_ready().await;
         self.assembled.leave().await;
         tokio::time::sleep(self.drain_delay).await;
+        // While clients are still connected: what was read is delivered and acknowledged. Nothing is
+        // lost if it takes longer: the next start or another node reads it again.
+        // They get half of the time that is left.
+        let most = ends.saturating_duration_since(Instant::now()) / 2;
+        let stopping = self.assembled.stop_sources();
+        if tokio::time::timeout(most, stopping).await.is_err() {
+            tracing::warn!("the sources could not finish what they had read");
+        }
         let hub = &self.services().hub;
         let window = ends.saturating_duration_since(Instant::now());
         let elsewhere = !self.drain_delay.is_zero();
@@ -272,6 +283,9 @@ impl Server {
         });
         if stopped.await.is_err() {
             tracing::error!("the shards could not be stopped");
+        }
+        if let Some(webhooks) = &self.services().webhooks {
+            webhooks.close(FLUSH).await;
         }
         let audit = &self.services().audit;
         audit.note(What::Stop, &Record::default());

@@ -8,6 +8,7 @@
 //! 3. *Limits that need no identity*: the total and the address. They are only checked, so that a
 //!    client without a valid token holds no place while its token is verified.
 //! 4. *Token*: by header, query or subprotocol, as the transport has found it.
+//!    The application is asked here (`hooks.ask`), too.
 //! 5. *Permit*: the total, the user and the address; the permit is taken.
 //! 6. *Registration*: the shard revalidates the identity and counts the user after the connection is
 //!    in its table, so that a concurrent revocation sweep cannot miss it (see [`super::open`]).
@@ -20,12 +21,13 @@ use std::sync::Arc;
 use http::HeaderMap;
 use http::header::{ORIGIN, USER_AGENT};
 
-use super::Services;
+use super::{ClientFacts, Connecting, Services};
 use crate::auth::{AuthFailure, Identity};
 use crate::error::{Error, Result};
 use crate::event::TraceContext;
 use crate::hub::{ConnectionPermit, PermitError, RequestFacts};
 use crate::net::origin;
+use crate::outbound::ForwardedHeaders;
 use crate::telemetry::Transport;
 
 /// The longest text that is kept of a request, in bytes.
@@ -84,6 +86,7 @@ pub struct Admitted {
     pub(super) permit: ConnectionPermit,
     pub(super) identity: Result<Option<Arc<Identity>>>,
     pub(super) request: Option<Arc<RequestFacts>>,
+    pub(super) forwarded: Option<Arc<ForwardedHeaders>>,
 }
 
 impl Admitted {
@@ -180,7 +183,7 @@ impl Services {
             authentication,
             headers,
             trace,
-            transport: _,
+            transport,
         } = request;
         self.check_drain()?;
         if let Some(rule) = origin {
@@ -189,11 +192,20 @@ impl Services {
         self.hub.permits().check(address.ip())?;
         let identity = match credentials {
             Credentials::Verified(identity) => Ok(Some(identity)),
+            // Socket.IO clients present their token when they connect to a namespace.
+            Credentials::Token(token)
+                if self.asks_connect() && transport != Transport::SocketIo =>
+            {
+                let facts = self.client_facts(transport.as_str(), address, headers);
+                Box::pin(self.identify(token, authentication, facts, trace)).await
+            }
             Credentials::Token(token) => {
                 self.authenticate(token, authentication, address, trace)
                     .await
             }
         };
+        let forwarded = self.kept_headers(headers);
+        let forwarded = forwarded.map_err(|error| Rejection::new(RejectReason::Token, error))?;
         if let Err(error) = &identity
             && authentication != Authentication::InBand
         {
@@ -209,6 +221,7 @@ impl Services {
             permit: self.hub.permits().take(address.ip())?,
             identity,
             request: headers.and_then(|headers| self.request_facts(headers)),
+            forwarded,
         })
     }
 
@@ -241,6 +254,64 @@ impl Services {
         let mut facts = Arc::new(facts);
         self.request_facts.share(&mut facts);
         Some(facts)
+    }
+
+    /// What questions to the application say of the client of a request.
+    ///
+    /// # Errors
+    /// `resource_exhausted` if its forwarded headers are too long.
+    pub fn client_facts(
+        &self,
+        transport: &'static str,
+        address: SocketAddr,
+        headers: Option<&HeaderMap>,
+    ) -> Result<ClientFacts> {
+        let hooks = self.hooks.load();
+        let headers = hooks.as_ref().zip(headers);
+        let headers = headers.map(|(hooks, headers)| hooks.forwarded(headers));
+        Ok(ClientFacts {
+            transport,
+            address,
+            client_type: None,
+            headers: headers.transpose()?.map(Arc::new),
+        })
+    }
+
+    /// The headers that later questions about the connection need.
+    fn kept_headers(&self, headers: Option<&HeaderMap>) -> Result<Option<Arc<ForwardedHeaders>>> {
+        let hooks = self.hooks.load();
+        let hooks = hooks.as_ref().filter(|hooks| hooks.keeps_headers());
+        let (Some(hooks), Some(headers)) = (hooks, headers) else {
+            return Ok(None);
+        };
+        let kept = hooks.forwarded(headers)?;
+        Ok((!kept.is_empty()).then(|| Arc::new(kept)))
+    }
+
+    /// Verifies the token and asks the application.
+    async fn identify(
+        &self,
+        token: Result<Option<&str>, AuthFailure>,
+        authentication: Authentication,
+        facts: Result<ClientFacts>,
+        trace: Option<&TraceContext>,
+    ) -> Result<Option<Arc<Identity>>> {
+        let token = token.map_err(|failure| self.verifier.refused(failure))?;
+        let facts = facts?;
+        let address = facts.address;
+        let connecting = Connecting {
+            token,
+            facts,
+            id: None,
+            trace,
+        };
+        match self.connect(connecting).await? {
+            Some(identity) => Ok(Some(identity)),
+            None => {
+                self.authenticate(Ok(token), authentication, address, trace)
+                    .await
+            }
+        }
     }
 
     /// Verifies the token. Without one the client is anonymous, if that is allowed.

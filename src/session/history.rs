@@ -8,6 +8,7 @@ use crate::broker::{Page, Range, Share};
 use crate::cluster::{Answer, DEADLINE, Query, To};
 use crate::error::{Error, Result};
 use crate::event::{ChannelName, Event, Position};
+use crate::filter::EventFilter;
 use crate::hub::Present;
 use crate::maybe_ready::MaybeReady;
 
@@ -48,6 +49,21 @@ impl Session {
         if let Err(error) = self.check_history(&query) {
             return MaybeReady::Ready(Err(error));
         }
+        let Some(asked) = self.ask_reading(&query.channel) else {
+            return self.read(query, None);
+        };
+        let session = self.clone();
+        MaybeReady::later(async move {
+            let filter = asked.await?;
+            session.read(query, filter).await
+        })
+    }
+
+    fn read(
+        &self,
+        query: HistoryQuery,
+        filter: Option<Arc<EventFilter>>,
+    ) -> MaybeReady<HistoryPage> {
         let HistoryQuery {
             channel,
             since,
@@ -74,7 +90,7 @@ impl Session {
         self.services
             .broker
             .read_for(Share::of_identity(Some(&self.identity)), &channel, range)
-            .then(move |page| session.page(&channel, since, page?))
+            .then(move |page| session.page(&channel, since, page?, filter.as_deref()))
     }
 
     fn check_history(&self, query: &HistoryQuery) -> Result<()> {
@@ -90,6 +106,7 @@ impl Session {
         channel: &ChannelName,
         since: Option<Position>,
         page: Option<Page>,
+        filter: Option<&EventFilter>,
     ) -> Result<HistoryPage> {
         let Some(page) = page else {
             return Err(Error::precondition(format!("{channel} keeps no history")));
@@ -113,7 +130,7 @@ impl Session {
                 roles.as_deref(),
                 Some(&self.identity),
                 self.connection,
-            )
+            ) && self.passes(filter, event)
         });
         Ok(HistoryPage {
             top: page.top,
@@ -146,6 +163,17 @@ impl Session {
             let error = Error::precondition(format!("{channel} keeps no presence"));
             return MaybeReady::Ready(Err(error));
         }
+        let Some(asked) = self.ask_reading(channel) else {
+            return self.present(channel);
+        };
+        let (session, channel) = (self.clone(), channel.clone());
+        MaybeReady::later(async move {
+            asked.await?;
+            session.present(&channel).await
+        })
+    }
+
+    fn present(&self, channel: &ChannelName) -> MaybeReady<Present> {
         let query = Query::Presence {
             channel: channel.clone(),
             limit: MAX_USERS,

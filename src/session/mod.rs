@@ -8,6 +8,7 @@ mod admission;
 mod bodies;
 mod durable;
 mod history;
+mod hooks;
 mod manage;
 mod open;
 mod publish;
@@ -22,7 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use governor::clock::{Clock, DefaultClock};
 use governor::state::keyed::HashMapStateStore;
 use governor::{Quota, RateLimiter};
@@ -34,9 +35,11 @@ use crate::catalog::Catalog;
 use crate::cluster::Cluster;
 use crate::error::{Code, Error, Result};
 use crate::event::{ChannelName, ChannelPattern, ConnectionId};
+use crate::hooks::Hooks;
 use crate::hub::{Hub, Joined, Refused, RequestFacts, Revalidator};
 use crate::lifecycle::Lifecycle;
 use crate::telemetry::{Metrics, Tracing, Transport};
+use crate::webhooks::Webhooks;
 
 pub use admission::{
     AdmissionRequest, Admitted, Authentication, Credentials, OriginRule, RejectReason, Rejection,
@@ -47,6 +50,7 @@ use refusals::RefusalLog;
 
 pub use durable::{Durable, Subscribing};
 pub use history::{HistoryPage, HistoryQuery};
+pub use hooks::{ClientFacts, Connecting, renew_stated};
 pub use manage::GrantRequest;
 pub use open::{NewConnection, StreamReply, open, open_stream, open_subscribed};
 pub use publish::{Publish, PublishResult, Published};
@@ -90,6 +94,8 @@ pub struct Services {
     pub hub: Arc<Hub>,
     /// The broker.
     pub broker: Arc<dyn Broker>,
+    /// The webhooks, if there are any.
+    pub webhooks: Option<Arc<Webhooks>>,
     /// The cursors of durable subscriptions.
     pub cursors: Arc<dyn CursorStore>,
     /// The nodes that serve together.
@@ -110,6 +116,8 @@ pub struct Services {
     publish_rate: ArcSwap<Option<Rate>>,
     /// The rate limit on new channels.
     channel_rate: ArcSwap<Option<Rate>>,
+    /// Asks the application; `None` without hooks.
+    pub hooks: Arc<ArcSwapOption<Hooks>>,
     /// The audit log.
     pub audit: Arc<Audit>,
     /// Whether the server takes connections.
@@ -131,6 +139,8 @@ pub struct ServiceParts {
     pub hub: Arc<Hub>,
     /// The broker.
     pub broker: Arc<dyn Broker>,
+    /// The webhooks, if there are any.
+    pub webhooks: Option<Arc<Webhooks>>,
     /// The cursors of durable subscriptions.
     pub cursors: Arc<dyn CursorStore>,
     /// The nodes that serve together.
@@ -143,6 +153,8 @@ pub struct ServiceParts {
     pub catalog: Catalog,
     /// Limits on requests.
     pub limits: RequestLimits,
+    /// Asks the application; `None` without hooks.
+    pub hooks: Arc<ArcSwapOption<Hooks>>,
     /// The audit log.
     pub audit: Arc<Audit>,
     /// Whether the server takes connections.
@@ -167,11 +179,13 @@ impl Services {
             hub,
             broker,
             cursors,
+            webhooks,
             cluster,
             verifier,
             policy,
             catalog,
             limits,
+            hooks,
             audit,
             lifecycle,
         } = parts;
@@ -186,6 +200,7 @@ impl Services {
             hub,
             broker,
             cursors,
+            webhooks,
             cluster,
             verifier,
             policy: ArcSwap::from_pointee(policy),
@@ -195,6 +210,7 @@ impl Services {
             tracing,
             publish_rate,
             channel_rate,
+            hooks,
             audit,
             lifecycle,
             bodies,
@@ -397,6 +413,8 @@ pub struct Session {
     services: Arc<Services>,
     identity: Arc<Identity>,
     connection: Option<ConnectionId>,
+    /// What questions to the application say of the client; `None` without hooks.
+    facts: Option<Arc<ClientFacts>>,
 }
 
 impl Session {
@@ -411,6 +429,7 @@ impl Session {
             services,
             identity,
             connection,
+            facts: None,
         }
     }
 

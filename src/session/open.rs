@@ -56,6 +56,7 @@ pub fn open(hub: &Hub, admitted: Admitted, connection: NewConnection) {
         identity: admitted.identity.unwrap_or_default(),
         address: admitted.address,
         request: admitted.request,
+        forwarded: admitted.forwarded,
         permit: admitted.permit,
         answer: connection.answer,
         early: connection.early,
@@ -143,7 +144,7 @@ pub async fn open_subscribed<T: Send + 'static>(
         let identity = cx.identity().cloned().unwrap_or_default();
         let count = wanted.channels.len();
         let span = shared.tracing.subscribe(cx.id(), count, trace.as_ref());
-        let session = Session::new(Arc::clone(&shared), identity, Some(cx.id()));
+        let session = Session::of_connection(&shared, &identity, cx);
         cx.wait(session.subscribe(wanted), move |cx, request| {
             let Subscribing { request, durable } = match request {
                 Ok(request) => request,

@@ -13,6 +13,7 @@ use crate::event::{
     AcceptedAt, Audience, ChannelName, Conditions, Draft, EventType, Headers, IdempotencyKey,
     Payload, Timestamp, TraceContext,
 };
+use crate::hooks::{Client, Hooks};
 use crate::maybe_ready::MaybeReady;
 use crate::telemetry::{FanoutSpan, Span};
 
@@ -87,6 +88,9 @@ impl Session {
     /// pipelines publishes and needs their order awaits [`Session::ready`] and calls
     /// [`Session::publish_now`].
     pub fn publish(&self, publish: Publish) -> MaybeReady<Published> {
+        if let Some((hooks, client)) = self.asked_to_publish() {
+            return self.publish_asked(hooks, client, publish);
+        }
         if !self.services.hub.is_full() {
             return self.publish_now(publish);
         }
@@ -105,10 +109,39 @@ impl Session {
     /// Publishes an event without waiting for the high-water mark: the events of two calls keep the order
     /// of the calls.
     pub fn publish_now(&self, publish: Publish) -> MaybeReady<Published> {
+        if let Some((hooks, client)) = self.asked_to_publish() {
+            return self.publish_asked(hooks, client, publish);
+        }
         match self.prepare(publish) {
             Ok(drafts) => self.commit(drafts),
             Err(error) => MaybeReady::Ready(Err(error)),
         }
+    }
+
+    /// Publishes an event after the application has allowed it.
+    fn publish_asked(
+        &self,
+        hooks: Arc<Hooks>,
+        client: Client,
+        publish: Publish,
+    ) -> MaybeReady<Published> {
+        let has_key = !publish.key.is_empty();
+        let mut drafts = match self.prepare(publish) {
+            Ok(drafts) => drafts,
+            Err(error) => return MaybeReady::Ready(Err(error)),
+        };
+        let session = self.clone();
+        MaybeReady::later(async move {
+            for Traced { draft, publish, .. } in &mut drafts {
+                let trace = publish.context().or_else(|| draft.trace.clone());
+                session
+                    .ask_publish(&hooks, &client, draft, has_key, trace)
+                    .await
+                    .inspect_err(|error| publish.set_error(error))?;
+            }
+            session.ready().await;
+            session.commit(drafts).await
+        })
     }
 
     /// Waits until the hub is below its high-water mark.

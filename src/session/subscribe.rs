@@ -85,6 +85,14 @@ impl Session {
             None => MaybeReady::Ready(finish(None)),
             Some(condition) => condition.then(|condition| finish(Some(condition?))),
         };
+        let request = match request {
+            MaybeReady::Ready(Ok(request)) => self.ask_subscribe(request),
+            MaybeReady::Ready(Err(error)) => MaybeReady::Ready(Err(error)),
+            MaybeReady::Pending(request) => {
+                let session = self.clone();
+                MaybeReady::later(async move { session.ask_subscribe(request.await?).await })
+            }
+        };
         if durable.is_empty() {
             return request.then(|request| {
                 Ok(Subscribing {
@@ -152,6 +160,7 @@ impl Session {
             pattern,
             since: wanted.since,
             rewind: wanted.rewind,
+            filter: None,
         })
     }
 
@@ -164,7 +173,8 @@ impl Session {
             Some(user) => Some(name.replace("{user}", user)),
             None => (!name.contains("{user}")).then(|| name.clone()),
         });
-        let wanted = names.map(|channel| Wanted {
+        let stated = self.identity.follows().iter().map(ToString::to_string);
+        let wanted = names.chain(stated).map(|channel| Wanted {
             channel,
             ..Wanted::default()
         });

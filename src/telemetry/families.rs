@@ -9,7 +9,7 @@ use super::history::Evicted;
 use super::labels::{Confirmation, DropReason, Stalled, Transport};
 use super::metrics::{CLOSE_CODES, Metrics};
 use super::names::{Counter, OTHER};
-use super::process;
+use super::{process, source_families, webhooks};
 use crate::error::Code;
 
 /// One metric with all of its series.
@@ -41,7 +41,7 @@ pub(super) enum Data {
     Histogram(HistogramSnapshot, Vec<Option<Exemplar>>),
 }
 
-fn counter(name: &'static str, help: &'static str, value: u64) -> Family {
+pub(super) fn counter(name: &'static str, help: &'static str, value: u64) -> Family {
     Family {
         name,
         help,
@@ -49,7 +49,7 @@ fn counter(name: &'static str, help: &'static str, value: u64) -> Family {
     }
 }
 
-fn counters(
+pub(super) fn counters(
     name: &'static str,
     help: &'static str,
     label: &'static str,
@@ -67,7 +67,7 @@ fn counters(
     }
 }
 
-fn gauge(name: &'static str, help: &'static str, value: f64) -> Family {
+pub(super) fn gauge(name: &'static str, help: &'static str, value: f64) -> Family {
     Family {
         name,
         help,
@@ -75,7 +75,7 @@ fn gauge(name: &'static str, help: &'static str, value: f64) -> Family {
     }
 }
 
-fn gauges(
+pub(super) fn gauges(
     name: &'static str,
     help: &'static str,
     label: &'static str,
@@ -93,7 +93,7 @@ fn gauges(
     }
 }
 
-fn histogram(name: &'static str, help: &'static str, data: HistogramSnapshot) -> Family {
+pub(super) fn histogram(name: &'static str, help: &'static str, data: HistogramSnapshot) -> Family {
     Family {
         name,
         help,
@@ -117,7 +117,7 @@ impl Family {
     clippy::cast_precision_loss,
     reason = "no gauge here comes near 2^53"
 )]
-fn float(value: u64) -> f64 {
+pub(super) fn float(value: u64) -> f64 {
     value as f64
 }
 
@@ -131,6 +131,11 @@ pub(super) fn read(metrics: &Metrics) -> Vec<Family> {
     if metrics.cluster().is_configured() {
         families.extend(cluster(metrics.cluster()));
     }
+    if metrics.hooks().is_configured() {
+        families.extend(metrics.hooks().families());
+    }
+    families.extend(source_families::read(metrics.sources()));
+    families.extend(webhooks::families(metrics.webhooks()));
     families.extend(troubles(metrics));
     families.extend(keys(metrics));
     families.extend(process_itself(metrics));

@@ -9,12 +9,15 @@ use super::event_types::EventTypes;
 use super::exemplars::Exemplars;
 use super::histogram::Histogram;
 use super::history::HistoryMetrics;
+use super::hooks::HookMetrics;
 use super::keys::KeyMetrics;
 use super::labels::{Confirmation, DropReason, Stalled, Transport};
 use super::names::{Counter, Gauge, Names};
 use super::shard::{Deliveries, ShardMetrics};
+use super::sources::SourcesMetrics;
 use super::stats_history::StatsHistory;
 use super::store::StoreMetrics;
+use super::webhooks::{WebhookMetrics, WebhooksMetrics};
 use crate::error::Code;
 use crate::event::{AcceptedAt, EventType, TraceContext};
 
@@ -84,7 +87,10 @@ pub struct Metrics {
     pub(super) confirmations: [Counter; 3],
     pub(super) store: StoreMetrics,
     pub(super) cluster: ClusterMetrics,
+    sources: SourcesMetrics,
+    webhooks: WebhooksMetrics,
     pub(super) history: HistoryMetrics,
+    pub(super) hooks: HookMetrics,
     pub(super) recent: StatsHistory,
     /// For threads other than shards.
     shared: ShardMetrics,
@@ -143,7 +149,10 @@ impl Metrics {
             confirmations: Default::default(),
             store: StoreMetrics::default(),
             cluster: ClusterMetrics::default(),
+            sources: SourcesMetrics::default(),
+            webhooks: WebhooksMetrics::default(),
             history: HistoryMetrics::default(),
+            hooks: HookMetrics::default(),
             recent: StatsHistory::default(),
             shared: ShardMetrics::default(),
             shards: RwLock::default(),
@@ -423,7 +432,29 @@ impl Metrics {
         }
     }
 
-    /// Metrics of the store on disk.
+    /// Metrics of the sources.
+    #[must_use]
+    pub fn sources(&self) -> &SourcesMetrics {
+        &self.sources
+    }
+
+    /// Metrics of all webhooks.
+    pub(super) fn webhooks(&self) -> &WebhooksMetrics {
+        &self.webhooks
+    }
+
+    /// Metrics of a new webhook with this URL.
+    #[must_use]
+    pub fn webhook(&self, url: &str) -> Arc<WebhookMetrics> {
+        self.webhooks.webhook(url)
+    }
+
+    /// The queue of edges for webhooks was full.
+    pub fn webhook_edge_lost(&self) {
+        self.webhooks.edges_lost.add(1);
+    }
+
+    /// Metrics of the nodes and their engine.
     #[must_use]
     pub fn cluster(&self) -> &ClusterMetrics {
         &self.cluster
@@ -438,6 +469,12 @@ impl Metrics {
     #[must_use]
     pub fn history(&self) -> &HistoryMetrics {
         &self.history
+    }
+
+    /// Metrics of hooks.
+    #[must_use]
+    pub fn hooks(&self) -> &HookMetrics {
+        &self.hooks
     }
 
     /// Spans were dropped because they could not be exported.

@@ -348,6 +348,7 @@ mod tests {
     #[test]
     fn prometheus_keeps_metric_names_over_otlp() {
         let metrics = Metrics::new("n");
+        drop(metrics.webhook("http://app/"));
         let home = metrics.text(crate::telemetry::TextFormat::Prometheus);
         let rules = [
             include_str!("../../deploy/prometheus/alerts.yml"),

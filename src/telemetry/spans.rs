@@ -176,6 +176,16 @@ impl Tracing {
         })
     }
 
+    /// The application is asked a question, over HTTP or gRPC.
+    #[must_use]
+    pub fn hook(&self, kind: super::HookType, parent: Option<&TraceContext>) -> Span {
+        self.start(SpanKind::Client, Parent::Local(parent), || {
+            let kind = kind.as_str();
+            let attributes = vec![KeyValue::new("tidings.hook.type", kind)];
+            (format!("hook {kind}").into(), attributes)
+        })
+    }
+
     /// A connection closes with a close code (0 if its transport has none).
     #[must_use]
     pub fn disconnect(

@@ -25,6 +25,9 @@ pub struct Options {
     /// Print the totals as JSON
     #[arg(long)]
     pub json: bool,
+    /// Print each fault of several nodes before it happens
+    #[arg(long)]
+    pub trace: bool,
     /// Have clients misreport what they received, to verify that the run fails
     #[arg(long, value_enum, hide = true)]
     pub sabotage: Option<Sabotage>,

@@ -124,18 +124,6 @@ impl Publisher {
             let wipes = self.world.wipes.get();
             let events = &mut self.nodes[self.node];
             let answer = tokio::time::timeout(TIMEOUT, events.publish_batch(call)).await;
-            if std::env::var_os("FAULTS_TRACE").is_some() {
-                eprintln!(
-                    "burst of {}: {:?}",
-                    left.len(),
-                    answer.as_ref().map(|a| a.as_ref().map(|a| a
-                        .get_ref()
-                        .responses
-                        .iter()
-                        .map(|r| r.error.clone())
-                        .find(Option::is_some)))
-                );
-            }
             if let Ok(Ok(answer)) = answer {
                 let responses = answer.into_inner().responses;
                 let answered = left.into_iter().zip(&responses);

@@ -73,9 +73,6 @@ pub struct Totals {
 
 impl Totals {
     pub fn fault(&self, kind: &'static str) {
-        if std::env::var_os("FAULTS_TRACE").is_some() {
-            eprintln!("after {:.1?}: {kind}", self.began.elapsed());
-        }
         *self.faults.lock().unwrap().entry(kind).or_default() += 1;
     }
 

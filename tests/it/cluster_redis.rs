@@ -1,110 +1,17 @@
 //! Two nodes joined by Redis are one server to their clients.
 
-use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
-
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use tidings::proto::disconnect_request::Target;
 use tidings::proto::{DisconnectRequest, PublishRequest, SubscribeUserRequest};
 
-use crate::harness::{Config, Server, Token, event, eventually};
+use crate::harness::{Config, Redis, Server, Token, event, eventually};
 
-/// Ends the server when the test process ends, however that ends: then its input closes.
-const GUARD: &str = r#"redis-server "$@" & server=$!
-cat >/dev/null
-kill -9 "$server" 2>/dev/null"#;
-
-/// A `redis-server` of its own.
-struct Redis {
-    guard: Child,
-    port: u16,
-    directory: TempDir,
-}
-
-/// A port below those that the system gives away, so that no other test's server takes it first.
-fn free_port() -> u16 {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    loop {
-        let n = NEXT.fetch_add(1, Ordering::Relaxed);
-        let port = 20_000 + (std::process::id().wrapping_mul(97).wrapping_add(n)) % 12_000;
-        let port = u16::try_from(port).unwrap();
-        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
-}
-
-impl Redis {
-    async fn start() -> Self {
-        Self::start_in(tempfile::tempdir().unwrap(), free_port()).await
-    }
-
-    async fn start_in(directory: TempDir, port: u16) -> Self {
-        let guard = Command::new("sh")
-            .args(["-c", GUARD, "guard", "--save", "", "--appendonly", "yes"])
-            .args(["--appendfsync", "always", "--port", &port.to_string()])
-            .arg("--dir")
-            .arg(directory.path())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let redis = Redis {
-            guard,
-            port,
-            directory,
-        };
-        eventually(
-            "redis-server (Debian: apt-get install redis-server)",
-            async || (redis.asks(&["PING"]).trim() == "PONG").then_some(()),
-        )
-        .await;
-        redis
-    }
-
-    fn asks(&self, command: &[&str]) -> String {
-        let port = self.port.to_string();
-        let asked = Command::new("redis-cli")
-            .args(["-p", &port])
-            .args(command)
-            .output();
-        asked.map_or_else(
-            |error| error.to_string(),
-            |output| String::from_utf8_lossy(&output.stdout).into_owned(),
-        )
-    }
-
-    fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
-    }
-
-    fn config(&self) -> Config {
-        Config::rooms()
-            .set("cluster.engine", r#""redis""#)
-            .set("cluster.redis.urls", &format!("[{:?}]", self.url()))
-            .set("cluster.redis.sweep", r#""1s""#)
-            .set("server.drain", r#""1s""#)
-    }
-
-    /// As `kill -9`. Returns its directory and its port.
-    fn kill(mut self) -> (TempDir, u16) {
-        self.end();
-        let directory = std::mem::replace(&mut self.directory, tempfile::tempdir().unwrap());
-        (directory, self.port)
-    }
-
-    fn end(&mut self) {
-        drop(self.guard.stdin.take());
-        self.guard.wait().unwrap();
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        self.end();
-    }
+fn config(redis: &Redis) -> Config {
+    Config::rooms()
+        .set("cluster.engine", r#""redis""#)
+        .set("cluster.redis.urls", &format!("[{:?}]", redis.url()))
+        .set("cluster.redis.sweep", r#""1s""#)
+        .set("server.drain", r#""1s""#)
 }
 
 fn since(channel: &str, reply: &Value, offset: u64) -> Value {
@@ -115,8 +22,8 @@ fn since(channel: &str, reply: &Value, offset: u64) -> Value {
 async fn events_reach_subscribers_of_another_node_and_resume_there() {
     let redis = Redis::start().await;
     let (a, b) = (
-        Server::start(redis.config()).await,
-        Server::start(redis.config()).await,
+        Server::start(config(&redis)).await,
+        Server::start(config(&redis)).await,
     );
     let mut on_b = b.ws().token("alice", &[]).connect().await;
     let begun = on_b.subscribe("room:1").await;
@@ -147,8 +54,8 @@ async fn events_reach_subscribers_of_another_node_and_resume_there() {
 async fn idempotency_key_is_known_to_every_node() {
     let redis = Redis::start().await;
     let (a, b) = (
-        Server::start(redis.config()).await,
-        Server::start(redis.config()).await,
+        Server::start(config(&redis)).await,
+        Server::start(config(&redis)).await,
     );
     for channel in ["room:1", "plain:1"] {
         let request = || PublishRequest {
@@ -169,8 +76,8 @@ async fn idempotency_key_is_known_to_every_node() {
 async fn audience_is_reached_on_every_node() {
     let redis = Redis::start().await;
     let (a, b) = (
-        Server::start(redis.config()).await,
-        Server::start(redis.config()).await,
+        Server::start(config(&redis)).await,
+        Server::start(config(&redis)).await,
     );
     let mut alice = b.ws().token("alice", &[]).connect().await;
     let mut request = event("", "note", json!({"n": 1}));
@@ -187,8 +94,8 @@ async fn audience_is_reached_on_every_node() {
 async fn revoked_token_is_refused_on_every_node_also_after_restart() {
     let redis = Redis::start().await;
     let (a, b) = (
-        Server::start(redis.config()).await,
-        Server::start(redis.config()).await,
+        Server::start(config(&redis)).await,
+        Server::start(config(&redis)).await,
     );
     let issued = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let issued = issued.unwrap().as_secs() - 10;
@@ -202,7 +109,7 @@ async fn revoked_token_is_refused_on_every_node_also_after_restart() {
     a.admin().await.disconnect(request).await.unwrap();
     // The disconnect and the revocation reach the node in either order.
     assert!([4401, 4410].contains(&on_b.next_or_close().await.unwrap_err()));
-    let b = Server::start_in(b.stop().await, redis.config()).await;
+    let b = Server::start_in(b.stop().await, config(&redis)).await;
     for server in [&a, &b] {
         assert_eq!(server.ws().bearer(&token).upgrade().await.err(), Some(401));
     }
@@ -212,15 +119,15 @@ async fn revoked_token_is_refused_on_every_node_also_after_restart() {
 async fn redis_killed_and_back_loses_and_repeats_nothing() {
     let redis = Redis::start().await;
     let (a, b) = (
-        Server::start(redis.config()).await,
-        Server::start(redis.config()).await,
+        Server::start(config(&redis)).await,
+        Server::start(config(&redis)).await,
     );
     let mut alice = b.ws().token("alice", &[]).connect().await;
     let begun = alice.subscribe("room:1").await;
     let mut service = a.publisher("service").await;
     service.count("room:1", "count.up", 1..=5).await;
     assert_eq!(alice.numbers("count.up", 5).await, [1, 2, 3, 4, 5]);
-    let config = redis.config();
+    let config = config(&redis);
     let (directory, port) = redis.kill();
     let refused = eventually("a refused publish", async || {
         let request = event("room:1", "count.lost", json!({}));
@@ -266,13 +173,13 @@ async fn redis_killed_and_back_loses_and_repeats_nothing() {
 async fn unusable_redis_is_named_at_start() {
     let redis = Redis::start().await;
     redis.asks(&["CONFIG", "SET", "requirepass", "secret"]);
-    let (status, said) = Server::refuses(redis.config()).await;
+    let (status, said) = Server::refuses(config(&redis)).await;
     assert!(!status.success());
     assert!(said.contains("cluster.redis.urls"), "{said}");
     redis.asks(&["-a", "secret", "CONFIG", "SET", "requirepass", ""]);
     redis.asks(&["CONFIG", "SET", "maxmemory", "100mb"]);
     redis.asks(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
-    let (_, said) = Server::refuses(redis.config()).await;
+    let (_, said) = Server::refuses(config(&redis)).await;
     assert!(said.contains("noeviction"), "{said}");
 }
 
@@ -280,8 +187,8 @@ async fn unusable_redis_is_named_at_start() {
 async fn presence_counts_users_of_all_nodes() {
     let redis = Redis::start().await;
     let (a, b) = (
-        Server::start(redis.config()).await,
-        Server::start(redis.config()).await,
+        Server::start(config(&redis)).await,
+        Server::start(config(&redis)).await,
     );
     let watch = || json!({"presence": true});
     let mut here = a.ws().token("alice", &[]).connect().await;
@@ -302,8 +209,8 @@ async fn presence_counts_users_of_all_nodes() {
 async fn disconnect_closes_connection_of_another_node() {
     let redis = Redis::start().await;
     let (a, b) = (
-        Server::start(redis.config()).await,
-        Server::start(redis.config()).await,
+        Server::start(config(&redis)).await,
+        Server::start(config(&redis)).await,
     );
     let mut alice = b.ws().token("alice", &[]).connect().await;
     let mut admin = a.admin().await;
@@ -325,8 +232,8 @@ async fn disconnect_closes_connection_of_another_node() {
 async fn service_subscribes_connection_of_another_node() {
     let redis = Redis::start().await;
     let (a, b) = (
-        Server::start(redis.config()).await,
-        Server::start(redis.config()).await,
+        Server::start(config(&redis)).await,
+        Server::start(config(&redis)).await,
     );
     let mut alice = b.ws().token("alice", &[]).connect().await;
     let mut service = a.publisher("service").await;
@@ -351,7 +258,7 @@ async fn service_subscribes_connection_of_another_node() {
 #[tokio::test]
 async fn conditions_are_refused_by_name() {
     let redis = Redis::start().await;
-    let server = Server::start(redis.config()).await;
+    let server = Server::start(config(&redis)).await;
     let mut service = server.publisher("service").await;
     let refused = PublishRequest {
         expected_offset: Some(0),
@@ -378,8 +285,8 @@ async fn resume_durably(ws: &mut crate::harness::Ws) -> serde_json::Value {
 async fn durable_subscription_resumes_on_another_node() {
     let redis = Redis::start().await;
     let (a, b) = (
-        Server::start(redis.config()).await,
-        Server::start(redis.config()).await,
+        Server::start(config(&redis)).await,
+        Server::start(config(&redis)).await,
     );
     let mut phone = a.ws().token("alice", &[]).connect().await;
     let begun = resume_durably(&mut phone).await;
@@ -416,7 +323,7 @@ async fn durable_subscription_resumes_on_another_node() {
 #[tokio::test]
 async fn node_is_ready_for_15_seconds_without_its_engine() {
     let redis = Redis::start().await;
-    let a = Server::start(redis.config()).await;
+    let a = Server::start(config(&redis)).await;
     assert_eq!(a.get("/readyz").await.status, 200);
     let away = std::time::Instant::now();
     let (directory, port) = redis.kill();

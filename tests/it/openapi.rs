@@ -28,7 +28,7 @@ async fn document_has_the_methods_of_every_path() {
                 described.insert("HEAD".to_owned());
             }
         }
-        let path = path.replace('{', "").replace('}', "");
+        let path = path.replace(['{', '}'], "");
         let options = server.http(Method::OPTIONS, &path, &[], "").await;
         let allowed = options.header("allow").split(',').map(str::to_owned);
         assert_eq!(described, allowed.collect(), "{path}");

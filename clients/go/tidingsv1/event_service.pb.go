@@ -10,6 +10,7 @@ import (
 	status "google.golang.org/genproto/googleapis/rpc/status"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -51,7 +52,19 @@ type PublishRequest struct {
 	// At most 255 bytes.
 	Source string `protobuf:"bytes,9,opt,name=source,proto3" json:"source,omitempty"`
 	// When the event happened. When it was accepted if absent.
-	Time          *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=time,proto3" json:"time,omitempty"`
+	Time *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=time,proto3" json:"time,omitempty"`
+	// How long the event may be replayed and read from history: at least 1 ms. As long as its
+	// channel keeps it if absent.
+	Ttl *durationpb.Duration `protobuf:"bytes,11,opt,name=ttl,proto3" json:"ttl,omitempty"`
+	// Delivers the event and keeps it nowhere. It gets no position.
+	SkipHistory bool `protobuf:"varint,12,opt,name=skip_history,json=skipHistory,proto3" json:"skip_history,omitempty"`
+	// Publishes only if this is the channel's newest offset, 0 before its first event. Otherwise
+	// FAILED_PRECONDITION. Needs exactly one channel, which keeps history.
+	ExpectedOffset *uint64 `protobuf:"varint,13,opt,name=expected_offset,json=expectedOffset,proto3,oneof" json:"expected_offset,omitempty"`
+	// W3C trace context of this event. Replaces that of the call.
+	Traceparent string `protobuf:"bytes,14,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
+	// The W3C tracestate of `traceparent`.
+	Tracestate    string `protobuf:"bytes,15,opt,name=tracestate,proto3" json:"tracestate,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -154,6 +167,41 @@ func (x *PublishRequest) GetTime() *timestamppb.Timestamp {
 		return x.Time
 	}
 	return nil
+}
+
+func (x *PublishRequest) GetTtl() *durationpb.Duration {
+	if x != nil {
+		return x.Ttl
+	}
+	return nil
+}
+
+func (x *PublishRequest) GetSkipHistory() bool {
+	if x != nil {
+		return x.SkipHistory
+	}
+	return false
+}
+
+func (x *PublishRequest) GetExpectedOffset() uint64 {
+	if x != nil && x.ExpectedOffset != nil {
+		return *x.ExpectedOffset
+	}
+	return 0
+}
+
+func (x *PublishRequest) GetTraceparent() string {
+	if x != nil {
+		return x.Traceparent
+	}
+	return ""
+}
+
+func (x *PublishRequest) GetTracestate() string {
+	if x != nil {
+		return x.Tracestate
+	}
+	return ""
 }
 
 // The result of one request.
@@ -488,7 +536,13 @@ type SubscribeRequest struct {
 	EventTypes []string `protobuf:"bytes,2,rep,name=event_types,json=eventTypes,proto3" json:"event_types,omitempty"`
 	// A CEL expression over `event` (`type`, `channel`, `data`, `headers`, `source`, `id`). Only
 	// events for which it is true are sent.
-	Filter        string `protobuf:"bytes,3,opt,name=filter,proto3" json:"filter,omitempty"`
+	Filter string `protobuf:"bytes,3,opt,name=filter,proto3" json:"filter,omitempty"`
+	// The name of a durable subscription: 1 to 64 of `A-Z a-z 0-9 _ - .`. Channels without `since`
+	// resume behind the user's cursor of this name. Empty means none.
+	Durable string `protobuf:"bytes,4,opt,name=durable,proto3" json:"durable,omitempty"`
+	// The least time between two events of a key: 10 ms to 1 h. Only the newest is sent; the others
+	// count as conflated. None if absent.
+	MinInterval   *durationpb.Duration `protobuf:"bytes,5,opt,name=min_interval,json=minInterval,proto3" json:"min_interval,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -542,6 +596,20 @@ func (x *SubscribeRequest) GetFilter() string {
 		return x.Filter
 	}
 	return ""
+}
+
+func (x *SubscribeRequest) GetDurable() string {
+	if x != nil {
+		return x.Durable
+	}
+	return ""
+}
+
+func (x *SubscribeRequest) GetMinInterval() *durationpb.Duration {
+	if x != nil {
+		return x.MinInterval
+	}
+	return nil
 }
 
 // One channel to subscribe to.
@@ -807,7 +875,9 @@ type SubscribedChannel struct {
 	// impossible: reload the state that the events would have led to.
 	Recovered bool `protobuf:"varint,3,opt,name=recovered,proto3" json:"recovered,omitempty"`
 	// The number of replayed events.
-	Replayed      uint64 `protobuf:"varint,4,opt,name=replayed,proto3" json:"replayed,omitempty"`
+	Replayed uint64 `protobuf:"varint,4,opt,name=replayed,proto3" json:"replayed,omitempty"`
+	// The acknowledged offset. Present only if the subscription is durable.
+	Cursor        *uint64 `protobuf:"varint,5,opt,name=cursor,proto3,oneof" json:"cursor,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -866,6 +936,13 @@ func (x *SubscribedChannel) GetRecovered() bool {
 func (x *SubscribedChannel) GetReplayed() uint64 {
 	if x != nil {
 		return x.Replayed
+	}
+	return 0
+}
+
+func (x *SubscribedChannel) GetCursor() uint64 {
+	if x != nil && x.Cursor != nil {
+		return *x.Cursor
 	}
 	return 0
 }
@@ -1163,12 +1240,700 @@ func (x *GetHistoryResponse) GetNextPageToken() string {
 	return ""
 }
 
+// Selects the events to purge. All conditions must hold.
+type PurgeHistoryRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The channel, an exact name.
+	Channel string `protobuf:"bytes,1,opt,name=channel,proto3" json:"channel,omitempty"`
+	// Only events up to this offset. All if absent.
+	UntilOffset *uint64 `protobuf:"varint,2,opt,name=until_offset,json=untilOffset,proto3,oneof" json:"until_offset,omitempty"`
+	// Only events that this user published, or that were addressed to this user alone. The user's
+	// cursors of the channel are removed too. All if empty.
+	User          string `protobuf:"bytes,3,opt,name=user,proto3" json:"user,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PurgeHistoryRequest) Reset() {
+	*x = PurgeHistoryRequest{}
+	mi := &file_tidings_v1_event_service_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PurgeHistoryRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PurgeHistoryRequest) ProtoMessage() {}
+
+func (x *PurgeHistoryRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tidings_v1_event_service_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PurgeHistoryRequest.ProtoReflect.Descriptor instead.
+func (*PurgeHistoryRequest) Descriptor() ([]byte, []int) {
+	return file_tidings_v1_event_service_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *PurgeHistoryRequest) GetChannel() string {
+	if x != nil {
+		return x.Channel
+	}
+	return ""
+}
+
+func (x *PurgeHistoryRequest) GetUntilOffset() uint64 {
+	if x != nil && x.UntilOffset != nil {
+		return *x.UntilOffset
+	}
+	return 0
+}
+
+func (x *PurgeHistoryRequest) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+// The result of a purge.
+type PurgeHistoryResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The number of purged events.
+	Purged uint64 `protobuf:"varint,1,opt,name=purged,proto3" json:"purged,omitempty"`
+	// The channel's newest position, which a purge does not change. Absent if the channel does not
+	// exist.
+	Position      *Position `protobuf:"bytes,2,opt,name=position,proto3" json:"position,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PurgeHistoryResponse) Reset() {
+	*x = PurgeHistoryResponse{}
+	mi := &file_tidings_v1_event_service_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PurgeHistoryResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PurgeHistoryResponse) ProtoMessage() {}
+
+func (x *PurgeHistoryResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tidings_v1_event_service_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PurgeHistoryResponse.ProtoReflect.Descriptor instead.
+func (*PurgeHistoryResponse) Descriptor() ([]byte, []int) {
+	return file_tidings_v1_event_service_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *PurgeHistoryResponse) GetPurged() uint64 {
+	if x != nil {
+		return x.Purged
+	}
+	return 0
+}
+
+func (x *PurgeHistoryResponse) GetPosition() *Position {
+	if x != nil {
+		return x.Position
+	}
+	return nil
+}
+
+// Subscriptions to make for a user or a connection.
+type SubscribeUserRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The user. Either this or `connection_id`.
+	User string `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	// The connection.
+	ConnectionId string `protobuf:"bytes,2,opt,name=connection_id,json=connectionId,proto3" json:"connection_id,omitempty"`
+	// The channels: exact names or patterns, at most 256.
+	Channels []string `protobuf:"bytes,3,rep,name=channels,proto3" json:"channels,omitempty"`
+	// Event types, exact or with a trailing `*`. Empty means all. At most 64.
+	EventTypes []string `protobuf:"bytes,4,rep,name=event_types,json=eventTypes,proto3" json:"event_types,omitempty"`
+	// A CEL expression over the event. Empty means none.
+	Filter        string `protobuf:"bytes,5,opt,name=filter,proto3" json:"filter,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SubscribeUserRequest) Reset() {
+	*x = SubscribeUserRequest{}
+	mi := &file_tidings_v1_event_service_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SubscribeUserRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SubscribeUserRequest) ProtoMessage() {}
+
+func (x *SubscribeUserRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tidings_v1_event_service_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SubscribeUserRequest.ProtoReflect.Descriptor instead.
+func (*SubscribeUserRequest) Descriptor() ([]byte, []int) {
+	return file_tidings_v1_event_service_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *SubscribeUserRequest) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *SubscribeUserRequest) GetConnectionId() string {
+	if x != nil {
+		return x.ConnectionId
+	}
+	return ""
+}
+
+func (x *SubscribeUserRequest) GetChannels() []string {
+	if x != nil {
+		return x.Channels
+	}
+	return nil
+}
+
+func (x *SubscribeUserRequest) GetEventTypes() []string {
+	if x != nil {
+		return x.EventTypes
+	}
+	return nil
+}
+
+func (x *SubscribeUserRequest) GetFilter() string {
+	if x != nil {
+		return x.Filter
+	}
+	return ""
+}
+
+// How many connections were subscribed.
+type SubscribeUserResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The connections.
+	Connections   uint64 `protobuf:"varint,1,opt,name=connections,proto3" json:"connections,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SubscribeUserResponse) Reset() {
+	*x = SubscribeUserResponse{}
+	mi := &file_tidings_v1_event_service_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SubscribeUserResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SubscribeUserResponse) ProtoMessage() {}
+
+func (x *SubscribeUserResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tidings_v1_event_service_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SubscribeUserResponse.ProtoReflect.Descriptor instead.
+func (*SubscribeUserResponse) Descriptor() ([]byte, []int) {
+	return file_tidings_v1_event_service_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *SubscribeUserResponse) GetConnections() uint64 {
+	if x != nil {
+		return x.Connections
+	}
+	return 0
+}
+
+// Subscriptions to end.
+type UnsubscribeUserRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The user. Either this or `connection_id`.
+	User string `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	// The connection.
+	ConnectionId string `protobuf:"bytes,2,opt,name=connection_id,json=connectionId,proto3" json:"connection_id,omitempty"`
+	// The channels, as they were subscribed to, at most 256.
+	Channels      []string `protobuf:"bytes,3,rep,name=channels,proto3" json:"channels,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnsubscribeUserRequest) Reset() {
+	*x = UnsubscribeUserRequest{}
+	mi := &file_tidings_v1_event_service_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnsubscribeUserRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnsubscribeUserRequest) ProtoMessage() {}
+
+func (x *UnsubscribeUserRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tidings_v1_event_service_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnsubscribeUserRequest.ProtoReflect.Descriptor instead.
+func (*UnsubscribeUserRequest) Descriptor() ([]byte, []int) {
+	return file_tidings_v1_event_service_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *UnsubscribeUserRequest) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *UnsubscribeUserRequest) GetConnectionId() string {
+	if x != nil {
+		return x.ConnectionId
+	}
+	return ""
+}
+
+func (x *UnsubscribeUserRequest) GetChannels() []string {
+	if x != nil {
+		return x.Channels
+	}
+	return nil
+}
+
+// How many connections there are.
+type UnsubscribeUserResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The connections.
+	Connections   uint64 `protobuf:"varint,1,opt,name=connections,proto3" json:"connections,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnsubscribeUserResponse) Reset() {
+	*x = UnsubscribeUserResponse{}
+	mi := &file_tidings_v1_event_service_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnsubscribeUserResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnsubscribeUserResponse) ProtoMessage() {}
+
+func (x *UnsubscribeUserResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tidings_v1_event_service_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnsubscribeUserResponse.ProtoReflect.Descriptor instead.
+func (*UnsubscribeUserResponse) Descriptor() ([]byte, []int) {
+	return file_tidings_v1_event_service_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *UnsubscribeUserResponse) GetConnections() uint64 {
+	if x != nil {
+		return x.Connections
+	}
+	return 0
+}
+
+// Acknowledges the events of a channel up to an offset.
+type AckRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The channel, an exact name.
+	Channel string `protobuf:"bytes,1,opt,name=channel,proto3" json:"channel,omitempty"`
+	// The name of the durable subscription.
+	Durable string `protobuf:"bytes,2,opt,name=durable,proto3" json:"durable,omitempty"`
+	// The offset.
+	Offset uint64 `protobuf:"varint,3,opt,name=offset,proto3" json:"offset,omitempty"`
+	// The user. The token's if empty. Only services may name another.
+	User          string `protobuf:"bytes,4,opt,name=user,proto3" json:"user,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AckRequest) Reset() {
+	*x = AckRequest{}
+	mi := &file_tidings_v1_event_service_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AckRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AckRequest) ProtoMessage() {}
+
+func (x *AckRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tidings_v1_event_service_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AckRequest.ProtoReflect.Descriptor instead.
+func (*AckRequest) Descriptor() ([]byte, []int) {
+	return file_tidings_v1_event_service_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *AckRequest) GetChannel() string {
+	if x != nil {
+		return x.Channel
+	}
+	return ""
+}
+
+func (x *AckRequest) GetDurable() string {
+	if x != nil {
+		return x.Durable
+	}
+	return ""
+}
+
+func (x *AckRequest) GetOffset() uint64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *AckRequest) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+// The acknowledgement is stored.
+type AckResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AckResponse) Reset() {
+	*x = AckResponse{}
+	mi := &file_tidings_v1_event_service_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AckResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AckResponse) ProtoMessage() {}
+
+func (x *AckResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tidings_v1_event_service_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AckResponse.ProtoReflect.Descriptor instead.
+func (*AckResponse) Descriptor() ([]byte, []int) {
+	return file_tidings_v1_event_service_proto_rawDescGZIP(), []int{23}
+}
+
+// Selects cursors. All conditions must hold.
+type GetCursorsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only of this channel.
+	Channel string `protobuf:"bytes,1,opt,name=channel,proto3" json:"channel,omitempty"`
+	// Only of this user.
+	User string `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
+	// Only of durable subscriptions with this name.
+	Durable string `protobuf:"bytes,3,opt,name=durable,proto3" json:"durable,omitempty"`
+	// Cursors per page: 1 to 1,000; 100 if 0.
+	PageSize uint32 `protobuf:"varint,4,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// The `next_page_token` of the previous page.
+	PageToken     string `protobuf:"bytes,5,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetCursorsRequest) Reset() {
+	*x = GetCursorsRequest{}
+	mi := &file_tidings_v1_event_service_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetCursorsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetCursorsRequest) ProtoMessage() {}
+
+func (x *GetCursorsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tidings_v1_event_service_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetCursorsRequest.ProtoReflect.Descriptor instead.
+func (*GetCursorsRequest) Descriptor() ([]byte, []int) {
+	return file_tidings_v1_event_service_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *GetCursorsRequest) GetChannel() string {
+	if x != nil {
+		return x.Channel
+	}
+	return ""
+}
+
+func (x *GetCursorsRequest) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *GetCursorsRequest) GetDurable() string {
+	if x != nil {
+		return x.Durable
+	}
+	return ""
+}
+
+func (x *GetCursorsRequest) GetPageSize() uint32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *GetCursorsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// One page of cursors.
+type GetCursorsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The cursors, ordered by user, name and channel.
+	Cursors []*Cursor `protobuf:"bytes,1,rep,name=cursors,proto3" json:"cursors,omitempty"`
+	// Empty on the last page.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetCursorsResponse) Reset() {
+	*x = GetCursorsResponse{}
+	mi := &file_tidings_v1_event_service_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetCursorsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetCursorsResponse) ProtoMessage() {}
+
+func (x *GetCursorsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tidings_v1_event_service_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetCursorsResponse.ProtoReflect.Descriptor instead.
+func (*GetCursorsResponse) Descriptor() ([]byte, []int) {
+	return file_tidings_v1_event_service_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *GetCursorsResponse) GetCursors() []*Cursor {
+	if x != nil {
+		return x.Cursors
+	}
+	return nil
+}
+
+func (x *GetCursorsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+// How far a user has acknowledged a channel.
+type Cursor struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The user.
+	User string `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	// The name of the durable subscription.
+	Durable string `protobuf:"bytes,2,opt,name=durable,proto3" json:"durable,omitempty"`
+	// The channel.
+	Channel string `protobuf:"bytes,3,opt,name=channel,proto3" json:"channel,omitempty"`
+	// The acknowledged position.
+	Position *Position `protobuf:"bytes,4,opt,name=position,proto3" json:"position,omitempty"`
+	// When the cursor was last moved, or used (to within an hour).
+	UsedAt        *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=used_at,json=usedAt,proto3" json:"used_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Cursor) Reset() {
+	*x = Cursor{}
+	mi := &file_tidings_v1_event_service_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Cursor) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Cursor) ProtoMessage() {}
+
+func (x *Cursor) ProtoReflect() protoreflect.Message {
+	mi := &file_tidings_v1_event_service_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Cursor.ProtoReflect.Descriptor instead.
+func (*Cursor) Descriptor() ([]byte, []int) {
+	return file_tidings_v1_event_service_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *Cursor) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *Cursor) GetDurable() string {
+	if x != nil {
+		return x.Durable
+	}
+	return ""
+}
+
+func (x *Cursor) GetChannel() string {
+	if x != nil {
+		return x.Channel
+	}
+	return ""
+}
+
+func (x *Cursor) GetPosition() *Position {
+	if x != nil {
+		return x.Position
+	}
+	return nil
+}
+
+func (x *Cursor) GetUsedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.UsedAt
+	}
+	return nil
+}
+
 var File_tidings_v1_event_service_proto protoreflect.FileDescriptor
 
 const file_tidings_v1_event_service_proto_rawDesc = "" +
 	"\n" +
 	"\x1etidings/v1/event_service.proto\x12\n" +
-	"tidings.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x16tidings/v1/event.proto\"\xab\x03\n" +
+	"tidings.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x16tidings/v1/event.proto\"\xff\x04\n" +
 	"\x0ePublishRequest\x12\x1a\n" +
 	"\bchannels\x18\x01 \x03(\tR\bchannels\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12\x12\n" +
@@ -1180,10 +1945,18 @@ const file_tidings_v1_event_service_proto_rawDesc = "" +
 	"\baudience\x18\b \x01(\v2\x14.tidings.v1.AudienceR\baudience\x12\x16\n" +
 	"\x06source\x18\t \x01(\tR\x06source\x12.\n" +
 	"\x04time\x18\n" +
-	" \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x1a:\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12+\n" +
+	"\x03ttl\x18\v \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12!\n" +
+	"\fskip_history\x18\f \x01(\bR\vskipHistory\x12,\n" +
+	"\x0fexpected_offset\x18\r \x01(\x04H\x00R\x0eexpectedOffset\x88\x01\x01\x12 \n" +
+	"\vtraceparent\x18\x0e \x01(\tR\vtraceparent\x12\x1e\n" +
+	"\n" +
+	"tracestate\x18\x0f \x01(\tR\n" +
+	"tracestate\x1a:\n" +
 	"\fHeadersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x80\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x12\n" +
+	"\x10_expected_offset\"\x80\x01\n" +
 	"\x0fPublishResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x123\n" +
 	"\aresults\x18\x02 \x03(\v2\x19.tidings.v1.PublishResultR\aresults\x12(\n" +
@@ -1200,12 +1973,14 @@ const file_tidings_v1_event_service_proto_rawDesc = "" +
 	"\x14PublishStreamRequest\x124\n" +
 	"\arequest\x18\x01 \x01(\v2\x1a.tidings.v1.PublishRequestR\arequest\"P\n" +
 	"\x15PublishStreamResponse\x127\n" +
-	"\bresponse\x18\x01 \x01(\v2\x1b.tidings.v1.PublishResponseR\bresponse\"\x8b\x01\n" +
+	"\bresponse\x18\x01 \x01(\v2\x1b.tidings.v1.PublishResponseR\bresponse\"\xe3\x01\n" +
 	"\x10SubscribeRequest\x12>\n" +
 	"\rsubscriptions\x18\x01 \x03(\v2\x18.tidings.v1.SubscriptionR\rsubscriptions\x12\x1f\n" +
 	"\vevent_types\x18\x02 \x03(\tR\n" +
 	"eventTypes\x12\x16\n" +
-	"\x06filter\x18\x03 \x01(\tR\x06filter\"l\n" +
+	"\x06filter\x18\x03 \x01(\tR\x06filter\x12\x18\n" +
+	"\adurable\x18\x04 \x01(\tR\adurable\x12<\n" +
+	"\fmin_interval\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\vminInterval\"l\n" +
 	"\fSubscription\x12\x18\n" +
 	"\achannel\x18\x01 \x01(\tR\achannel\x12*\n" +
 	"\x05since\x18\x02 \x01(\v2\x14.tidings.v1.PositionR\x05since\x12\x16\n" +
@@ -1222,12 +1997,14 @@ const file_tidings_v1_event_service_proto_rawDesc = "" +
 	"Subscribed\x129\n" +
 	"\bchannels\x18\x01 \x03(\v2\x1d.tidings.v1.SubscribedChannelR\bchannels\x125\n" +
 	"\x06errors\x18\x02 \x03(\v2\x1d.tidings.v1.SubscriptionErrorR\x06errors\x12#\n" +
-	"\rconnection_id\x18\x03 \x01(\tR\fconnectionId\"\x99\x01\n" +
+	"\rconnection_id\x18\x03 \x01(\tR\fconnectionId\"\xc1\x01\n" +
 	"\x11SubscribedChannel\x12\x18\n" +
 	"\achannel\x18\x01 \x01(\tR\achannel\x120\n" +
 	"\bposition\x18\x02 \x01(\v2\x14.tidings.v1.PositionR\bposition\x12\x1c\n" +
 	"\trecovered\x18\x03 \x01(\bR\trecovered\x12\x1a\n" +
-	"\breplayed\x18\x04 \x01(\x04R\breplayed\"[\n" +
+	"\breplayed\x18\x04 \x01(\x04R\breplayed\x12\x1b\n" +
+	"\x06cursor\x18\x05 \x01(\x04H\x00R\x06cursor\x88\x01\x01B\t\n" +
+	"\a_cursor\"[\n" +
 	"\x11SubscriptionError\x12\x18\n" +
 	"\achannel\x18\x01 \x01(\tR\achannel\x12\x12\n" +
 	"\x04code\x18\x02 \x01(\tR\x04code\x12\x18\n" +
@@ -1248,14 +2025,66 @@ const file_tidings_v1_event_service_proto_rawDesc = "" +
 	"\achannel\x18\x01 \x01(\tR\achannel\x120\n" +
 	"\bposition\x18\x02 \x01(\v2\x14.tidings.v1.PositionR\bposition\x12)\n" +
 	"\x06events\x18\x03 \x03(\v2\x11.tidings.v1.EventR\x06events\x12&\n" +
-	"\x0fnext_page_token\x18\x04 \x01(\tR\rnextPageToken2\x98\x03\n" +
+	"\x0fnext_page_token\x18\x04 \x01(\tR\rnextPageToken\"|\n" +
+	"\x13PurgeHistoryRequest\x12\x18\n" +
+	"\achannel\x18\x01 \x01(\tR\achannel\x12&\n" +
+	"\funtil_offset\x18\x02 \x01(\x04H\x00R\vuntilOffset\x88\x01\x01\x12\x12\n" +
+	"\x04user\x18\x03 \x01(\tR\x04userB\x0f\n" +
+	"\r_until_offset\"`\n" +
+	"\x14PurgeHistoryResponse\x12\x16\n" +
+	"\x06purged\x18\x01 \x01(\x04R\x06purged\x120\n" +
+	"\bposition\x18\x02 \x01(\v2\x14.tidings.v1.PositionR\bposition\"\xa4\x01\n" +
+	"\x14SubscribeUserRequest\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\tR\x04user\x12#\n" +
+	"\rconnection_id\x18\x02 \x01(\tR\fconnectionId\x12\x1a\n" +
+	"\bchannels\x18\x03 \x03(\tR\bchannels\x12\x1f\n" +
+	"\vevent_types\x18\x04 \x03(\tR\n" +
+	"eventTypes\x12\x16\n" +
+	"\x06filter\x18\x05 \x01(\tR\x06filter\"9\n" +
+	"\x15SubscribeUserResponse\x12 \n" +
+	"\vconnections\x18\x01 \x01(\x04R\vconnections\"m\n" +
+	"\x16UnsubscribeUserRequest\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\tR\x04user\x12#\n" +
+	"\rconnection_id\x18\x02 \x01(\tR\fconnectionId\x12\x1a\n" +
+	"\bchannels\x18\x03 \x03(\tR\bchannels\";\n" +
+	"\x17UnsubscribeUserResponse\x12 \n" +
+	"\vconnections\x18\x01 \x01(\x04R\vconnections\"l\n" +
+	"\n" +
+	"AckRequest\x12\x18\n" +
+	"\achannel\x18\x01 \x01(\tR\achannel\x12\x18\n" +
+	"\adurable\x18\x02 \x01(\tR\adurable\x12\x16\n" +
+	"\x06offset\x18\x03 \x01(\x04R\x06offset\x12\x12\n" +
+	"\x04user\x18\x04 \x01(\tR\x04user\"\r\n" +
+	"\vAckResponse\"\x97\x01\n" +
+	"\x11GetCursorsRequest\x12\x18\n" +
+	"\achannel\x18\x01 \x01(\tR\achannel\x12\x12\n" +
+	"\x04user\x18\x02 \x01(\tR\x04user\x12\x18\n" +
+	"\adurable\x18\x03 \x01(\tR\adurable\x12\x1b\n" +
+	"\tpage_size\x18\x04 \x01(\rR\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x05 \x01(\tR\tpageToken\"j\n" +
+	"\x12GetCursorsResponse\x12,\n" +
+	"\acursors\x18\x01 \x03(\v2\x12.tidings.v1.CursorR\acursors\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xb7\x01\n" +
+	"\x06Cursor\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\tR\x04user\x12\x18\n" +
+	"\adurable\x18\x02 \x01(\tR\adurable\x12\x18\n" +
+	"\achannel\x18\x03 \x01(\tR\achannel\x120\n" +
+	"\bposition\x18\x04 \x01(\v2\x14.tidings.v1.PositionR\bposition\x123\n" +
+	"\aused_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x06usedAt2\xa2\x06\n" +
 	"\fEventService\x12B\n" +
 	"\aPublish\x12\x1a.tidings.v1.PublishRequest\x1a\x1b.tidings.v1.PublishResponse\x12Q\n" +
 	"\fPublishBatch\x12\x1f.tidings.v1.PublishBatchRequest\x1a .tidings.v1.PublishBatchResponse\x12X\n" +
 	"\rPublishStream\x12 .tidings.v1.PublishStreamRequest\x1a!.tidings.v1.PublishStreamResponse(\x010\x01\x12J\n" +
 	"\tSubscribe\x12\x1c.tidings.v1.SubscribeRequest\x1a\x1d.tidings.v1.SubscribeResponse0\x01\x12K\n" +
 	"\n" +
-	"GetHistory\x12\x1d.tidings.v1.GetHistoryRequest\x1a\x1e.tidings.v1.GetHistoryResponseBZ\n" +
+	"GetHistory\x12\x1d.tidings.v1.GetHistoryRequest\x1a\x1e.tidings.v1.GetHistoryResponse\x12Q\n" +
+	"\fPurgeHistory\x12\x1f.tidings.v1.PurgeHistoryRequest\x1a .tidings.v1.PurgeHistoryResponse\x12T\n" +
+	"\rSubscribeUser\x12 .tidings.v1.SubscribeUserRequest\x1a!.tidings.v1.SubscribeUserResponse\x12Z\n" +
+	"\x0fUnsubscribeUser\x12\".tidings.v1.UnsubscribeUserRequest\x1a#.tidings.v1.UnsubscribeUserResponse\x126\n" +
+	"\x03Ack\x12\x16.tidings.v1.AckRequest\x1a\x17.tidings.v1.AckResponse\x12K\n" +
+	"\n" +
+	"GetCursors\x12\x1d.tidings.v1.GetCursorsRequest\x1a\x1e.tidings.v1.GetCursorsResponseBZ\n" +
 	"\x0edev.tidings.v1P\x01Z9github.com/tidings/tidings/clients/go/tidingsv1;tidingsv1\xaa\x02\n" +
 	"Tidings.V1b\x06proto3"
 
@@ -1271,69 +2100,97 @@ func file_tidings_v1_event_service_proto_rawDescGZIP() []byte {
 	return file_tidings_v1_event_service_proto_rawDescData
 }
 
-var file_tidings_v1_event_service_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_tidings_v1_event_service_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_tidings_v1_event_service_proto_goTypes = []any{
-	(*PublishRequest)(nil),        // 0: tidings.v1.PublishRequest
-	(*PublishResponse)(nil),       // 1: tidings.v1.PublishResponse
-	(*PublishResult)(nil),         // 2: tidings.v1.PublishResult
-	(*PublishBatchRequest)(nil),   // 3: tidings.v1.PublishBatchRequest
-	(*PublishBatchResponse)(nil),  // 4: tidings.v1.PublishBatchResponse
-	(*PublishStreamRequest)(nil),  // 5: tidings.v1.PublishStreamRequest
-	(*PublishStreamResponse)(nil), // 6: tidings.v1.PublishStreamResponse
-	(*SubscribeRequest)(nil),      // 7: tidings.v1.SubscribeRequest
-	(*Subscription)(nil),          // 8: tidings.v1.Subscription
-	(*SubscribeResponse)(nil),     // 9: tidings.v1.SubscribeResponse
-	(*Subscribed)(nil),            // 10: tidings.v1.Subscribed
-	(*SubscribedChannel)(nil),     // 11: tidings.v1.SubscribedChannel
-	(*SubscriptionError)(nil),     // 12: tidings.v1.SubscriptionError
-	(*Gap)(nil),                   // 13: tidings.v1.Gap
-	(*GetHistoryRequest)(nil),     // 14: tidings.v1.GetHistoryRequest
-	(*GetHistoryResponse)(nil),    // 15: tidings.v1.GetHistoryResponse
-	nil,                           // 16: tidings.v1.PublishRequest.HeadersEntry
-	(*Audience)(nil),              // 17: tidings.v1.Audience
-	(*timestamppb.Timestamp)(nil), // 18: google.protobuf.Timestamp
-	(*status.Status)(nil),         // 19: google.rpc.Status
-	(*Position)(nil),              // 20: tidings.v1.Position
-	(*Event)(nil),                 // 21: tidings.v1.Event
+	(*PublishRequest)(nil),          // 0: tidings.v1.PublishRequest
+	(*PublishResponse)(nil),         // 1: tidings.v1.PublishResponse
+	(*PublishResult)(nil),           // 2: tidings.v1.PublishResult
+	(*PublishBatchRequest)(nil),     // 3: tidings.v1.PublishBatchRequest
+	(*PublishBatchResponse)(nil),    // 4: tidings.v1.PublishBatchResponse
+	(*PublishStreamRequest)(nil),    // 5: tidings.v1.PublishStreamRequest
+	(*PublishStreamResponse)(nil),   // 6: tidings.v1.PublishStreamResponse
+	(*SubscribeRequest)(nil),        // 7: tidings.v1.SubscribeRequest
+	(*Subscription)(nil),            // 8: tidings.v1.Subscription
+	(*SubscribeResponse)(nil),       // 9: tidings.v1.SubscribeResponse
+	(*Subscribed)(nil),              // 10: tidings.v1.Subscribed
+	(*SubscribedChannel)(nil),       // 11: tidings.v1.SubscribedChannel
+	(*SubscriptionError)(nil),       // 12: tidings.v1.SubscriptionError
+	(*Gap)(nil),                     // 13: tidings.v1.Gap
+	(*GetHistoryRequest)(nil),       // 14: tidings.v1.GetHistoryRequest
+	(*GetHistoryResponse)(nil),      // 15: tidings.v1.GetHistoryResponse
+	(*PurgeHistoryRequest)(nil),     // 16: tidings.v1.PurgeHistoryRequest
+	(*PurgeHistoryResponse)(nil),    // 17: tidings.v1.PurgeHistoryResponse
+	(*SubscribeUserRequest)(nil),    // 18: tidings.v1.SubscribeUserRequest
+	(*SubscribeUserResponse)(nil),   // 19: tidings.v1.SubscribeUserResponse
+	(*UnsubscribeUserRequest)(nil),  // 20: tidings.v1.UnsubscribeUserRequest
+	(*UnsubscribeUserResponse)(nil), // 21: tidings.v1.UnsubscribeUserResponse
+	(*AckRequest)(nil),              // 22: tidings.v1.AckRequest
+	(*AckResponse)(nil),             // 23: tidings.v1.AckResponse
+	(*GetCursorsRequest)(nil),       // 24: tidings.v1.GetCursorsRequest
+	(*GetCursorsResponse)(nil),      // 25: tidings.v1.GetCursorsResponse
+	(*Cursor)(nil),                  // 26: tidings.v1.Cursor
+	nil,                             // 27: tidings.v1.PublishRequest.HeadersEntry
+	(*Audience)(nil),                // 28: tidings.v1.Audience
+	(*timestamppb.Timestamp)(nil),   // 29: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),     // 30: google.protobuf.Duration
+	(*status.Status)(nil),           // 31: google.rpc.Status
+	(*Position)(nil),                // 32: tidings.v1.Position
+	(*Event)(nil),                   // 33: tidings.v1.Event
 }
 var file_tidings_v1_event_service_proto_depIdxs = []int32{
-	16, // 0: tidings.v1.PublishRequest.headers:type_name -> tidings.v1.PublishRequest.HeadersEntry
-	17, // 1: tidings.v1.PublishRequest.audience:type_name -> tidings.v1.Audience
-	18, // 2: tidings.v1.PublishRequest.time:type_name -> google.protobuf.Timestamp
-	2,  // 3: tidings.v1.PublishResponse.results:type_name -> tidings.v1.PublishResult
-	19, // 4: tidings.v1.PublishResponse.error:type_name -> google.rpc.Status
-	20, // 5: tidings.v1.PublishResult.position:type_name -> tidings.v1.Position
-	0,  // 6: tidings.v1.PublishBatchRequest.requests:type_name -> tidings.v1.PublishRequest
-	1,  // 7: tidings.v1.PublishBatchResponse.responses:type_name -> tidings.v1.PublishResponse
-	0,  // 8: tidings.v1.PublishStreamRequest.request:type_name -> tidings.v1.PublishRequest
-	1,  // 9: tidings.v1.PublishStreamResponse.response:type_name -> tidings.v1.PublishResponse
-	8,  // 10: tidings.v1.SubscribeRequest.subscriptions:type_name -> tidings.v1.Subscription
-	20, // 11: tidings.v1.Subscription.since:type_name -> tidings.v1.Position
-	10, // 12: tidings.v1.SubscribeResponse.subscribed:type_name -> tidings.v1.Subscribed
-	21, // 13: tidings.v1.SubscribeResponse.event:type_name -> tidings.v1.Event
-	13, // 14: tidings.v1.SubscribeResponse.gap:type_name -> tidings.v1.Gap
-	18, // 15: tidings.v1.SubscribeResponse.heartbeat:type_name -> google.protobuf.Timestamp
-	11, // 16: tidings.v1.Subscribed.channels:type_name -> tidings.v1.SubscribedChannel
-	12, // 17: tidings.v1.Subscribed.errors:type_name -> tidings.v1.SubscriptionError
-	20, // 18: tidings.v1.SubscribedChannel.position:type_name -> tidings.v1.Position
-	20, // 19: tidings.v1.GetHistoryRequest.since:type_name -> tidings.v1.Position
-	20, // 20: tidings.v1.GetHistoryResponse.position:type_name -> tidings.v1.Position
-	21, // 21: tidings.v1.GetHistoryResponse.events:type_name -> tidings.v1.Event
-	0,  // 22: tidings.v1.EventService.Publish:input_type -> tidings.v1.PublishRequest
-	3,  // 23: tidings.v1.EventService.PublishBatch:input_type -> tidings.v1.PublishBatchRequest
-	5,  // 24: tidings.v1.EventService.PublishStream:input_type -> tidings.v1.PublishStreamRequest
-	7,  // 25: tidings.v1.EventService.Subscribe:input_type -> tidings.v1.SubscribeRequest
-	14, // 26: tidings.v1.EventService.GetHistory:input_type -> tidings.v1.GetHistoryRequest
-	1,  // 27: tidings.v1.EventService.Publish:output_type -> tidings.v1.PublishResponse
-	4,  // 28: tidings.v1.EventService.PublishBatch:output_type -> tidings.v1.PublishBatchResponse
-	6,  // 29: tidings.v1.EventService.PublishStream:output_type -> tidings.v1.PublishStreamResponse
-	9,  // 30: tidings.v1.EventService.Subscribe:output_type -> tidings.v1.SubscribeResponse
-	15, // 31: tidings.v1.EventService.GetHistory:output_type -> tidings.v1.GetHistoryResponse
-	27, // [27:32] is the sub-list for method output_type
-	22, // [22:27] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	27, // 0: tidings.v1.PublishRequest.headers:type_name -> tidings.v1.PublishRequest.HeadersEntry
+	28, // 1: tidings.v1.PublishRequest.audience:type_name -> tidings.v1.Audience
+	29, // 2: tidings.v1.PublishRequest.time:type_name -> google.protobuf.Timestamp
+	30, // 3: tidings.v1.PublishRequest.ttl:type_name -> google.protobuf.Duration
+	2,  // 4: tidings.v1.PublishResponse.results:type_name -> tidings.v1.PublishResult
+	31, // 5: tidings.v1.PublishResponse.error:type_name -> google.rpc.Status
+	32, // 6: tidings.v1.PublishResult.position:type_name -> tidings.v1.Position
+	0,  // 7: tidings.v1.PublishBatchRequest.requests:type_name -> tidings.v1.PublishRequest
+	1,  // 8: tidings.v1.PublishBatchResponse.responses:type_name -> tidings.v1.PublishResponse
+	0,  // 9: tidings.v1.PublishStreamRequest.request:type_name -> tidings.v1.PublishRequest
+	1,  // 10: tidings.v1.PublishStreamResponse.response:type_name -> tidings.v1.PublishResponse
+	8,  // 11: tidings.v1.SubscribeRequest.subscriptions:type_name -> tidings.v1.Subscription
+	30, // 12: tidings.v1.SubscribeRequest.min_interval:type_name -> google.protobuf.Duration
+	32, // 13: tidings.v1.Subscription.since:type_name -> tidings.v1.Position
+	10, // 14: tidings.v1.SubscribeResponse.subscribed:type_name -> tidings.v1.Subscribed
+	33, // 15: tidings.v1.SubscribeResponse.event:type_name -> tidings.v1.Event
+	13, // 16: tidings.v1.SubscribeResponse.gap:type_name -> tidings.v1.Gap
+	29, // 17: tidings.v1.SubscribeResponse.heartbeat:type_name -> google.protobuf.Timestamp
+	11, // 18: tidings.v1.Subscribed.channels:type_name -> tidings.v1.SubscribedChannel
+	12, // 19: tidings.v1.Subscribed.errors:type_name -> tidings.v1.SubscriptionError
+	32, // 20: tidings.v1.SubscribedChannel.position:type_name -> tidings.v1.Position
+	32, // 21: tidings.v1.GetHistoryRequest.since:type_name -> tidings.v1.Position
+	32, // 22: tidings.v1.GetHistoryResponse.position:type_name -> tidings.v1.Position
+	33, // 23: tidings.v1.GetHistoryResponse.events:type_name -> tidings.v1.Event
+	32, // 24: tidings.v1.PurgeHistoryResponse.position:type_name -> tidings.v1.Position
+	26, // 25: tidings.v1.GetCursorsResponse.cursors:type_name -> tidings.v1.Cursor
+	32, // 26: tidings.v1.Cursor.position:type_name -> tidings.v1.Position
+	29, // 27: tidings.v1.Cursor.used_at:type_name -> google.protobuf.Timestamp
+	0,  // 28: tidings.v1.EventService.Publish:input_type -> tidings.v1.PublishRequest
+	3,  // 29: tidings.v1.EventService.PublishBatch:input_type -> tidings.v1.PublishBatchRequest
+	5,  // 30: tidings.v1.EventService.PublishStream:input_type -> tidings.v1.PublishStreamRequest
+	7,  // 31: tidings.v1.EventService.Subscribe:input_type -> tidings.v1.SubscribeRequest
+	14, // 32: tidings.v1.EventService.GetHistory:input_type -> tidings.v1.GetHistoryRequest
+	16, // 33: tidings.v1.EventService.PurgeHistory:input_type -> tidings.v1.PurgeHistoryRequest
+	18, // 34: tidings.v1.EventService.SubscribeUser:input_type -> tidings.v1.SubscribeUserRequest
+	20, // 35: tidings.v1.EventService.UnsubscribeUser:input_type -> tidings.v1.UnsubscribeUserRequest
+	22, // 36: tidings.v1.EventService.Ack:input_type -> tidings.v1.AckRequest
+	24, // 37: tidings.v1.EventService.GetCursors:input_type -> tidings.v1.GetCursorsRequest
+	1,  // 38: tidings.v1.EventService.Publish:output_type -> tidings.v1.PublishResponse
+	4,  // 39: tidings.v1.EventService.PublishBatch:output_type -> tidings.v1.PublishBatchResponse
+	6,  // 40: tidings.v1.EventService.PublishStream:output_type -> tidings.v1.PublishStreamResponse
+	9,  // 41: tidings.v1.EventService.Subscribe:output_type -> tidings.v1.SubscribeResponse
+	15, // 42: tidings.v1.EventService.GetHistory:output_type -> tidings.v1.GetHistoryResponse
+	17, // 43: tidings.v1.EventService.PurgeHistory:output_type -> tidings.v1.PurgeHistoryResponse
+	19, // 44: tidings.v1.EventService.SubscribeUser:output_type -> tidings.v1.SubscribeUserResponse
+	21, // 45: tidings.v1.EventService.UnsubscribeUser:output_type -> tidings.v1.UnsubscribeUserResponse
+	23, // 46: tidings.v1.EventService.Ack:output_type -> tidings.v1.AckResponse
+	25, // 47: tidings.v1.EventService.GetCursors:output_type -> tidings.v1.GetCursorsResponse
+	38, // [38:48] is the sub-list for method output_type
+	28, // [28:38] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_tidings_v1_event_service_proto_init() }
@@ -1342,19 +2199,22 @@ func file_tidings_v1_event_service_proto_init() {
 		return
 	}
 	file_tidings_v1_event_proto_init()
+	file_tidings_v1_event_service_proto_msgTypes[0].OneofWrappers = []any{}
 	file_tidings_v1_event_service_proto_msgTypes[9].OneofWrappers = []any{
 		(*SubscribeResponse_Subscribed)(nil),
 		(*SubscribeResponse_Event)(nil),
 		(*SubscribeResponse_Gap)(nil),
 		(*SubscribeResponse_Heartbeat)(nil),
 	}
+	file_tidings_v1_event_service_proto_msgTypes[11].OneofWrappers = []any{}
+	file_tidings_v1_event_service_proto_msgTypes[16].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tidings_v1_event_service_proto_rawDesc), len(file_tidings_v1_event_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   17,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,11 +19,16 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	EventService_Publish_FullMethodName       = "/tidings.v1.EventService/Publish"
-	EventService_PublishBatch_FullMethodName  = "/tidings.v1.EventService/PublishBatch"
-	EventService_PublishStream_FullMethodName = "/tidings.v1.EventService/PublishStream"
-	EventService_Subscribe_FullMethodName     = "/tidings.v1.EventService/Subscribe"
-	EventService_GetHistory_FullMethodName    = "/tidings.v1.EventService/GetHistory"
+	EventService_Publish_FullMethodName         = "/tidings.v1.EventService/Publish"
+	EventService_PublishBatch_FullMethodName    = "/tidings.v1.EventService/PublishBatch"
+	EventService_PublishStream_FullMethodName   = "/tidings.v1.EventService/PublishStream"
+	EventService_Subscribe_FullMethodName       = "/tidings.v1.EventService/Subscribe"
+	EventService_GetHistory_FullMethodName      = "/tidings.v1.EventService/GetHistory"
+	EventService_PurgeHistory_FullMethodName    = "/tidings.v1.EventService/PurgeHistory"
+	EventService_SubscribeUser_FullMethodName   = "/tidings.v1.EventService/SubscribeUser"
+	EventService_UnsubscribeUser_FullMethodName = "/tidings.v1.EventService/UnsubscribeUser"
+	EventService_Ack_FullMethodName             = "/tidings.v1.EventService/Ack"
+	EventService_GetCursors_FullMethodName      = "/tidings.v1.EventService/GetCursors"
 )
 
 // EventServiceClient is the client API for EventService service.
@@ -51,6 +56,21 @@ type EventServiceClient interface {
 	Subscribe(ctx context.Context, in *SubscribeRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SubscribeResponse], error)
 	// Reads a channel's history in pages, oldest first unless `reverse`.
 	GetHistory(ctx context.Context, in *GetHistoryRequest, opts ...grpc.CallOption) (*GetHistoryResponse, error)
+	// Removes events from a channel's history before their time. Needs role `service` or `admin`.
+	// Subscribers that have not received them yet get `gap` with the reason `expired`.
+	PurgeHistory(ctx context.Context, in *PurgeHistoryRequest, opts ...grpc.CallOption) (*PurgeHistoryResponse, error)
+	// Subscribes the connections that a user has at this moment, or one connection, to channels. The
+	// namespace rules for the user do not matter. Needs role `service` or `admin`.
+	SubscribeUser(ctx context.Context, in *SubscribeUserRequest, opts ...grpc.CallOption) (*SubscribeUserResponse, error)
+	// Ends subscriptions of a user's connections, or of one connection. Needs role `service` or
+	// `admin`.
+	UnsubscribeUser(ctx context.Context, in *UnsubscribeUserRequest, opts ...grpc.CallOption) (*UnsubscribeUserResponse, error)
+	// Moves the cursor of a durable subscription forward. FAILED_PRECONDITION if the store does not
+	// survive the process.
+	Ack(ctx context.Context, in *AckRequest, opts ...grpc.CallOption) (*AckResponse, error)
+	// Lists the cursors of durable subscriptions in pages: who has acknowledged what. Needs role
+	// `service` or `admin`.
+	GetCursors(ctx context.Context, in *GetCursorsRequest, opts ...grpc.CallOption) (*GetCursorsResponse, error)
 }
 
 type eventServiceClient struct {
@@ -123,6 +143,56 @@ func (c *eventServiceClient) GetHistory(ctx context.Context, in *GetHistoryReque
 	return out, nil
 }
 
+func (c *eventServiceClient) PurgeHistory(ctx context.Context, in *PurgeHistoryRequest, opts ...grpc.CallOption) (*PurgeHistoryResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PurgeHistoryResponse)
+	err := c.cc.Invoke(ctx, EventService_PurgeHistory_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *eventServiceClient) SubscribeUser(ctx context.Context, in *SubscribeUserRequest, opts ...grpc.CallOption) (*SubscribeUserResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SubscribeUserResponse)
+	err := c.cc.Invoke(ctx, EventService_SubscribeUser_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *eventServiceClient) UnsubscribeUser(ctx context.Context, in *UnsubscribeUserRequest, opts ...grpc.CallOption) (*UnsubscribeUserResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UnsubscribeUserResponse)
+	err := c.cc.Invoke(ctx, EventService_UnsubscribeUser_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *eventServiceClient) Ack(ctx context.Context, in *AckRequest, opts ...grpc.CallOption) (*AckResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AckResponse)
+	err := c.cc.Invoke(ctx, EventService_Ack_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *eventServiceClient) GetCursors(ctx context.Context, in *GetCursorsRequest, opts ...grpc.CallOption) (*GetCursorsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetCursorsResponse)
+	err := c.cc.Invoke(ctx, EventService_GetCursors_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // EventServiceServer is the server API for EventService service.
 // All implementations must embed UnimplementedEventServiceServer
 // for forward compatibility.
@@ -148,6 +218,21 @@ type EventServiceServer interface {
 	Subscribe(*SubscribeRequest, grpc.ServerStreamingServer[SubscribeResponse]) error
 	// Reads a channel's history in pages, oldest first unless `reverse`.
 	GetHistory(context.Context, *GetHistoryRequest) (*GetHistoryResponse, error)
+	// Removes events from a channel's history before their time. Needs role `service` or `admin`.
+	// Subscribers that have not received them yet get `gap` with the reason `expired`.
+	PurgeHistory(context.Context, *PurgeHistoryRequest) (*PurgeHistoryResponse, error)
+	// Subscribes the connections that a user has at this moment, or one connection, to channels. The
+	// namespace rules for the user do not matter. Needs role `service` or `admin`.
+	SubscribeUser(context.Context, *SubscribeUserRequest) (*SubscribeUserResponse, error)
+	// Ends subscriptions of a user's connections, or of one connection. Needs role `service` or
+	// `admin`.
+	UnsubscribeUser(context.Context, *UnsubscribeUserRequest) (*UnsubscribeUserResponse, error)
+	// Moves the cursor of a durable subscription forward. FAILED_PRECONDITION if the store does not
+	// survive the process.
+	Ack(context.Context, *AckRequest) (*AckResponse, error)
+	// Lists the cursors of durable subscriptions in pages: who has acknowledged what. Needs role
+	// `service` or `admin`.
+	GetCursors(context.Context, *GetCursorsRequest) (*GetCursorsResponse, error)
 	mustEmbedUnimplementedEventServiceServer()
 }
 
@@ -172,6 +257,21 @@ func (UnimplementedEventServiceServer) Subscribe(*SubscribeRequest, grpc.ServerS
 }
 func (UnimplementedEventServiceServer) GetHistory(context.Context, *GetHistoryRequest) (*GetHistoryResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetHistory not implemented")
+}
+func (UnimplementedEventServiceServer) PurgeHistory(context.Context, *PurgeHistoryRequest) (*PurgeHistoryResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PurgeHistory not implemented")
+}
+func (UnimplementedEventServiceServer) SubscribeUser(context.Context, *SubscribeUserRequest) (*SubscribeUserResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SubscribeUser not implemented")
+}
+func (UnimplementedEventServiceServer) UnsubscribeUser(context.Context, *UnsubscribeUserRequest) (*UnsubscribeUserResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UnsubscribeUser not implemented")
+}
+func (UnimplementedEventServiceServer) Ack(context.Context, *AckRequest) (*AckResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Ack not implemented")
+}
+func (UnimplementedEventServiceServer) GetCursors(context.Context, *GetCursorsRequest) (*GetCursorsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetCursors not implemented")
 }
 func (UnimplementedEventServiceServer) mustEmbedUnimplementedEventServiceServer() {}
 func (UnimplementedEventServiceServer) testEmbeddedByValue()                      {}
@@ -266,6 +366,96 @@ func _EventService_GetHistory_Handler(srv interface{}, ctx context.Context, dec 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _EventService_PurgeHistory_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PurgeHistoryRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(EventServiceServer).PurgeHistory(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: EventService_PurgeHistory_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(EventServiceServer).PurgeHistory(ctx, req.(*PurgeHistoryRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _EventService_SubscribeUser_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SubscribeUserRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(EventServiceServer).SubscribeUser(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: EventService_SubscribeUser_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(EventServiceServer).SubscribeUser(ctx, req.(*SubscribeUserRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _EventService_UnsubscribeUser_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UnsubscribeUserRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(EventServiceServer).UnsubscribeUser(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: EventService_UnsubscribeUser_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(EventServiceServer).UnsubscribeUser(ctx, req.(*UnsubscribeUserRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _EventService_Ack_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AckRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(EventServiceServer).Ack(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: EventService_Ack_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(EventServiceServer).Ack(ctx, req.(*AckRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _EventService_GetCursors_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetCursorsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(EventServiceServer).GetCursors(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: EventService_GetCursors_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(EventServiceServer).GetCursors(ctx, req.(*GetCursorsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // EventService_ServiceDesc is the grpc.ServiceDesc for EventService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -284,6 +474,26 @@ var EventService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetHistory",
 			Handler:    _EventService_GetHistory_Handler,
+		},
+		{
+			MethodName: "PurgeHistory",
+			Handler:    _EventService_PurgeHistory_Handler,
+		},
+		{
+			MethodName: "SubscribeUser",
+			Handler:    _EventService_SubscribeUser_Handler,
+		},
+		{
+			MethodName: "UnsubscribeUser",
+			Handler:    _EventService_UnsubscribeUser_Handler,
+		},
+		{
+			MethodName: "Ack",
+			Handler:    _EventService_Ack_Handler,
+		},
+		{
+			MethodName: "GetCursors",
+			Handler:    _EventService_GetCursors_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

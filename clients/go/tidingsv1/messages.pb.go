@@ -9,6 +9,7 @@ package tidingsv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -42,6 +43,8 @@ type ClientMessage struct {
 	//	*ClientMessage_Ping
 	//	*ClientMessage_HeartbeatResponse
 	//	*ClientMessage_Receive
+	//	*ClientMessage_Ack
+	//	*ClientMessage_Rpc
 	Command       isClientMessage_Command `protobuf_oneof:"command"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -181,6 +184,24 @@ func (x *ClientMessage) GetReceive() *ReceiveCommand {
 	return nil
 }
 
+func (x *ClientMessage) GetAck() *AckCommand {
+	if x != nil {
+		if x, ok := x.Command.(*ClientMessage_Ack); ok {
+			return x.Ack
+		}
+	}
+	return nil
+}
+
+func (x *ClientMessage) GetRpc() *RpcCommand {
+	if x != nil {
+		if x, ok := x.Command.(*ClientMessage_Rpc); ok {
+			return x.Rpc
+		}
+	}
+	return nil
+}
+
 type isClientMessage_Command interface {
 	isClientMessage_Command()
 }
@@ -235,6 +256,16 @@ type ClientMessage_Receive struct {
 	Receive *ReceiveCommand `protobuf:"bytes,11,opt,name=receive,proto3,oneof"`
 }
 
+type ClientMessage_Ack struct {
+	// Acknowledges events of a durable subscription. Has no reply.
+	Ack *AckCommand `protobuf:"bytes,12,opt,name=ack,proto3,oneof"`
+}
+
+type ClientMessage_Rpc struct {
+	// Calls a method of the application.
+	Rpc *RpcCommand `protobuf:"bytes,13,opt,name=rpc,proto3,oneof"`
+}
+
 func (*ClientMessage_Authenticate) isClientMessage_Command() {}
 
 func (*ClientMessage_Register) isClientMessage_Command() {}
@@ -254,6 +285,10 @@ func (*ClientMessage_Ping) isClientMessage_Command() {}
 func (*ClientMessage_HeartbeatResponse) isClientMessage_Command() {}
 
 func (*ClientMessage_Receive) isClientMessage_Command() {}
+
+func (*ClientMessage_Ack) isClientMessage_Command() {}
+
+func (*ClientMessage_Rpc) isClientMessage_Command() {}
 
 // Presents a token: the first one, or a new one of the same user. Answered by `authenticated`.
 type AuthenticateCommand struct {
@@ -366,7 +401,13 @@ type SubscribeCommand struct {
 	// A CEL expression over the event. Empty means none.
 	Filter string `protobuf:"bytes,3,opt,name=filter,proto3" json:"filter,omitempty"`
 	// Whether to receive presence changes.
-	Presence      bool `protobuf:"varint,4,opt,name=presence,proto3" json:"presence,omitempty"`
+	Presence bool `protobuf:"varint,4,opt,name=presence,proto3" json:"presence,omitempty"`
+	// The name of a durable subscription: 1 to 64 of `A-Z a-z 0-9 _ - .`. Channels without `since`
+	// resume behind the user's cursor of this name. Empty means none.
+	Durable string `protobuf:"bytes,5,opt,name=durable,proto3" json:"durable,omitempty"`
+	// The least time between two events of a key: 10 ms to 1 h. Only the newest is sent; the others
+	// count as conflated. None if absent.
+	MinInterval   *durationpb.Duration `protobuf:"bytes,6,opt,name=min_interval,json=minInterval,proto3" json:"min_interval,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -429,6 +470,84 @@ func (x *SubscribeCommand) GetPresence() bool {
 	return false
 }
 
+func (x *SubscribeCommand) GetDurable() string {
+	if x != nil {
+		return x.Durable
+	}
+	return ""
+}
+
+func (x *SubscribeCommand) GetMinInterval() *durationpb.Duration {
+	if x != nil {
+		return x.MinInterval
+	}
+	return nil
+}
+
+// Acknowledges the events of a channel up to an offset. Has no reply.
+type AckCommand struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The channel, which the connection is subscribed to.
+	Channel string `protobuf:"bytes,1,opt,name=channel,proto3" json:"channel,omitempty"`
+	// The name of the durable subscription.
+	Durable string `protobuf:"bytes,2,opt,name=durable,proto3" json:"durable,omitempty"`
+	// The offset.
+	Offset        uint64 `protobuf:"varint,3,opt,name=offset,proto3" json:"offset,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AckCommand) Reset() {
+	*x = AckCommand{}
+	mi := &file_tidings_v1_messages_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AckCommand) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AckCommand) ProtoMessage() {}
+
+func (x *AckCommand) ProtoReflect() protoreflect.Message {
+	mi := &file_tidings_v1_messages_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AckCommand.ProtoReflect.Descriptor instead.
+func (*AckCommand) Descriptor() ([]byte, []int) {
+	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *AckCommand) GetChannel() string {
+	if x != nil {
+		return x.Channel
+	}
+	return ""
+}
+
+func (x *AckCommand) GetDurable() string {
+	if x != nil {
+		return x.Durable
+	}
+	return ""
+}
+
+func (x *AckCommand) GetOffset() uint64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
 // Unsubscribes from channels. Answered by `unsubscribed`.
 type UnsubscribeCommand struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -442,7 +561,7 @@ type UnsubscribeCommand struct {
 
 func (x *UnsubscribeCommand) Reset() {
 	*x = UnsubscribeCommand{}
-	mi := &file_tidings_v1_messages_proto_msgTypes[4]
+	mi := &file_tidings_v1_messages_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -454,7 +573,7 @@ func (x *UnsubscribeCommand) String() string {
 func (*UnsubscribeCommand) ProtoMessage() {}
 
 func (x *UnsubscribeCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_tidings_v1_messages_proto_msgTypes[4]
+	mi := &file_tidings_v1_messages_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -467,7 +586,7 @@ func (x *UnsubscribeCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnsubscribeCommand.ProtoReflect.Descriptor instead.
 func (*UnsubscribeCommand) Descriptor() ([]byte, []int) {
-	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{4}
+	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *UnsubscribeCommand) GetChannels() []string {
@@ -511,7 +630,7 @@ type PublishCommand struct {
 
 func (x *PublishCommand) Reset() {
 	*x = PublishCommand{}
-	mi := &file_tidings_v1_messages_proto_msgTypes[5]
+	mi := &file_tidings_v1_messages_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -523,7 +642,7 @@ func (x *PublishCommand) String() string {
 func (*PublishCommand) ProtoMessage() {}
 
 func (x *PublishCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_tidings_v1_messages_proto_msgTypes[5]
+	mi := &file_tidings_v1_messages_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -536,7 +655,7 @@ func (x *PublishCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishCommand.ProtoReflect.Descriptor instead.
 func (*PublishCommand) Descriptor() ([]byte, []int) {
-	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{5}
+	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *PublishCommand) GetChannel() string {
@@ -619,7 +738,7 @@ type HistoryCommand struct {
 
 func (x *HistoryCommand) Reset() {
 	*x = HistoryCommand{}
-	mi := &file_tidings_v1_messages_proto_msgTypes[6]
+	mi := &file_tidings_v1_messages_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -631,7 +750,7 @@ func (x *HistoryCommand) String() string {
 func (*HistoryCommand) ProtoMessage() {}
 
 func (x *HistoryCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_tidings_v1_messages_proto_msgTypes[6]
+	mi := &file_tidings_v1_messages_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -644,7 +763,7 @@ func (x *HistoryCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryCommand.ProtoReflect.Descriptor instead.
 func (*HistoryCommand) Descriptor() ([]byte, []int) {
-	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{6}
+	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *HistoryCommand) GetChannel() string {
@@ -686,7 +805,7 @@ type PresenceCommand struct {
 
 func (x *PresenceCommand) Reset() {
 	*x = PresenceCommand{}
-	mi := &file_tidings_v1_messages_proto_msgTypes[7]
+	mi := &file_tidings_v1_messages_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -698,7 +817,7 @@ func (x *PresenceCommand) String() string {
 func (*PresenceCommand) ProtoMessage() {}
 
 func (x *PresenceCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_tidings_v1_messages_proto_msgTypes[7]
+	mi := &file_tidings_v1_messages_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -711,7 +830,7 @@ func (x *PresenceCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PresenceCommand.ProtoReflect.Descriptor instead.
 func (*PresenceCommand) Descriptor() ([]byte, []int) {
-	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{7}
+	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *PresenceCommand) GetChannel() string {
@@ -719,6 +838,61 @@ func (x *PresenceCommand) GetChannel() string {
 		return x.Channel
 	}
 	return ""
+}
+
+// Calls a method of the application behind the server. Answered by `rpc`.
+type RpcCommand struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The method: 1 to 255 bytes.
+	Method string `protobuf:"bytes,1,opt,name=method,proto3" json:"method,omitempty"`
+	// The arguments, JSON. Empty means none.
+	Data          []byte `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RpcCommand) Reset() {
+	*x = RpcCommand{}
+	mi := &file_tidings_v1_messages_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RpcCommand) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RpcCommand) ProtoMessage() {}
+
+func (x *RpcCommand) ProtoReflect() protoreflect.Message {
+	mi := &file_tidings_v1_messages_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RpcCommand.ProtoReflect.Descriptor instead.
+func (*RpcCommand) Descriptor() ([]byte, []int) {
+	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *RpcCommand) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *RpcCommand) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
 }
 
 // Requests a pong.
@@ -730,7 +904,7 @@ type PingCommand struct {
 
 func (x *PingCommand) Reset() {
 	*x = PingCommand{}
-	mi := &file_tidings_v1_messages_proto_msgTypes[8]
+	mi := &file_tidings_v1_messages_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -742,7 +916,7 @@ func (x *PingCommand) String() string {
 func (*PingCommand) ProtoMessage() {}
 
 func (x *PingCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_tidings_v1_messages_proto_msgTypes[8]
+	mi := &file_tidings_v1_messages_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -755,7 +929,7 @@ func (x *PingCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PingCommand.ProtoReflect.Descriptor instead.
 func (*PingCommand) Descriptor() ([]byte, []int) {
-	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{8}
+	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{10}
 }
 
 // Answers a heartbeat. Has no reply.
@@ -767,7 +941,7 @@ type HeartbeatResponseCommand struct {
 
 func (x *HeartbeatResponseCommand) Reset() {
 	*x = HeartbeatResponseCommand{}
-	mi := &file_tidings_v1_messages_proto_msgTypes[9]
+	mi := &file_tidings_v1_messages_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -779,7 +953,7 @@ func (x *HeartbeatResponseCommand) String() string {
 func (*HeartbeatResponseCommand) ProtoMessage() {}
 
 func (x *HeartbeatResponseCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_tidings_v1_messages_proto_msgTypes[9]
+	mi := &file_tidings_v1_messages_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -792,7 +966,7 @@ func (x *HeartbeatResponseCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatResponseCommand.ProtoReflect.Descriptor instead.
 func (*HeartbeatResponseCommand) Descriptor() ([]byte, []int) {
-	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{9}
+	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{11}
 }
 
 // Confirms that an event was received. All times are by the client's clock, which may be wrong:
@@ -815,7 +989,7 @@ type ReceiveCommand struct {
 
 func (x *ReceiveCommand) Reset() {
 	*x = ReceiveCommand{}
-	mi := &file_tidings_v1_messages_proto_msgTypes[10]
+	mi := &file_tidings_v1_messages_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -827,7 +1001,7 @@ func (x *ReceiveCommand) String() string {
 func (*ReceiveCommand) ProtoMessage() {}
 
 func (x *ReceiveCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_tidings_v1_messages_proto_msgTypes[10]
+	mi := &file_tidings_v1_messages_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -840,7 +1014,7 @@ func (x *ReceiveCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReceiveCommand.ProtoReflect.Descriptor instead.
 func (*ReceiveCommand) Descriptor() ([]byte, []int) {
-	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{10}
+	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ReceiveCommand) GetId() string {
@@ -904,6 +1078,7 @@ type ServerMessage struct {
 	//	*ServerMessage_TokenExpiring
 	//	*ServerMessage_Gap
 	//	*ServerMessage_Reconnect
+	//	*ServerMessage_Rpc
 	Message isServerMessage_Message `protobuf_oneof:"message"`
 	// True if the client should send `receive` once its handler of this event has returned.
 	Confirm       bool `protobuf:"varint,19,opt,name=confirm,proto3" json:"confirm,omitempty"`
@@ -913,7 +1088,7 @@ type ServerMessage struct {
 
 func (x *ServerMessage) Reset() {
 	*x = ServerMessage{}
-	mi := &file_tidings_v1_messages_proto_msgTypes[11]
+	mi := &file_tidings_v1_messages_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -925,7 +1100,7 @@ func (x *ServerMessage) String() string {
 func (*ServerMessage) ProtoMessage() {}
 
 func (x *ServerMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_tidings_v1_messages_proto_msgTypes[11]
+	mi := &file_tidings_v1_messages_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -938,7 +1113,7 @@ func (x *ServerMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerMessage.ProtoReflect.Descriptor instead.
 func (*ServerMessage) Descriptor() ([]byte, []int) {
-	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{11}
+	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ServerMessage) GetId() string {
@@ -1108,6 +1283,15 @@ func (x *ServerMessage) GetReconnect() *Reconnect {
 	return nil
 }
 
+func (x *ServerMessage) GetRpc() *RpcReply {
+	if x != nil {
+		if x, ok := x.Message.(*ServerMessage_Rpc); ok {
+			return x.Rpc
+		}
+	}
+	return nil
+}
+
 func (x *ServerMessage) GetConfirm() bool {
 	if x != nil {
 		return x.Confirm
@@ -1204,6 +1388,11 @@ type ServerMessage_Reconnect struct {
 	Reconnect *Reconnect `protobuf:"bytes,18,opt,name=reconnect,proto3,oneof"`
 }
 
+type ServerMessage_Rpc struct {
+	// The result of a call.
+	Rpc *RpcReply `protobuf:"bytes,20,opt,name=rpc,proto3,oneof"`
+}
+
 func (*ServerMessage_Event) isServerMessage_Message() {}
 
 func (*ServerMessage_ConnectionEstablished) isServerMessage_Message() {}
@@ -1238,6 +1427,8 @@ func (*ServerMessage_Gap) isServerMessage_Message() {}
 
 func (*ServerMessage_Reconnect) isServerMessage_Message() {}
 
+func (*ServerMessage_Rpc) isServerMessage_Message() {}
+
 // The first message on a connection.
 type ConnectionEstablished struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1259,7 +1450,7 @@ type ConnectionEstablished struct {
 
 func (x *ConnectionEstablished) Reset() {
 	*x = ConnectionEstablished{}
-	mi := &file_tidings_v1_messages_proto_msgTypes[12]
+	mi := &file_tidings_v1_messages_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1271,7 +1462,7 @@ func (x *ConnectionEstablished) String() string {
 func (*ConnectionEstablished) ProtoMessage() {}
 
 func (x *ConnectionEstablished) ProtoReflect() protoreflect.Message {
-	mi := &file_tidings_v1_messages_proto_msgTypes[12]
+	mi := &file_tidings_v1_messages_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1284,7 +1475,7 @@ func (x *ConnectionEstablished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConnectionEstablished.ProtoReflect.Descriptor instead.
 func (*ConnectionEstablished) Descriptor() ([]byte, []int) {
-	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{12}
+	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ConnectionEstablished) GetConnectionId() string {
@@ -1344,7 +1535,7 @@ type Authenticated struct {
 
 func (x *Authenticated) Reset() {
 	*x = Authenticated{}
-	mi := &file_tidings_v1_messages_proto_msgTypes[13]
+	mi := &file_tidings_v1_messages_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1356,7 +1547,7 @@ func (x *Authenticated) String() string {
 func (*Authenticated) ProtoMessage() {}
 
 func (x *Authenticated) ProtoReflect() protoreflect.Message {
-	mi := &file_tidings_v1_messages_proto_msgTypes[13]
+	mi := &file_tidings_v1_messages_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1369,7 +1560,7 @@ func (x *Authenticated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Authenticated.ProtoReflect.Descriptor instead.
 func (*Authenticated) Descriptor() ([]byte, []int) {
-	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{13}
+	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Authenticated) GetUser() string {
@@ -1406,7 +1597,7 @@ type Registered struct {
 
 func (x *Registered) Reset() {
 	*x = Registered{}
-	mi := &file_tidings_v1_messages_proto_msgTypes[14]
+	mi := &file_tidings_v1_messages_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1418,7 +1609,7 @@ func (x *Registered) String() string {
 func (*Registered) ProtoMessage() {}
 
 func (x *Registered) ProtoReflect() protoreflect.Message {
-	mi := &file_tidings_v1_messages_proto_msgTypes[14]
+	mi := &file_tidings_v1_messages_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1431,7 +1622,7 @@ func (x *Registered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Registered.ProtoReflect.Descriptor instead.
 func (*Registered) Descriptor() ([]byte, []int) {
-	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{14}
+	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Registered) GetClientType() string {
@@ -1463,7 +1654,7 @@ type Unsubscribed struct {
 
 func (x *Unsubscribed) Reset() {
 	*x = Unsubscribed{}
-	mi := &file_tidings_v1_messages_proto_msgTypes[15]
+	mi := &file_tidings_v1_messages_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1475,7 +1666,7 @@ func (x *Unsubscribed) String() string {
 func (*Unsubscribed) ProtoMessage() {}
 
 func (x *Unsubscribed) ProtoReflect() protoreflect.Message {
-	mi := &file_tidings_v1_messages_proto_msgTypes[15]
+	mi := &file_tidings_v1_messages_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1488,7 +1679,7 @@ func (x *Unsubscribed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Unsubscribed.ProtoReflect.Descriptor instead.
 func (*Unsubscribed) Descriptor() ([]byte, []int) {
-	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{15}
+	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Unsubscribed) GetChannels() []string {
@@ -1527,7 +1718,7 @@ type Published struct {
 
 func (x *Published) Reset() {
 	*x = Published{}
-	mi := &file_tidings_v1_messages_proto_msgTypes[16]
+	mi := &file_tidings_v1_messages_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1539,7 +1730,7 @@ func (x *Published) String() string {
 func (*Published) ProtoMessage() {}
 
 func (x *Published) ProtoReflect() protoreflect.Message {
-	mi := &file_tidings_v1_messages_proto_msgTypes[16]
+	mi := &file_tidings_v1_messages_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1552,7 +1743,7 @@ func (x *Published) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Published.ProtoReflect.Descriptor instead.
 func (*Published) Descriptor() ([]byte, []int) {
-	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{16}
+	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Published) GetEventId() string {
@@ -1591,7 +1782,7 @@ type HistoryPage struct {
 
 func (x *HistoryPage) Reset() {
 	*x = HistoryPage{}
-	mi := &file_tidings_v1_messages_proto_msgTypes[17]
+	mi := &file_tidings_v1_messages_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1603,7 +1794,7 @@ func (x *HistoryPage) String() string {
 func (*HistoryPage) ProtoMessage() {}
 
 func (x *HistoryPage) ProtoReflect() protoreflect.Message {
-	mi := &file_tidings_v1_messages_proto_msgTypes[17]
+	mi := &file_tidings_v1_messages_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1616,7 +1807,7 @@ func (x *HistoryPage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryPage.ProtoReflect.Descriptor instead.
 func (*HistoryPage) Descriptor() ([]byte, []int) {
-	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{17}
+	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *HistoryPage) GetChannel() string {
@@ -1655,7 +1846,7 @@ type Presence struct {
 
 func (x *Presence) Reset() {
 	*x = Presence{}
-	mi := &file_tidings_v1_messages_proto_msgTypes[18]
+	mi := &file_tidings_v1_messages_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1667,7 +1858,7 @@ func (x *Presence) String() string {
 func (*Presence) ProtoMessage() {}
 
 func (x *Presence) ProtoReflect() protoreflect.Message {
-	mi := &file_tidings_v1_messages_proto_msgTypes[18]
+	mi := &file_tidings_v1_messages_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1680,7 +1871,7 @@ func (x *Presence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Presence.ProtoReflect.Descriptor instead.
 func (*Presence) Descriptor() ([]byte, []int) {
-	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{18}
+	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Presence) GetChannel() string {
@@ -1717,7 +1908,7 @@ type PresentUser struct {
 
 func (x *PresentUser) Reset() {
 	*x = PresentUser{}
-	mi := &file_tidings_v1_messages_proto_msgTypes[19]
+	mi := &file_tidings_v1_messages_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1729,7 +1920,7 @@ func (x *PresentUser) String() string {
 func (*PresentUser) ProtoMessage() {}
 
 func (x *PresentUser) ProtoReflect() protoreflect.Message {
-	mi := &file_tidings_v1_messages_proto_msgTypes[19]
+	mi := &file_tidings_v1_messages_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1742,7 +1933,7 @@ func (x *PresentUser) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PresentUser.ProtoReflect.Descriptor instead.
 func (*PresentUser) Descriptor() ([]byte, []int) {
-	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{19}
+	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *PresentUser) GetUser() string {
@@ -1759,6 +1950,52 @@ func (x *PresentUser) GetConnections() uint32 {
 	return 0
 }
 
+// The result of a call of the application.
+type RpcReply struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The result, JSON.
+	Data          []byte `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RpcReply) Reset() {
+	*x = RpcReply{}
+	mi := &file_tidings_v1_messages_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RpcReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RpcReply) ProtoMessage() {}
+
+func (x *RpcReply) ProtoReflect() protoreflect.Message {
+	mi := &file_tidings_v1_messages_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RpcReply.ProtoReflect.Descriptor instead.
+func (*RpcReply) Descriptor() ([]byte, []int) {
+	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *RpcReply) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
 // The answer to a ping.
 type Pong struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1770,7 +2007,7 @@ type Pong struct {
 
 func (x *Pong) Reset() {
 	*x = Pong{}
-	mi := &file_tidings_v1_messages_proto_msgTypes[20]
+	mi := &file_tidings_v1_messages_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1782,7 +2019,7 @@ func (x *Pong) String() string {
 func (*Pong) ProtoMessage() {}
 
 func (x *Pong) ProtoReflect() protoreflect.Message {
-	mi := &file_tidings_v1_messages_proto_msgTypes[20]
+	mi := &file_tidings_v1_messages_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1795,7 +2032,7 @@ func (x *Pong) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pong.ProtoReflect.Descriptor instead.
 func (*Pong) Descriptor() ([]byte, []int) {
-	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{20}
+	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Pong) GetTimestamp() *timestamppb.Timestamp {
@@ -1824,7 +2061,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_tidings_v1_messages_proto_msgTypes[21]
+	mi := &file_tidings_v1_messages_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1836,7 +2073,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_tidings_v1_messages_proto_msgTypes[21]
+	mi := &file_tidings_v1_messages_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1849,7 +2086,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{21}
+	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Failure) GetCode() string {
@@ -1898,7 +2135,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_tidings_v1_messages_proto_msgTypes[22]
+	mi := &file_tidings_v1_messages_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1910,7 +2147,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_tidings_v1_messages_proto_msgTypes[22]
+	mi := &file_tidings_v1_messages_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1923,7 +2160,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{22}
+	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Heartbeat) GetTimestamp() *timestamppb.Timestamp {
@@ -1946,7 +2183,7 @@ type PresenceJoined struct {
 
 func (x *PresenceJoined) Reset() {
 	*x = PresenceJoined{}
-	mi := &file_tidings_v1_messages_proto_msgTypes[23]
+	mi := &file_tidings_v1_messages_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1958,7 +2195,7 @@ func (x *PresenceJoined) String() string {
 func (*PresenceJoined) ProtoMessage() {}
 
 func (x *PresenceJoined) ProtoReflect() protoreflect.Message {
-	mi := &file_tidings_v1_messages_proto_msgTypes[23]
+	mi := &file_tidings_v1_messages_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1971,7 +2208,7 @@ func (x *PresenceJoined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PresenceJoined.ProtoReflect.Descriptor instead.
 func (*PresenceJoined) Descriptor() ([]byte, []int) {
-	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{23}
+	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *PresenceJoined) GetChannel() string {
@@ -2001,7 +2238,7 @@ type PresenceLeft struct {
 
 func (x *PresenceLeft) Reset() {
 	*x = PresenceLeft{}
-	mi := &file_tidings_v1_messages_proto_msgTypes[24]
+	mi := &file_tidings_v1_messages_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2013,7 +2250,7 @@ func (x *PresenceLeft) String() string {
 func (*PresenceLeft) ProtoMessage() {}
 
 func (x *PresenceLeft) ProtoReflect() protoreflect.Message {
-	mi := &file_tidings_v1_messages_proto_msgTypes[24]
+	mi := &file_tidings_v1_messages_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2026,7 +2263,7 @@ func (x *PresenceLeft) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PresenceLeft.ProtoReflect.Descriptor instead.
 func (*PresenceLeft) Descriptor() ([]byte, []int) {
-	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{24}
+	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *PresenceLeft) GetChannel() string {
@@ -2054,7 +2291,7 @@ type TokenExpiring struct {
 
 func (x *TokenExpiring) Reset() {
 	*x = TokenExpiring{}
-	mi := &file_tidings_v1_messages_proto_msgTypes[25]
+	mi := &file_tidings_v1_messages_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2066,7 +2303,7 @@ func (x *TokenExpiring) String() string {
 func (*TokenExpiring) ProtoMessage() {}
 
 func (x *TokenExpiring) ProtoReflect() protoreflect.Message {
-	mi := &file_tidings_v1_messages_proto_msgTypes[25]
+	mi := &file_tidings_v1_messages_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2079,7 +2316,7 @@ func (x *TokenExpiring) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenExpiring.ProtoReflect.Descriptor instead.
 func (*TokenExpiring) Descriptor() ([]byte, []int) {
-	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{25}
+	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *TokenExpiring) GetExpiresAt() *timestamppb.Timestamp {
@@ -2102,7 +2339,7 @@ type Reconnect struct {
 
 func (x *Reconnect) Reset() {
 	*x = Reconnect{}
-	mi := &file_tidings_v1_messages_proto_msgTypes[26]
+	mi := &file_tidings_v1_messages_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2114,7 +2351,7 @@ func (x *Reconnect) String() string {
 func (*Reconnect) ProtoMessage() {}
 
 func (x *Reconnect) ProtoReflect() protoreflect.Message {
-	mi := &file_tidings_v1_messages_proto_msgTypes[26]
+	mi := &file_tidings_v1_messages_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2127,7 +2364,7 @@ func (x *Reconnect) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reconnect.ProtoReflect.Descriptor instead.
 func (*Reconnect) Descriptor() ([]byte, []int) {
-	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{26}
+	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Reconnect) GetAfterMs() uint64 {
@@ -2149,7 +2386,7 @@ var File_tidings_v1_messages_proto protoreflect.FileDescriptor
 const file_tidings_v1_messages_proto_rawDesc = "" +
 	"\n" +
 	"\x19tidings/v1/messages.proto\x12\n" +
-	"tidings.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16tidings/v1/event.proto\x1a\x1etidings/v1/event_service.proto\"\x97\x05\n" +
+	"tidings.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16tidings/v1/event.proto\x1a\x1etidings/v1/event_service.proto\"\xef\x05\n" +
 	"\rClientMessage\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12E\n" +
 	"\fauthenticate\x18\x02 \x01(\v2\x1f.tidings.v1.AuthenticateCommandH\x00R\fauthenticate\x129\n" +
@@ -2162,7 +2399,9 @@ const file_tidings_v1_messages_proto_rawDesc = "" +
 	"\x04ping\x18\t \x01(\v2\x17.tidings.v1.PingCommandH\x00R\x04ping\x12U\n" +
 	"\x12heartbeat_response\x18\n" +
 	" \x01(\v2$.tidings.v1.HeartbeatResponseCommandH\x00R\x11heartbeatResponse\x126\n" +
-	"\areceive\x18\v \x01(\v2\x1a.tidings.v1.ReceiveCommandH\x00R\areceiveB\t\n" +
+	"\areceive\x18\v \x01(\v2\x1a.tidings.v1.ReceiveCommandH\x00R\areceive\x12*\n" +
+	"\x03ack\x18\f \x01(\v2\x16.tidings.v1.AckCommandH\x00R\x03ack\x12*\n" +
+	"\x03rpc\x18\r \x01(\v2\x16.tidings.v1.RpcCommandH\x00R\x03rpcB\t\n" +
 	"\acommand\"+\n" +
 	"\x13AuthenticateCommand\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\"S\n" +
@@ -2170,13 +2409,20 @@ const file_tidings_v1_messages_proto_rawDesc = "" +
 	"\vclient_type\x18\x01 \x01(\tR\n" +
 	"clientType\x12\x1f\n" +
 	"\vclient_name\x18\x02 \x01(\tR\n" +
-	"clientName\"\xa7\x01\n" +
+	"clientName\"\xff\x01\n" +
 	"\x10SubscribeCommand\x12>\n" +
 	"\rsubscriptions\x18\x01 \x03(\v2\x18.tidings.v1.SubscriptionR\rsubscriptions\x12\x1f\n" +
 	"\vevent_types\x18\x02 \x03(\tR\n" +
 	"eventTypes\x12\x16\n" +
 	"\x06filter\x18\x03 \x01(\tR\x06filter\x12\x1a\n" +
-	"\bpresence\x18\x04 \x01(\bR\bpresence\"Q\n" +
+	"\bpresence\x18\x04 \x01(\bR\bpresence\x12\x18\n" +
+	"\adurable\x18\x05 \x01(\tR\adurable\x12<\n" +
+	"\fmin_interval\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\vminInterval\"X\n" +
+	"\n" +
+	"AckCommand\x12\x18\n" +
+	"\achannel\x18\x01 \x01(\tR\achannel\x12\x18\n" +
+	"\adurable\x18\x02 \x01(\tR\adurable\x12\x16\n" +
+	"\x06offset\x18\x03 \x01(\x04R\x06offset\"Q\n" +
 	"\x12UnsubscribeCommand\x12\x1a\n" +
 	"\bchannels\x18\x01 \x03(\tR\bchannels\x12\x1f\n" +
 	"\vevent_types\x18\x02 \x03(\tR\n" +
@@ -2203,7 +2449,11 @@ const file_tidings_v1_messages_proto_rawDesc = "" +
 	"\x05limit\x18\x03 \x01(\rR\x05limit\x12\x18\n" +
 	"\areverse\x18\x04 \x01(\bR\areverse\"+\n" +
 	"\x0fPresenceCommand\x12\x18\n" +
-	"\achannel\x18\x01 \x01(\tR\achannel\"\r\n" +
+	"\achannel\x18\x01 \x01(\tR\achannel\"8\n" +
+	"\n" +
+	"RpcCommand\x12\x16\n" +
+	"\x06method\x18\x01 \x01(\tR\x06method\x12\x12\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data\"\r\n" +
 	"\vPingCommand\"\x1a\n" +
 	"\x18HeartbeatResponseCommand\"\xe7\x01\n" +
 	"\x0eReceiveCommand\x12\x0e\n" +
@@ -2213,7 +2463,7 @@ const file_tidings_v1_messages_proto_rawDesc = "" +
 	"receivedAt\x129\n" +
 	"\n" +
 	"handled_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\thandledAt\x123\n" +
-	"\asent_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x06sentAt\"\x96\b\n" +
+	"\asent_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x06sentAt\"\xc0\b\n" +
 	"\rServerMessage\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12)\n" +
 	"\x05event\x18\x02 \x01(\v2\x11.tidings.v1.EventH\x00R\x05event\x12Z\n" +
@@ -2237,7 +2487,8 @@ const file_tidings_v1_messages_proto_rawDesc = "" +
 	"\rpresence_left\x18\x0f \x01(\v2\x18.tidings.v1.PresenceLeftH\x00R\fpresenceLeft\x12B\n" +
 	"\x0etoken_expiring\x18\x10 \x01(\v2\x19.tidings.v1.TokenExpiringH\x00R\rtokenExpiring\x12#\n" +
 	"\x03gap\x18\x11 \x01(\v2\x0f.tidings.v1.GapH\x00R\x03gap\x125\n" +
-	"\treconnect\x18\x12 \x01(\v2\x15.tidings.v1.ReconnectH\x00R\treconnect\x12\x18\n" +
+	"\treconnect\x18\x12 \x01(\v2\x15.tidings.v1.ReconnectH\x00R\treconnect\x12(\n" +
+	"\x03rpc\x18\x14 \x01(\v2\x14.tidings.v1.RpcReplyH\x00R\x03rpc\x12\x18\n" +
 	"\aconfirm\x18\x13 \x01(\bR\aconfirmB\t\n" +
 	"\amessage\"\x86\x02\n" +
 	"\x15ConnectionEstablished\x12#\n" +
@@ -2277,7 +2528,9 @@ const file_tidings_v1_messages_proto_rawDesc = "" +
 	"\x05total\x18\x03 \x01(\x04R\x05total\"C\n" +
 	"\vPresentUser\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\tR\x04user\x12 \n" +
-	"\vconnections\x18\x02 \x01(\rR\vconnections\"@\n" +
+	"\vconnections\x18\x02 \x01(\rR\vconnections\"\x1e\n" +
+	"\bRpcReply\x12\x12\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\"@\n" +
 	"\x04Pong\x128\n" +
 	"\ttimestamp\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\ttimestamp\"\x8f\x01\n" +
 	"\aFailure\x12\x12\n" +
@@ -2315,93 +2568,101 @@ func file_tidings_v1_messages_proto_rawDescGZIP() []byte {
 	return file_tidings_v1_messages_proto_rawDescData
 }
 
-var file_tidings_v1_messages_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_tidings_v1_messages_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_tidings_v1_messages_proto_goTypes = []any{
 	(*ClientMessage)(nil),            // 0: tidings.v1.ClientMessage
 	(*AuthenticateCommand)(nil),      // 1: tidings.v1.AuthenticateCommand
 	(*RegisterCommand)(nil),          // 2: tidings.v1.RegisterCommand
 	(*SubscribeCommand)(nil),         // 3: tidings.v1.SubscribeCommand
-	(*UnsubscribeCommand)(nil),       // 4: tidings.v1.UnsubscribeCommand
-	(*PublishCommand)(nil),           // 5: tidings.v1.PublishCommand
-	(*HistoryCommand)(nil),           // 6: tidings.v1.HistoryCommand
-	(*PresenceCommand)(nil),          // 7: tidings.v1.PresenceCommand
-	(*PingCommand)(nil),              // 8: tidings.v1.PingCommand
-	(*HeartbeatResponseCommand)(nil), // 9: tidings.v1.HeartbeatResponseCommand
-	(*ReceiveCommand)(nil),           // 10: tidings.v1.ReceiveCommand
-	(*ServerMessage)(nil),            // 11: tidings.v1.ServerMessage
-	(*ConnectionEstablished)(nil),    // 12: tidings.v1.ConnectionEstablished
-	(*Authenticated)(nil),            // 13: tidings.v1.Authenticated
-	(*Registered)(nil),               // 14: tidings.v1.Registered
-	(*Unsubscribed)(nil),             // 15: tidings.v1.Unsubscribed
-	(*Published)(nil),                // 16: tidings.v1.Published
-	(*HistoryPage)(nil),              // 17: tidings.v1.HistoryPage
-	(*Presence)(nil),                 // 18: tidings.v1.Presence
-	(*PresentUser)(nil),              // 19: tidings.v1.PresentUser
-	(*Pong)(nil),                     // 20: tidings.v1.Pong
-	(*Failure)(nil),                  // 21: tidings.v1.Failure
-	(*Heartbeat)(nil),                // 22: tidings.v1.Heartbeat
-	(*PresenceJoined)(nil),           // 23: tidings.v1.PresenceJoined
-	(*PresenceLeft)(nil),             // 24: tidings.v1.PresenceLeft
-	(*TokenExpiring)(nil),            // 25: tidings.v1.TokenExpiring
-	(*Reconnect)(nil),                // 26: tidings.v1.Reconnect
-	nil,                              // 27: tidings.v1.PublishCommand.HeadersEntry
-	(*Subscription)(nil),             // 28: tidings.v1.Subscription
-	(*Position)(nil),                 // 29: tidings.v1.Position
-	(*timestamppb.Timestamp)(nil),    // 30: google.protobuf.Timestamp
-	(*Event)(nil),                    // 31: tidings.v1.Event
-	(*Subscribed)(nil),               // 32: tidings.v1.Subscribed
-	(*Gap)(nil),                      // 33: tidings.v1.Gap
-	(*SubscriptionError)(nil),        // 34: tidings.v1.SubscriptionError
+	(*AckCommand)(nil),               // 4: tidings.v1.AckCommand
+	(*UnsubscribeCommand)(nil),       // 5: tidings.v1.UnsubscribeCommand
+	(*PublishCommand)(nil),           // 6: tidings.v1.PublishCommand
+	(*HistoryCommand)(nil),           // 7: tidings.v1.HistoryCommand
+	(*PresenceCommand)(nil),          // 8: tidings.v1.PresenceCommand
+	(*RpcCommand)(nil),               // 9: tidings.v1.RpcCommand
+	(*PingCommand)(nil),              // 10: tidings.v1.PingCommand
+	(*HeartbeatResponseCommand)(nil), // 11: tidings.v1.HeartbeatResponseCommand
+	(*ReceiveCommand)(nil),           // 12: tidings.v1.ReceiveCommand
+	(*ServerMessage)(nil),            // 13: tidings.v1.ServerMessage
+	(*ConnectionEstablished)(nil),    // 14: tidings.v1.ConnectionEstablished
+	(*Authenticated)(nil),            // 15: tidings.v1.Authenticated
+	(*Registered)(nil),               // 16: tidings.v1.Registered
+	(*Unsubscribed)(nil),             // 17: tidings.v1.Unsubscribed
+	(*Published)(nil),                // 18: tidings.v1.Published
+	(*HistoryPage)(nil),              // 19: tidings.v1.HistoryPage
+	(*Presence)(nil),                 // 20: tidings.v1.Presence
+	(*PresentUser)(nil),              // 21: tidings.v1.PresentUser
+	(*RpcReply)(nil),                 // 22: tidings.v1.RpcReply
+	(*Pong)(nil),                     // 23: tidings.v1.Pong
+	(*Failure)(nil),                  // 24: tidings.v1.Failure
+	(*Heartbeat)(nil),                // 25: tidings.v1.Heartbeat
+	(*PresenceJoined)(nil),           // 26: tidings.v1.PresenceJoined
+	(*PresenceLeft)(nil),             // 27: tidings.v1.PresenceLeft
+	(*TokenExpiring)(nil),            // 28: tidings.v1.TokenExpiring
+	(*Reconnect)(nil),                // 29: tidings.v1.Reconnect
+	nil,                              // 30: tidings.v1.PublishCommand.HeadersEntry
+	(*Subscription)(nil),             // 31: tidings.v1.Subscription
+	(*durationpb.Duration)(nil),      // 32: google.protobuf.Duration
+	(*Position)(nil),                 // 33: tidings.v1.Position
+	(*timestamppb.Timestamp)(nil),    // 34: google.protobuf.Timestamp
+	(*Event)(nil),                    // 35: tidings.v1.Event
+	(*Subscribed)(nil),               // 36: tidings.v1.Subscribed
+	(*Gap)(nil),                      // 37: tidings.v1.Gap
+	(*SubscriptionError)(nil),        // 38: tidings.v1.SubscriptionError
 }
 var file_tidings_v1_messages_proto_depIdxs = []int32{
 	1,  // 0: tidings.v1.ClientMessage.authenticate:type_name -> tidings.v1.AuthenticateCommand
 	2,  // 1: tidings.v1.ClientMessage.register:type_name -> tidings.v1.RegisterCommand
 	3,  // 2: tidings.v1.ClientMessage.subscribe:type_name -> tidings.v1.SubscribeCommand
-	4,  // 3: tidings.v1.ClientMessage.unsubscribe:type_name -> tidings.v1.UnsubscribeCommand
-	5,  // 4: tidings.v1.ClientMessage.publish:type_name -> tidings.v1.PublishCommand
-	6,  // 5: tidings.v1.ClientMessage.history:type_name -> tidings.v1.HistoryCommand
-	7,  // 6: tidings.v1.ClientMessage.presence:type_name -> tidings.v1.PresenceCommand
-	8,  // 7: tidings.v1.ClientMessage.ping:type_name -> tidings.v1.PingCommand
-	9,  // 8: tidings.v1.ClientMessage.heartbeat_response:type_name -> tidings.v1.HeartbeatResponseCommand
-	10, // 9: tidings.v1.ClientMessage.receive:type_name -> tidings.v1.ReceiveCommand
-	28, // 10: tidings.v1.SubscribeCommand.subscriptions:type_name -> tidings.v1.Subscription
-	27, // 11: tidings.v1.PublishCommand.headers:type_name -> tidings.v1.PublishCommand.HeadersEntry
-	29, // 12: tidings.v1.HistoryCommand.since:type_name -> tidings.v1.Position
-	30, // 13: tidings.v1.ReceiveCommand.received_at:type_name -> google.protobuf.Timestamp
-	30, // 14: tidings.v1.ReceiveCommand.handled_at:type_name -> google.protobuf.Timestamp
-	30, // 15: tidings.v1.ReceiveCommand.sent_at:type_name -> google.protobuf.Timestamp
-	31, // 16: tidings.v1.ServerMessage.event:type_name -> tidings.v1.Event
-	12, // 17: tidings.v1.ServerMessage.connection_established:type_name -> tidings.v1.ConnectionEstablished
-	13, // 18: tidings.v1.ServerMessage.authenticated:type_name -> tidings.v1.Authenticated
-	14, // 19: tidings.v1.ServerMessage.registered:type_name -> tidings.v1.Registered
-	32, // 20: tidings.v1.ServerMessage.subscribed:type_name -> tidings.v1.Subscribed
-	15, // 21: tidings.v1.ServerMessage.unsubscribed:type_name -> tidings.v1.Unsubscribed
-	16, // 22: tidings.v1.ServerMessage.published:type_name -> tidings.v1.Published
-	17, // 23: tidings.v1.ServerMessage.history:type_name -> tidings.v1.HistoryPage
-	18, // 24: tidings.v1.ServerMessage.presence:type_name -> tidings.v1.Presence
-	20, // 25: tidings.v1.ServerMessage.pong:type_name -> tidings.v1.Pong
-	21, // 26: tidings.v1.ServerMessage.error:type_name -> tidings.v1.Failure
-	22, // 27: tidings.v1.ServerMessage.heartbeat:type_name -> tidings.v1.Heartbeat
-	23, // 28: tidings.v1.ServerMessage.presence_joined:type_name -> tidings.v1.PresenceJoined
-	24, // 29: tidings.v1.ServerMessage.presence_left:type_name -> tidings.v1.PresenceLeft
-	25, // 30: tidings.v1.ServerMessage.token_expiring:type_name -> tidings.v1.TokenExpiring
-	33, // 31: tidings.v1.ServerMessage.gap:type_name -> tidings.v1.Gap
-	26, // 32: tidings.v1.ServerMessage.reconnect:type_name -> tidings.v1.Reconnect
-	30, // 33: tidings.v1.ConnectionEstablished.timestamp:type_name -> google.protobuf.Timestamp
-	30, // 34: tidings.v1.Authenticated.expires_at:type_name -> google.protobuf.Timestamp
-	34, // 35: tidings.v1.Unsubscribed.reason:type_name -> tidings.v1.SubscriptionError
-	29, // 36: tidings.v1.Published.position:type_name -> tidings.v1.Position
-	29, // 37: tidings.v1.HistoryPage.position:type_name -> tidings.v1.Position
-	31, // 38: tidings.v1.HistoryPage.events:type_name -> tidings.v1.Event
-	19, // 39: tidings.v1.Presence.users:type_name -> tidings.v1.PresentUser
-	30, // 40: tidings.v1.Pong.timestamp:type_name -> google.protobuf.Timestamp
-	30, // 41: tidings.v1.Heartbeat.timestamp:type_name -> google.protobuf.Timestamp
-	30, // 42: tidings.v1.TokenExpiring.expires_at:type_name -> google.protobuf.Timestamp
-	43, // [43:43] is the sub-list for method output_type
-	43, // [43:43] is the sub-list for method input_type
-	43, // [43:43] is the sub-list for extension type_name
-	43, // [43:43] is the sub-list for extension extendee
-	0,  // [0:43] is the sub-list for field type_name
+	5,  // 3: tidings.v1.ClientMessage.unsubscribe:type_name -> tidings.v1.UnsubscribeCommand
+	6,  // 4: tidings.v1.ClientMessage.publish:type_name -> tidings.v1.PublishCommand
+	7,  // 5: tidings.v1.ClientMessage.history:type_name -> tidings.v1.HistoryCommand
+	8,  // 6: tidings.v1.ClientMessage.presence:type_name -> tidings.v1.PresenceCommand
+	10, // 7: tidings.v1.ClientMessage.ping:type_name -> tidings.v1.PingCommand
+	11, // 8: tidings.v1.ClientMessage.heartbeat_response:type_name -> tidings.v1.HeartbeatResponseCommand
+	12, // 9: tidings.v1.ClientMessage.receive:type_name -> tidings.v1.ReceiveCommand
+	4,  // 10: tidings.v1.ClientMessage.ack:type_name -> tidings.v1.AckCommand
+	9,  // 11: tidings.v1.ClientMessage.rpc:type_name -> tidings.v1.RpcCommand
+	31, // 12: tidings.v1.SubscribeCommand.subscriptions:type_name -> tidings.v1.Subscription
+	32, // 13: tidings.v1.SubscribeCommand.min_interval:type_name -> google.protobuf.Duration
+	30, // 14: tidings.v1.PublishCommand.headers:type_name -> tidings.v1.PublishCommand.HeadersEntry
+	33, // 15: tidings.v1.HistoryCommand.since:type_name -> tidings.v1.Position
+	34, // 16: tidings.v1.ReceiveCommand.received_at:type_name -> google.protobuf.Timestamp
+	34, // 17: tidings.v1.ReceiveCommand.handled_at:type_name -> google.protobuf.Timestamp
+	34, // 18: tidings.v1.ReceiveCommand.sent_at:type_name -> google.protobuf.Timestamp
+	35, // 19: tidings.v1.ServerMessage.event:type_name -> tidings.v1.Event
+	14, // 20: tidings.v1.ServerMessage.connection_established:type_name -> tidings.v1.ConnectionEstablished
+	15, // 21: tidings.v1.ServerMessage.authenticated:type_name -> tidings.v1.Authenticated
+	16, // 22: tidings.v1.ServerMessage.registered:type_name -> tidings.v1.Registered
+	36, // 23: tidings.v1.ServerMessage.subscribed:type_name -> tidings.v1.Subscribed
+	17, // 24: tidings.v1.ServerMessage.unsubscribed:type_name -> tidings.v1.Unsubscribed
+	18, // 25: tidings.v1.ServerMessage.published:type_name -> tidings.v1.Published
+	19, // 26: tidings.v1.ServerMessage.history:type_name -> tidings.v1.HistoryPage
+	20, // 27: tidings.v1.ServerMessage.presence:type_name -> tidings.v1.Presence
+	23, // 28: tidings.v1.ServerMessage.pong:type_name -> tidings.v1.Pong
+	24, // 29: tidings.v1.ServerMessage.error:type_name -> tidings.v1.Failure
+	25, // 30: tidings.v1.ServerMessage.heartbeat:type_name -> tidings.v1.Heartbeat
+	26, // 31: tidings.v1.ServerMessage.presence_joined:type_name -> tidings.v1.PresenceJoined
+	27, // 32: tidings.v1.ServerMessage.presence_left:type_name -> tidings.v1.PresenceLeft
+	28, // 33: tidings.v1.ServerMessage.token_expiring:type_name -> tidings.v1.TokenExpiring
+	37, // 34: tidings.v1.ServerMessage.gap:type_name -> tidings.v1.Gap
+	29, // 35: tidings.v1.ServerMessage.reconnect:type_name -> tidings.v1.Reconnect
+	22, // 36: tidings.v1.ServerMessage.rpc:type_name -> tidings.v1.RpcReply
+	34, // 37: tidings.v1.ConnectionEstablished.timestamp:type_name -> google.protobuf.Timestamp
+	34, // 38: tidings.v1.Authenticated.expires_at:type_name -> google.protobuf.Timestamp
+	38, // 39: tidings.v1.Unsubscribed.reason:type_name -> tidings.v1.SubscriptionError
+	33, // 40: tidings.v1.Published.position:type_name -> tidings.v1.Position
+	33, // 41: tidings.v1.HistoryPage.position:type_name -> tidings.v1.Position
+	35, // 42: tidings.v1.HistoryPage.events:type_name -> tidings.v1.Event
+	21, // 43: tidings.v1.Presence.users:type_name -> tidings.v1.PresentUser
+	34, // 44: tidings.v1.Pong.timestamp:type_name -> google.protobuf.Timestamp
+	34, // 45: tidings.v1.Heartbeat.timestamp:type_name -> google.protobuf.Timestamp
+	34, // 46: tidings.v1.TokenExpiring.expires_at:type_name -> google.protobuf.Timestamp
+	47, // [47:47] is the sub-list for method output_type
+	47, // [47:47] is the sub-list for method input_type
+	47, // [47:47] is the sub-list for extension type_name
+	47, // [47:47] is the sub-list for extension extendee
+	0,  // [0:47] is the sub-list for field type_name
 }
 
 func init() { file_tidings_v1_messages_proto_init() }
@@ -2422,8 +2683,10 @@ func file_tidings_v1_messages_proto_init() {
 		(*ClientMessage_Ping)(nil),
 		(*ClientMessage_HeartbeatResponse)(nil),
 		(*ClientMessage_Receive)(nil),
+		(*ClientMessage_Ack)(nil),
+		(*ClientMessage_Rpc)(nil),
 	}
-	file_tidings_v1_messages_proto_msgTypes[11].OneofWrappers = []any{
+	file_tidings_v1_messages_proto_msgTypes[13].OneofWrappers = []any{
 		(*ServerMessage_Event)(nil),
 		(*ServerMessage_ConnectionEstablished)(nil),
 		(*ServerMessage_Authenticated)(nil),
@@ -2441,6 +2704,7 @@ func file_tidings_v1_messages_proto_init() {
 		(*ServerMessage_TokenExpiring)(nil),
 		(*ServerMessage_Gap)(nil),
 		(*ServerMessage_Reconnect)(nil),
+		(*ServerMessage_Rpc)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2448,7 +2712,7 @@ func file_tidings_v1_messages_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tidings_v1_messages_proto_rawDesc), len(file_tidings_v1_messages_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   28,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

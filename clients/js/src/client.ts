@@ -115,6 +115,16 @@ export class Client<Events = AnyEvents> {
     return { channel, users, total };
   }
 
+  /**
+   * Calls a method of the application behind the server, and resolves with its result. A call that was
+   * sent is never repeated: if the connection is lost meanwhile, it fails with `unavailable`, and it is
+   * unknown whether it had an effect.
+   */
+  async rpc<Result = unknown>(method: string, data?: unknown): Promise<Result> {
+    const message = { type: "rpc", method, ...(data !== undefined && { data }) };
+    return (await this.#connection.ask(message)).data;
+  }
+
   /** Closes the client: requests fail with `cancelled`, loops end. */
   close(): void {
     this.#pool.close();

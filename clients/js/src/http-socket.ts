@@ -89,6 +89,13 @@ export class HttpSocket implements WebSocketLike {
         return this.#publish(message);
       case "history":
         return this.#history(message);
+      case "rpc": {
+        const headers = { "content-type": "application/json" };
+        const body = JSON.stringify({ method: message.method, data: message.data });
+        const reply = await this.#reply(id, this.#fetch("/api/v1/rpc", { method: "POST", headers, body }));
+        if (reply) this.#say({ ...reply, type, id });
+        return;
+      }
       case "presence": {
         const reply = await this.#reply(id, this.#fetch(`/api/v1/channels/${encodeURIComponent(message.channel)}/presence`));
         if (reply) this.#say({ ...reply, type, id });

@@ -11,6 +11,8 @@ interface Request {
   text: string;
   /** When it was sent on this connection; 0 while it is queued. */
   sent: number;
+  /** It may have an effect each time that it is sent, so it is not repeated. */
+  once: boolean;
   resolve: (reply: any) => void;
   reject: (error: Error) => void;
   timer: ReturnType<typeof setTimeout>;
@@ -56,7 +58,8 @@ export class Requests {
         this.#pump();
       }, this.timeout);
       const text = JSON.stringify({ ...message, id });
-      this.#waiting.set(id, { id, text, sent: 0, resolve, reject, timer });
+      const once = (message as { type?: string }).type === "rpc";
+      this.#waiting.set(id, { id, text, sent: 0, once, resolve, reject, timer });
       this.#pump();
     });
   }
@@ -75,6 +78,10 @@ export class Requests {
     this.#open = false;
     this.#cancelTimer();
     const sent = [...this.#waiting.values()].filter((request) => request.sent);
+    for (const request of sent.filter(({ once }) => once)) {
+      const text = "the connection was lost: it is unknown whether the call had an effect";
+      this.#settle(request.id)?.reject(new TidingsError("unavailable", text));
+    }
     for (const request of sent) request.sent = 0;
     this.#inFlight = 0;
     if (!tooBig || !sent.length) return;
@@ -87,7 +94,9 @@ export class Requests {
   answer(message: any): boolean {
     const request = this.#waiting.get(message.id);
     if (!request) return false;
-    if (message.type === "error" && message.retry_after_ms !== undefined) {
+    // Only a refusal by a rate limit says that a call was not made.
+    const retries = !request.once || message.code === "resource_exhausted";
+    if (message.type === "error" && message.retry_after_ms !== undefined && retries) {
       this.#refused(request, message.retry_after_ms);
     } else {
       this.#settle(request.id);

@@ -115,6 +115,31 @@ describe("requests", () => {
     assert.deepEqual(await published, { id: "e", epoch: "e1", offset: 4, duplicate: true });
   });
 
+  it("that call the application are sent once, and fail if the connection is lost", async (t) => {
+    const { client, sockets } = await start(t);
+    sockets[0].welcome();
+    await settle();
+    const sum = client.rpc("add", [1, 2]);
+    await settle();
+    const [{ id, method, data }] = sockets[0].of("rpc");
+    assert.deepEqual([method, data], ["add", [1, 2]]);
+    sockets[0].say({ type: "rpc", id, data: { sum: 3 } });
+    assert.deepEqual(await sum, { sum: 3 });
+    const down = client.rpc("add");
+    await settle();
+    sockets[0].say({ type: "error", id: sockets[0].of("rpc")[1].id, code: "unavailable", message: "down", retry_after_ms: 5 });
+    await assert.rejects(down, { code: "unavailable", message: "down" });
+    const lost = client.rpc("add");
+    await settle();
+    sockets[0].end(1006);
+    await assert.rejects(lost, { code: "unavailable", message: /unknown whether/ });
+    t.mock.timers.tick(0);
+    await settle();
+    sockets[1].welcome();
+    await settle();
+    assert.equal(sockets[1].of("rpc").length, 0);
+  });
+
   it("above the rate limit are repeated after the server's delay", async (t) => {
     const { client, sockets } = await start(t);
     sockets[0].welcome();

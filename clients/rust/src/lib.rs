@@ -38,3 +38,17 @@ pub use token::TokenError;
 pub mod proto {
     tonic::include_proto!("tidings.v1");
 }
+
+/// The generated messages, client and service of `proto/tidings/hooks/v1`: an application implements
+/// the service to answer hooks over gRPC.
+#[cfg(feature = "hooks")]
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    clippy::pedantic,
+    clippy::restriction
+)]
+pub mod hooks {
+    tonic::include_proto!("tidings.hooks.v1");
+}

@@ -8,11 +8,12 @@ import { Choice, type Column, Copy, Empty, Facts, Field, Loading, Panel, Table, 
 
 const rows = signal<Connection[] | null>(null);
 const next = signal("");
+const unreachable = signal<string[]>([]);
 const failed = signal<Error | null>(null);
 const PAGE = 200;
 let loading = false;
 
-const FILTERS = ["user", "role", "channel", "transport", "client_type", "address", "order_by", "desc"] as const;
+const FILTERS = ["user", "role", "channel", "transport", "client_type", "address", "node", "order_by", "desc"] as const;
 
 function query(): Record<string, string> {
   const given = route.value.query;
@@ -21,13 +22,14 @@ function query(): Record<string, string> {
 
 async function load(abort: AbortSignal): Promise<void> {
   try {
-    const answer = await get<{ connections: Connection[]; next_page_token: string }>(
+    const answer = await get<{ connections: Connection[]; next_page_token: string; unreachable: string[] }>(
       "/api/v1/connections",
       { ...query(), page_size: PAGE },
       abort,
     );
     rows.value = answer.connections;
     next.value = answer.next_page_token;
+    unreachable.value = answer.unreachable;
     failed.value = null;
   } catch (error) {
     if (!abort.aborted) {
@@ -84,6 +86,7 @@ export function Connections(): JSX.Element {
   }, 10_000, [key]);
   const set = (name: string) => (value: string) => replace({ [name]: value });
   const id = route.value.query.get("id");
+  const nodes = server.value?.nodes ?? [];
   return (
     <>
       <form class="filters" role="search" aria-label="Filter connections" onSubmit={(event) => event.preventDefault()}>
@@ -98,6 +101,9 @@ export function Connections(): JSX.Element {
         />
         <Field label="Address" value={given.address ?? ""} placeholder="192.0.2.0/24" onChange={set("address")} />
         <Field label="Client type" value={given.client_type ?? ""} onChange={set("client_type")} />
+        {nodes.length > 1 && (
+          <Choice label="Node" value={given.node ?? ""} options={[["", "any"], ...nodes.map((node): [string, string] => [node.name, node.name])]} onChange={set("node")} />
+        )}
       </form>
       {given.user !== "" && isAdmin.value && (
         <p class="actions">
@@ -107,6 +113,11 @@ export function Connections(): JSX.Element {
           <button type="button" class="danger" onClick={() => void endUser(given.user ?? "", true)}>
             Revoke all tokens of {given.user}
           </button>
+        </p>
+      )}
+      {unreachable.value.length > 0 && (
+        <p class="state wrong" role="alert">
+          Without the connections of {unreachable.value.join(", ")}: no answer within 2 s.
         </p>
       )}
       {failed.value !== null ? (
@@ -199,6 +210,7 @@ function Detail({ id }: { id: string }): JSX.Element {
           ["Roles", one.roles.join(", ")],
           ["Claims (names only)", one.claims.join(", ")],
           ["Token expires", one.token_expires_at === null ? "never, or there is none" : one.token_expires_at],
+          ["Node", one.node],
           ["Transport", `${one.transport}, ${one.dialect}${one.compression ? ", compressed" : ""}`],
           ["Client", one.client_name === "" ? one.client_type : `${one.client_type}, ${one.client_name}`],
           ["Address", one.address],

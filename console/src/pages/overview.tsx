@@ -1,6 +1,7 @@
 import { signal } from "@preact/signals";
 import type { JSX } from "preact";
 import { get, type Sample } from "../api.ts";
+import { Application } from "../application.tsx";
 import { Chart } from "../chart.tsx";
 import { bytes, count, millis, rate, span } from "../format.ts";
 import { link, loadServer, server, serverError } from "../state.ts";
@@ -132,10 +133,9 @@ export function Overview(): JSX.Element {
           />
         </section>
         <section>
-          <h2>Nodes and store</h2>
+          <h2>Store</h2>
           <Facts
             facts={[
-              ["Nodes", info.nodes.map((node) => (node.self ? `${node.id} (this one)` : node.id)).join(", ")],
               ["Store", store.durability === "" ? store.kind : `${store.kind}, ${store.durability}`],
               ["State", store.available ? "writes" : <b class="bad">cannot write: publishes are refused</b>],
               ["History in memory", bytes(store.bytes)],
@@ -151,6 +151,23 @@ export function Overview(): JSX.Element {
           <p>
             <a href={link("refusals")}>The newest refusals</a>
           </p>
+        </section>
+        <section>
+          <h2>Nodes</h2>
+          <ul class="limits">
+            {info.nodes.map((node) => (
+              <li key={node.id}>
+                <a class="mono" href={link("connections", { node: node.name })}>
+                  {node.name}
+                </a>
+                <span>{node.leaving ? <b class="bad">leaving</b> : node.self ? "answers" : `heard ${span(node.heard_ago_seconds * 1000)} ago`}</span>
+                <span>
+                  {count(node.connections)} connections, version {node.version}
+                </span>
+                <span>{node.round_trip_ms === null ? "" : `engine in ${millis(node.round_trip_ms)}`}</span>
+              </li>
+            ))}
+          </ul>
         </section>
         <section>
           <h2>Limits</h2>
@@ -175,6 +192,7 @@ export function Overview(): JSX.Element {
           </ul>
         </section>
       </div>
+      <Application />
     </>
   );
 }

@@ -25,7 +25,7 @@ use super::error::EngineError;
 use super::keys::Keys;
 use super::log::{AppendError, Log};
 use super::recent::{Found, Recent};
-use super::stream::BATCH_EVENTS;
+use super::stream::{BATCH_EVENTS, BATCH_EXTRA};
 use crate::broker::Receipt;
 use crate::broker::clock::Clock;
 use crate::broker::keys::{KEY_TTL, ScopedKey};
@@ -35,6 +35,13 @@ use crate::event::{Draft, Event, IdempotencyKey, Position};
 
 /// The most bytes of events in one batch. A larger event goes alone.
 const BATCH_BYTES: usize = 256 * 1024;
+
+/// The same where an event has at most this many bytes: a batch must fit into a message of the
+/// stream.
+pub(super) fn batch_bytes(event_bytes: usize) -> usize {
+    BATCH_BYTES.min(event_bytes.saturating_add(BATCH_EXTRA / 2))
+}
+
 /// Pauses between attempts.
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
@@ -201,6 +208,8 @@ pub(super) struct Appender<L, A> {
     pub(super) receiver: A,
     pub(super) clock: Clock,
     pub(super) keys: Arc<Keys>,
+    /// The most bytes of events in one batch, as the streams take them.
+    pub(super) batch_bytes: usize,
     /// Random for each process.
     pub(super) node: u64,
 }
@@ -369,7 +378,7 @@ impl<L: Log, A: Appended> Appender<L, A> {
             if waiting.base > 0 || picked.events.len() >= BATCH_EVENTS {
                 break;
             }
-            if index > 0 && bytes + waiting.weight > BATCH_BYTES {
+            if index > 0 && bytes + waiting.weight > self.batch_bytes {
                 break;
             }
             if let Some(key) = &waiting.key {

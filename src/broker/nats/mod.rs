@@ -218,6 +218,7 @@ impl Nats {
                 },
                 clock: clock.clone(),
                 keys: Arc::clone(&keys),
+                batch_bytes: append::batch_bytes(event_bytes),
                 node,
             },
             receiving,

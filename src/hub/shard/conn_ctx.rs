@@ -19,6 +19,8 @@ use crate::hub::dialect_ids::DialectId;
 use crate::hub::protocol::Protocol;
 use crate::hub::shard::connection::Client;
 use crate::maybe_ready::MaybeReady;
+use crate::outbound::ForwardedHeaders;
+use crate::telemetry::Transport;
 
 /// A connection on its shard's thread, for the duration of one call. A protocol does everything to
 /// a connection through it.
@@ -177,6 +179,27 @@ impl<'s> ConnCtx<'s> {
         });
     }
 
+    /// Continues when a result is ready, without making the client's messages wait: for what the server
+    /// does by itself.
+    pub fn wait_aside<T: Send + 'static>(
+        &mut self,
+        answer: MaybeReady<T>,
+        then: impl FnOnce(&mut ConnCtx<'_>, Result<T>) + Send + 'static,
+    ) {
+        let future = match answer {
+            MaybeReady::Ready(answer) => return then(self, answer),
+            MaybeReady::Pending(future) => future,
+        };
+        let connection = self.id();
+        self.shard.send_later(async move {
+            let answer = future.await;
+            ShardCommand::Continue {
+                connection,
+                then: Box::new(move |cx| then(cx, answer)),
+            }
+        });
+    }
+
     /// The client has answered a Ping that was sent at this time of [`ConnCtx::clock_us`].
     pub fn pong(&mut self, sent_us: u64) {
         let now = self.clock_us();
@@ -209,6 +232,31 @@ impl<'s> ConnCtx<'s> {
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
         Some(self.shard.connections.get(self.slot)?.address.get())
+    }
+
+    /// Its transport.
+    #[must_use]
+    pub fn transport(&self) -> Option<Transport> {
+        Some(self.shard.connections.get(self.slot)?.transport)
+    }
+
+    /// The client type that it registered.
+    #[must_use]
+    pub fn client_type(&self) -> Option<&str> {
+        let client = self.shard.connections.get(self.slot)?.client()?;
+        Some(&client.kind)
+    }
+
+    /// The headers of its request that are forwarded to the application.
+    #[must_use]
+    pub fn forwarded(&self) -> Option<&Arc<ForwardedHeaders>> {
+        let connection = self.shard.connections.get(self.slot)?;
+        connection.cold.as_ref()?.forwarded.as_ref()
+    }
+
+    /// The identity could not be renewed yet: tries again before it expires, unless that is too soon.
+    pub fn renew_again(&mut self) {
+        self.shard.renew_again(self.slot);
     }
 
     /// Switches to another dialect of the same transport. Frames in the outbox stay as they are.

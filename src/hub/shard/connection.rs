@@ -15,7 +15,9 @@ use crate::event::{ConnectionId, Epoch, Event, Position, Timestamp};
 use crate::hub::dialect_ids::DialectId;
 use crate::hub::evaluator::Verdict;
 use crate::hub::filter_budget::{Meter, MeterSlot};
+use crate::hub::observer::Seen;
 use crate::hub::protocol::Protocol;
+use crate::outbound::ForwardedHeaders;
 use crate::telemetry::Transport;
 
 /// A client's registered type and name.
@@ -161,6 +163,8 @@ pub(super) struct ColdState {
     pub(super) meter: MeterSlot,
     /// What its request said; shared by all connections whose requests said the same.
     pub(super) request: Option<Arc<RequestFacts>>,
+    /// The headers of its request that are forwarded to the application.
+    pub(super) forwarded: Option<Arc<ForwardedHeaders>>,
     /// Messages that it sent.
     pub(super) messages_in: u64,
     /// Messages that a rate limit refused.
@@ -173,6 +177,7 @@ impl ColdState {
         self.client.is_none()
             && self.meter.get().is_none()
             && self.request.is_none()
+            && self.forwarded.is_none()
             && self.messages_in == 0
     }
 }
@@ -405,6 +410,18 @@ impl Connection {
             refused_messages: 0,
             unjudged: false,
             flags: Flags::default(),
+        }
+    }
+
+    /// As observers see it.
+    pub(super) fn seen(&self, id: ConnectionId) -> Seen<'_> {
+        Seen {
+            id,
+            address: self.address.get(),
+            transport: self.transport,
+            identity: self.identity.as_ref(),
+            client_type: self.client().map(|client| &*client.kind),
+            forwarded: self.cold.as_ref().and_then(|cold| cold.forwarded.as_ref()),
         }
     }
 

@@ -54,6 +54,7 @@ impl Shard {
                 }),
             ),
             ShardCommand::Resume { connection, then } => self.resume(connection, then),
+            ShardCommand::Continue { connection, then } => self.carry_on(connection, then),
             ShardCommand::CheckPositions(channel) => self.check_positions(channel.as_ref()),
             ShardCommand::PositionsChecked(tops) => self.take_tops(tops),
             ShardCommand::RecheckIdentities => self.check_identities(),
@@ -113,6 +114,17 @@ impl Shard {
         }
         then(&mut ConnCtx::new(self, slot));
         self.receive_again(slot);
+    }
+
+    /// Continues what the server does for a connection by itself.
+    fn carry_on(&mut self, id: ConnectionId, then: Continuation) {
+        let Some(slot) = self.connections.find(id) else {
+            return;
+        };
+        let is_open = |c: &super::connection::Connection| c.ending.is_none();
+        if self.connections.get(slot).is_some_and(is_open) {
+            then(&mut ConnCtx::new(self, slot));
+        }
     }
 
     /// Stops reading from a client until [`Shard::resume`]: replies keep the order of requests.

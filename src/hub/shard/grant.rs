@@ -28,6 +28,7 @@ impl Shard {
             pattern: pattern.clone(),
             since: None,
             rewind: None,
+            filter: None,
         });
         let request = JoinRequest {
             joins: joins.collect(),

@@ -3,6 +3,7 @@
 use std::mem;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use mio::{Interest, Token};
@@ -13,11 +14,12 @@ use crate::auth::Identity;
 use crate::error::{CloseCode, Error, Result};
 use crate::event::ConnectionId;
 use crate::hub::ConnectionPermit;
-use crate::hub::observer::{End, Seen};
+use crate::hub::observer::{End, Seen, Totals};
 use crate::hub::protocol::{Notice, Protocol};
 use crate::hub::shard::chunk::Chunk;
 use crate::hub::shard::connection::{Connection, Ending, RequestFacts};
 use crate::hub::shard::connection_io::Link;
+use crate::outbound::ForwardedHeaders;
 use crate::telemetry::DropReason;
 
 /// How long a client may take to answer a close frame, in milliseconds.
@@ -35,6 +37,8 @@ pub struct Opening {
     pub address: SocketAddr,
     /// What its request said of the client.
     pub request: Option<Arc<RequestFacts>>,
+    /// The headers of its request that are forwarded to the application.
+    pub forwarded: Option<Arc<ForwardedHeaders>>,
     /// Its permit among the server's connections.
     pub permit: ConnectionPermit,
     /// The response of the handshake, if it was not sent yet. It is written together with the
@@ -57,6 +61,7 @@ impl Shard {
             identity,
             address,
             request,
+            forwarded,
             mut permit,
             answer,
             mut early,
@@ -71,10 +76,12 @@ impl Shard {
             ..Connection::new(nonce, link, protocol, address)
         };
         let slot = self.connections.insert(connection);
-        if request.is_some()
+        if (request.is_some() || forwarded.is_some())
             && let Some(connection) = self.connections.get_mut(slot)
         {
-            connection.cold().request = request;
+            let cold = connection.cold();
+            cold.request = request;
+            cold.forwarded = forwarded;
         }
         permit.keep();
         self.hub.metrics().connection_opened(transport);
@@ -83,7 +90,9 @@ impl Shard {
                 id,
                 address,
                 transport,
-                identity: identity.as_deref(),
+                identity: identity.as_ref(),
+                client_type: None,
+                forwarded: None,
             });
         }
         if !self.watch_socket(slot) {
@@ -146,6 +155,7 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(slot) else {
             return Ok(());
         };
+        let is_new = connection.identity.is_none();
         let before = connection.identity.as_ref().and_then(|i| i.user().cloned());
         let user = identity.user().cloned();
         if before.is_some() && before != user {
@@ -172,6 +182,12 @@ impl Shard {
         }
         if renamed {
             self.presence_join_all(slot);
+        }
+        if let (Some(connection), Some(id)) =
+            (self.connections.get(slot), self.connections.id(slot))
+            && is_new
+        {
+            self.hub.identified(connection.seen(id));
         }
         self.schedule(slot);
         Ok(())
@@ -319,11 +335,14 @@ impl Shard {
             "server"
         };
         let by = ended.as_ref().and_then(|ending| ending.by.as_deref());
-        let seen = Seen {
-            id,
-            address,
-            transport: connection.transport,
-            identity: connection.identity.as_deref(),
+        let seen = connection.seen(id);
+        let open_for = self.time.elapsed().saturating_sub(connection.connected_at);
+        let totals = Totals {
+            open_for: Duration::from_millis(open_for),
+            delivered: connection.delivered,
+            dropped: u64::from(connection.dropped),
+            bytes_in: connection.bytes_in,
+            bytes_out: connection.bytes_out,
         };
         let end = End {
             code,
@@ -333,6 +352,7 @@ impl Shard {
                 reason
             },
             by: by.unwrap_or(of_itself),
+            totals,
         };
         self.hub.closed(seen, end);
     }

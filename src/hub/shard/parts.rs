@@ -142,6 +142,7 @@ pub fn count(broker: &Arc<dyn Broker>, channel: &ChannelName, since: Position) -
         pattern: ChannelPattern::Exact(channel.clone()),
         since: Some(since),
         rewind: None,
+        filter: None,
     };
     let viewer = Viewer {
         id: None,

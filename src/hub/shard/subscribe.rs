@@ -18,7 +18,7 @@ use crate::hub::shard::filter_table::NO_FILTER;
 use crate::maybe_ready::MaybeReady;
 
 /// One requested subscription.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Join {
     /// The channel, or a pattern.
     pub pattern: ChannelPattern,
@@ -26,6 +26,8 @@ pub struct Join {
     pub since: Option<Position>,
     /// Replay this many of the newest events.
     pub rewind: Option<u32>,
+    /// The filter of this subscription alone, in place of that of the request.
+    pub filter: Option<Arc<EventFilter>>,
 }
 
 /// The requested subscriptions; the permission for each is checked already.
@@ -108,9 +110,10 @@ impl Shard {
         let mut found = Vec::with_capacity(joins.len());
         let mut takes_over = false;
         for join in joins {
-            match self.attach(slot, &join, filter.as_ref(), how) {
+            let filter = join.filter.as_ref().or(filter.as_ref());
+            match self.attach(slot, &join, filter, how) {
                 Ok((topic, serial, replaced)) => {
-                    found.push(self.look_up(slot, &join, filter.as_ref()));
+                    found.push(self.look_up(slot, &join, filter));
                     // The same channel twice: the first never begins.
                     let mut named_before = pending
                         .iter_mut()
@@ -273,7 +276,10 @@ impl Shard {
             from: u64::MAX,
         };
         let at = self.topics.subscribe(topic, subscriber);
-        let at = at.ok_or_else(|| Error::internal("a topic vanished"))?;
+        let (at, is_first) = at.ok_or_else(|| Error::internal("a topic vanished"))?;
+        if is_first {
+            self.hub.occupancy_changed(&join.pattern, true);
+        }
         let serial = self.topics.next_serial();
         if let Some(connection) = self.connections.get_mut(slot) {
             connection.subscriptions.push(Subscription {

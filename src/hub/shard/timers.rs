@@ -4,10 +4,11 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::Shard;
 use super::clock::Clock;
+use super::{ConnCtx, Shard};
 use crate::error::{CloseCode, Error};
 use crate::event::Timestamp;
 use crate::hub::protocol::Notice;
@@ -30,6 +31,8 @@ const LONGEST_STEP_MS: u64 = 250;
 const UNJUDGED_RETRY: Duration = Duration::from_secs(5);
 /// The longest time before a token's expiry at which the client is notified.
 const EXPIRY_NOTICE_MS: i64 = 60_000;
+/// An identity that expires sooner is not renewed by the server.
+const LAST_RENEWAL_MS: i64 = 500;
 
 /// A shard's clock and timers.
 pub(super) struct Time {
@@ -207,12 +210,27 @@ impl Shard {
         };
         if left <= EXPIRY_NOTICE_MS && !connection.flags.expiry_told {
             connection.flags.expiry_told = true;
+            let protocol = Arc::clone(&connection.protocol);
             let expires_at = connection.identity.as_ref().and_then(|i| i.expires_at());
-            if let Some(expires_at) = expires_at {
+            let renews = protocol.renews(&mut ConnCtx::new(self, slot));
+            if let (Some(expires_at), false) = (expires_at, renews) {
                 self.notify(slot, &Notice::TokenExpiring { expires_at });
             }
         }
         false
+    }
+
+    /// The identity of a connection could not be renewed: tries again at half of the time that is left,
+    /// unless that is too short.
+    pub(super) fn renew_again(&mut self, slot: u32) {
+        let is_late = |left| left < LAST_RENEWAL_MS;
+        if self.token_left(slot).is_none_or(is_late) {
+            return;
+        }
+        if let Some(connection) = self.connections.get_mut(slot) {
+            connection.flags.expiry_told = false;
+        }
+        self.schedule(slot);
     }
 
     fn send_heartbeat(&mut self, slot: u32) {

@@ -9,6 +9,16 @@ use crate::hub::interest::Interest;
 use crate::hub::shard::connection::Connection;
 use crate::hub::shard::slab::Slab;
 
+/// A removed subscriber.
+#[derive(Debug)]
+pub(super) struct Unsubscribed {
+    pub(super) gone: Subscriber,
+    /// The connection whose subscriber has the free index from now on.
+    pub(super) moved: Option<u32>,
+    /// True if it was the topic's last on this node.
+    pub(super) was_last: bool,
+}
+
 /// A channel or pattern, with its subscribers on this shard.
 pub(super) struct Topic {
     /// Distinguishes the channel's epoch from all others that the shard has seen.
@@ -158,8 +168,9 @@ impl Topics {
         Some(topic.pattern)
     }
 
-    /// Adds a subscriber and returns its index in the topic.
-    pub(super) fn subscribe(&mut self, topic: u32, subscriber: Subscriber) -> Option<u32> {
+    /// Adds a subscriber. Returns its index in the topic, and whether it is the topic's first on this
+    /// node.
+    pub(super) fn subscribe(&mut self, topic: u32, subscriber: Subscriber) -> Option<(u32, bool)> {
         let topic = self.slab.get_mut(topic)?;
         let at = u32::try_from(topic.subscribers.len()).unwrap_or(u32::MAX);
         if topic.subscribers.is_empty() {
@@ -168,13 +179,11 @@ impl Topics {
         }
         topic.subscribers.push(subscriber);
         topic.watchers += u32::from(subscriber.watches);
-        topic.route.joined();
-        Some(at)
+        Some((at, topic.route.joined()))
     }
 
-    /// Removes the subscriber at an index. Returns it, and the connection whose subscriber has that
-    /// index from now on.
-    pub(super) fn unsubscribe(&mut self, topic: u32, at: u32) -> Option<(Subscriber, Option<u32>)> {
+    /// Removes the subscriber at an index.
+    pub(super) fn unsubscribe(&mut self, topic: u32, at: u32) -> Option<Unsubscribed> {
         let at = usize::try_from(at).unwrap_or(usize::MAX);
         let topic = self.slab.get_mut(topic)?;
         if at >= topic.subscribers.len() {
@@ -182,8 +191,11 @@ impl Topics {
         }
         let gone = topic.subscribers.swap_remove(at);
         topic.watchers -= u32::from(gone.watches);
-        topic.route.left();
-        Some((gone, topic.subscribers.get(at).map(|s| s.connection)))
+        Some(Unsubscribed {
+            gone,
+            moved: topic.subscribers.get(at).map(|s| s.connection),
+            was_last: topic.route.left(),
+        })
     }
 
     /// A connection's entry among a topic's subscribers.
@@ -274,17 +286,17 @@ mod tests {
         let topic = topics.insert(&channel("room:1"), Arc::clone(&route));
         for connection in 0..3 {
             let at = topics.subscribe(topic, subscriber(connection));
-            assert_eq!(at, Some(connection));
+            assert_eq!(at, Some((connection, connection == 0)));
         }
         assert_eq!(route.subscriptions(), 3);
         assert_eq!(topics.get(topic).unwrap().watchers, 2);
-        let (gone, moved) = topics.unsubscribe(topic, 0).unwrap();
-        assert_eq!((gone.connection, moved), (0, Some(2)));
+        let removed = topics.unsubscribe(topic, 0).unwrap();
+        assert_eq!((removed.gone.connection, removed.moved), (0, Some(2)));
+        assert!(!removed.was_last);
         assert_eq!(topics.get(topic).unwrap().watchers, 1);
         assert!(topics.unsubscribe(topic, 2).is_none());
-        assert_eq!(topics.unsubscribe(topic, 1).unwrap().1, None);
-        assert!(topics.remove_if_empty(topic).is_none());
-        topics.unsubscribe(topic, 0).unwrap();
+        assert_eq!(topics.unsubscribe(topic, 1).unwrap().moved, None);
+        assert!(topics.unsubscribe(topic, 0).unwrap().was_last);
         assert_eq!(route.subscriptions(), 0);
         assert!(topics.remove_if_empty(topic).is_some());
     }

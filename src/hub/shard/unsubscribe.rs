@@ -53,10 +53,15 @@ impl Shard {
         // Another channel may get the topic's slot: queued events must not be reported as that
         // channel's.
         connection.outbox.settle_channel(topic);
-        let (subscriber, moved) = self.topics.unsubscribe(topic, gone.at)?;
-        self.filters.release(subscriber.filter);
+        let removed = self.topics.unsubscribe(topic, gone.at)?;
+        self.filters.release(removed.gone.filter);
+        if removed.was_last
+            && let Some(topic) = self.topics.get(topic)
+        {
+            self.hub.occupancy_changed(&topic.pattern, false);
+        }
         // The topic's last subscriber has the free index now.
-        if let Some(moved) = moved
+        if let Some(moved) = removed.moved
             && let Some(connection) = self.connections.get_mut(moved)
             && let Some(other) = connection
                 .subscriptions

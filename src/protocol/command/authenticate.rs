@@ -44,7 +44,7 @@ impl CommandSpec for Authenticate {
 
     fn run(self, req: &RequestCtx, cx: &mut ConnCtx<'_>) -> Result<()> {
         let mut span = req.services.tracing.authenticate(None);
-        let verified = req.services.verifier.verify(&self.token);
+        let verified = req.services.present_token(cx, &self.token);
         let req = req.clone();
         cx.set_unjudged(true);
         cx.wait(verified, move |cx, verified| {

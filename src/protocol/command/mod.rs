@@ -1,10 +1,10 @@
 //! The commands of clients: one file for each, and one line in the table below.
 //!
-//! To add a command `rpc`:
+//! To add a command `mute`:
 //!
-//! 1. `command/rpc.rs`: its arguments, how JSON and protobuf carry them, and its execution
+//! 1. `command/mute.rs`: its arguments, how JSON and protobuf carry them, and its execution
 //!    ([`CommandSpec`]).
-//! 2. `command/mod.rs`: `mod rpc;` and its line in the table of [`commands!`].
+//! 2. `command/mod.rs`: `mod mute;` and its line in the table of [`commands!`].
 //! 3. `server_message.rs`: the reply, if it has one of its own: a variant with its name and its
 //!    members in JSON.
 //! 4. `protobuf/encode.rs`: the same reply in protobuf.
@@ -22,6 +22,7 @@ mod presence;
 mod publish;
 mod receive;
 mod register;
+mod rpc;
 mod subscribe;
 mod unsubscribe;
 
@@ -34,6 +35,7 @@ pub use presence::Presence;
 pub use publish::Publish;
 pub use receive::Receive;
 pub use register::Register;
+pub use rpc::Rpc;
 pub use subscribe::Subscribe;
 pub use unsubscribe::Unsubscribe;
 
@@ -171,6 +173,7 @@ commands! {
     "heartbeat_response" => HeartbeatResponse,
     "receive" => Receive,
     "ack" => Ack,
+    "rpc" => Rpc,
 }
 
 impl Kind {

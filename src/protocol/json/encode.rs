@@ -17,6 +17,8 @@ struct Body<'a> {
     members: Map<String, Value>,
     /// The events of a page of history.
     events: &'a [std::sync::Arc<Event>],
+    /// The result of a call, JSON, which is passed on byte for byte.
+    result: Option<&'a [u8]>,
 }
 
 impl JsonCodec {
@@ -180,6 +182,10 @@ impl JsonCodec {
         for (name, value) in &body.members {
             put(out, name, value);
         }
+        if let Some(result) = body.result {
+            put_name(out, "data");
+            out.put_slice(result);
+        }
         for (at, event) in body.events.iter().enumerate() {
             out.put_slice(if at == 0 { b",\"events\":[" } else { b"," });
             self.encode_event(out, event);
@@ -194,7 +200,11 @@ fn body<'a>(reply_to: &ReplyTo, message: &ServerMessage<'a>) -> Body<'a> {
     let mut body = Body {
         members: message.members(reply_to),
         events: &[],
+        result: None,
     };
+    if let ServerMessage::Rpc(result) = message {
+        body.result = Some(result.data());
+    }
     if let ServerMessage::History { page, .. } = message {
         body.events = &page.events;
         if page.events.is_empty() {
@@ -211,6 +221,7 @@ fn refusal(channel: &str, error: &Error) -> Body<'static> {
     Body {
         members: body.members,
         events: &[],
+        result: None,
     }
 }
 

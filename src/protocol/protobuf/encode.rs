@@ -63,6 +63,9 @@ pub fn message(message: &ServerMessage<'_>) -> Message {
                 total: present.total,
             })
         }
+        ServerMessage::Rpc(result) => Message::Rpc(proto::RpcReply {
+            data: result.data().clone(),
+        }),
         ServerMessage::Pong(now) => Message::Pong(proto::Pong {
             timestamp: Some(timestamp(*now)),
         }),

@@ -27,7 +27,9 @@ use crate::proto::{
     GetConnectionResponse, GetPresenceRequest, GetPresenceResponse, GetServerInfoRequest,
     GetServerInfoResponse, GetStatsHistoryRequest, GetStatsHistoryResponse, GetStatsRequest,
     GetStatsResponse, ListChannelsRequest, ListChannelsResponse, ListConnectionsRequest,
-    ListConnectionsResponse, WatchRefusalsRequest, WatchStatsRequest, WatchStatsResponse,
+    ListConnectionsResponse, ListSourcesRequest, ListSourcesResponse, ListWebhooksRequest,
+    ListWebhooksResponse, ResendWebhooksRequest, ResendWebhooksResponse, WatchRefusalsRequest,
+    WatchStatsRequest, WatchStatsResponse,
 };
 use crate::proto::{disconnect_request, explain_request};
 use crate::session::Session;
@@ -232,6 +234,19 @@ impl ConnectionService for Connections {
             .await
     }
 
+    async fn list_sources(
+        &self,
+        request: Request<ListSourcesRequest>,
+    ) -> Result<Response<ListSourcesResponse>, Status> {
+        let list = |call: Call<ListSourcesRequest>| async move {
+            let viewer = viewer(&call.session)?;
+            Ok(reports::sources(viewer.node(), viewer.sources()))
+        };
+        self.context
+            .answer(procedure("ListSources"), request, list)
+            .await
+    }
+
     async fn watch_refusals(
         &self,
         request: Request<WatchRefusalsRequest>,
@@ -241,6 +256,34 @@ impl ConnectionService for Connections {
             Ok(watch) => Ok(Response::new(watch.within(span))),
             Err(error) => Err(self.context.refuse(span, &error)),
         }
+    }
+
+    async fn list_webhooks(
+        &self,
+        request: Request<ListWebhooksRequest>,
+    ) -> Result<Response<ListWebhooksResponse>, Status> {
+        let list = |call: Call<ListWebhooksRequest>| async move {
+            let webhooks = viewer(&call.session)?.webhooks();
+            let webhooks = webhooks.into_iter().map(reports::webhook).collect();
+            Ok(ListWebhooksResponse { webhooks })
+        };
+        self.context
+            .answer(procedure("ListWebhooks"), request, list)
+            .await
+    }
+
+    async fn resend_webhooks(
+        &self,
+        request: Request<ResendWebhooksRequest>,
+    ) -> Result<Response<ResendWebhooksResponse>, Status> {
+        let resend = |call: Call<ResendWebhooksRequest>| async move {
+            let admin = admin(&call.session)?;
+            let resent = admin.resend_webhooks(&call.message.url).await?;
+            Ok(ResendWebhooksResponse { resent })
+        };
+        self.context
+            .answer(procedure("ResendWebhooks"), request, resend)
+            .await
     }
 }
 

@@ -167,9 +167,11 @@ fn services(settings: Settings, verifying: &VerifierSettings) -> Arc<Services> {
     let cursors = MemoryCursors::new(CursorBounds::default(), Arc::clone(&metrics));
     let cursors = Arc::new(cursors);
     Services::new(ServiceParts {
+        hooks: std::sync::Arc::default(),
         cluster: Arc::new(Local::new(Arc::clone(&hub))),
         hub,
         broker,
+        webhooks: None,
         cursors,
         verifier,
         policy: Policy::new([rules], false).unwrap(),

@@ -28,7 +28,7 @@ const CONNECTIONS: &str = "tidings.v1.ConnectionService";
 const CATALOG: &str = "tidings.v1.CatalogService";
 const STORE: &str = "tidings.v1.StoreService";
 /// The procedures that need a token.
-const CLOSED: [Procedure; 25] = [
+const CLOSED: [Procedure; 28] = [
     Procedure(EVENTS, "Publish"),
     Procedure(EVENTS, "PublishBatch"),
     Procedure(EVENTS, "PublishStream"),
@@ -50,6 +50,9 @@ const CLOSED: [Procedure; 25] = [
     Procedure(CONNECTIONS, "GetStatsHistory"),
     Procedure(CONNECTIONS, "Explain"),
     Procedure(CONNECTIONS, "WatchRefusals"),
+    Procedure(CONNECTIONS, "ListSources"),
+    Procedure(CONNECTIONS, "ListWebhooks"),
+    Procedure(CONNECTIONS, "ResendWebhooks"),
     Procedure(CATALOG, "ListEventTypes"),
     Procedure(CATALOG, "GetEventType"),
     Procedure(CATALOG, "ValidateEvent"),

@@ -10,7 +10,8 @@ use crate::event::ChannelName;
 use crate::hub::{ConnectionInfo, Present};
 use crate::proto;
 use crate::session::{NamespaceFacts, Setting};
-use crate::telemetry::{STATS_STEP, StatsSample, StatsSnapshot};
+use crate::telemetry::{DeadLetter, STATS_STEP, SourceSnapshot, StatsSample, StatsSnapshot};
+use crate::webhooks::WebhookStatus;
 
 /// The counters.
 pub(super) fn stats(snapshot: StatsSnapshot) -> proto::Stats {
@@ -272,6 +273,57 @@ pub(super) fn refusals(recent: &Recent) -> proto::WatchRefusalsResponse {
     proto::WatchRefusalsResponse {
         refusals: refusals.collect(),
         missed: recent.missed,
+    }
+}
+
+/// The sources of a node.
+pub(super) fn sources(node: String, sources: Vec<SourceSnapshot>) -> proto::ListSourcesResponse {
+    let letter = |letter: DeadLetter| proto::SourceDeadLetter {
+        time: Some(timestamp(letter.time)),
+        record: letter.record,
+        channel: letter.channel,
+        reason: letter.reason,
+    };
+    let source = |source: SourceSnapshot| {
+        let (at, why) = source.failure.unzip();
+        proto::SourceState {
+            name: source.name,
+            kind: source.kind.to_owned(),
+            server: source.server,
+            connected: source.connected,
+            lag: source.lag,
+            lag_time: source.lag_time.try_into().ok(),
+            events: source.events,
+            duplicates: source.duplicates,
+            dead_letters: source.dead_letters,
+            failures: source.failures,
+            rate: source.rate,
+            last_failure: why.unwrap_or_default(),
+            last_failure_at: at.map(timestamp),
+            recent_dead_letters: source.letters.into_iter().map(letter).collect(),
+        }
+    };
+    proto::ListSourcesResponse {
+        node,
+        sources: sources.into_iter().map(source).collect(),
+    }
+}
+
+/// A webhook.
+pub(super) fn webhook(webhook: WebhookStatus) -> proto::Webhook {
+    proto::Webhook {
+        url: webhook.url,
+        events: webhook.events.into_iter().map(str::to_owned).collect(),
+        state: webhook.state.to_owned(),
+        queued: webhook.queued,
+        queued_bytes: webhook.queued_bytes,
+        lag: webhook.lag.try_into().ok(),
+        delivered: webhook.delivered,
+        failures: webhook.failures,
+        last_error: webhook.last_error,
+        next_attempt_at: webhook.next_attempt_at.map(timestamp),
+        dead_letters: webhook.dead_letters,
+        dropped: webhook.dropped,
     }
 }
 

@@ -12,7 +12,7 @@ use super::{GrpcAuth, PeerAddress, PeerIdentity, TRUSTED};
 use crate::auth::{AuthFailure, Identity, bearer};
 use crate::error::{Error, Result};
 use crate::event::TraceContext;
-use crate::session::{Services, Session};
+use crate::session::{ClientFacts, Services, Session};
 use crate::telemetry::{Span, Transport, extract};
 
 /// Admits calls.
@@ -147,12 +147,21 @@ impl RpcContext {
             return Err(status(&Error::internal("the caller was not authenticated")));
         };
         let Admitted { identity, span, .. } = admitted;
+        let (address, headers) = (address_in(&extensions), metadata.into_headers());
         let session = Session::new(Arc::clone(&self.services), identity, None);
+        let session = session.with_facts(|| {
+            let facts = self.services.client_facts("grpc", address, Some(&headers));
+            facts.unwrap_or_else(|_| ClientFacts {
+                transport: "grpc",
+                address,
+                ..ClientFacts::default()
+            })
+        });
         let call = Call {
             session,
             message,
-            address: address_in(&extensions),
-            headers: metadata.into_headers(),
+            address,
+            headers,
             trace: span.context(),
         };
         Ok((call, span))

@@ -13,13 +13,15 @@ use super::reply::Refusal;
 use crate::admin::{Admin, Viewer};
 use crate::auth::{AuthFailure, Identity, bearer};
 use crate::error::Result;
-use crate::session::{Services, Session};
+use crate::session::{ClientFacts, Services, Session};
 
 /// The caller, authenticated by the token of the header `Authorization`. A handler that needs a
 /// token takes a `Caller`, so it can't run without one.
 pub(super) struct Caller {
     services: Arc<Services>,
     identity: Arc<Identity>,
+    /// What questions to the application say of it; `None` without hooks.
+    facts: Option<ClientFacts>,
 }
 
 impl FromRequestParts<Shared> for Caller {
@@ -49,7 +51,18 @@ impl FromRequestParts<Shared> for Caller {
             }
         })?;
         check_parameters(parts)?;
-        Ok(Caller { services, identity })
+        let facts = match parts.extensions.get() {
+            Some(ConnectInfo(address)) if services.has_hooks() => {
+                let headers = Some(&parts.headers);
+                Some(services.client_facts("http", *address, headers)?)
+            }
+            _ => None,
+        };
+        Ok(Caller {
+            services,
+            identity,
+            facts,
+        })
     }
 }
 
@@ -98,7 +111,12 @@ impl Caller {
 
     /// The session, for operations that the rules of each namespace authorize.
     pub(super) fn session(&self) -> Session {
-        Session::new(Arc::clone(&self.services), Arc::clone(&self.identity), None)
+        let (services, identity) = (Arc::clone(&self.services), Arc::clone(&self.identity));
+        let session = Session::new(services, identity, None);
+        match &self.facts {
+            Some(facts) => session.with_facts(|| facts.clone()),
+            None => session,
+        }
     }
 
     /// The session, for whoever may see every channel.

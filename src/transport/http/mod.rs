@@ -18,9 +18,11 @@ mod pages;
 mod parameters;
 mod query;
 mod reply;
+mod rpc;
 mod sse;
 mod stream;
 mod ticks;
+mod webhooks;
 
 pub use asyncapi::{AsyncApiServer, AsyncApiSettings, document as asyncapi_document};
 #[cfg(feature = "fuzzing")]
@@ -194,8 +196,12 @@ fn api() -> Vec<(&'static str, MethodRouter<Shared>)> {
         ("/api/v1/stats", get(operations::stats)),
         ("/api/v1/stats/history", get(operations::stats_history)),
         ("/api/v1/server", get(operations::server)),
+        ("/api/v1/rpc", post(rpc::call)),
         ("/api/v1/explain", post(operations::explain)),
         ("/api/v1/refusals", get(operations::refusals)),
+        ("/api/v1/sources", get(operations::sources)),
+        ("/api/v1/webhooks", get(webhooks::list)),
+        ("/api/v1/webhooks/resend", post(webhooks::resend)),
         (
             "/api/v1/connections",
             get(connections::list).delete(connections::end_all),

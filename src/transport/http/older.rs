@@ -45,7 +45,10 @@ const CHANNELS: u32 = 1000;
     tag = "older",
     operation_id = "listWebsocketConnections",
     params(ConnectionsParams),
-    responses((status = 200, description = "Done.", body = ConnectionReport), BadRequest, Guarded),
+    responses(
+        (status = 200, description = "Done.", body = ConnectionReport),
+        BadRequest, NotFound, Guarded,
+    ),
 )]
 pub(super) async fn connections(caller: Caller, query: Query) -> Answer {
     let (found, now, next_page_token) = find(&caller, &query).await?;
@@ -66,7 +69,10 @@ pub(super) async fn connections(caller: Caller, query: Query) -> Answer {
     tag = "older",
     operation_id = "listClients",
     params(ConnectionsParams),
-    responses((status = 200, description = "Done.", body = ClientReport), BadRequest, Guarded),
+    responses(
+        (status = 200, description = "Done.", body = ClientReport),
+        BadRequest, NotFound, Guarded,
+    ),
 )]
 pub(super) async fn clients(caller: Caller, query: Query) -> Answer {
     let (found, now, next_page_token) = find(&caller, &query).await?;

@@ -16,7 +16,8 @@ use utoipa::{Modify, OpenApi};
 
 use super::caller::Reader;
 use super::{
-    asyncapi, catalog, channels, connections, events, older, operations, pages, reply, sse, stream,
+    asyncapi, catalog, channels, connections, events, older, operations, pages, reply, rpc, sse,
+    stream, webhooks,
 };
 use crate::api::refusals::{self, Guarded};
 use crate::api::{self, problem::Problem};
@@ -51,6 +52,7 @@ static QUERIES: LazyLock<BTreeMap<(String, Method), Vec<String>>> = LazyLock::ne
         events::publish,
         events::publish_cloud_event,
         events::publish_cloud_event_batch,
+        rpc::call,
         sse::open,
         stream::open,
         operations::stats,
@@ -58,6 +60,9 @@ static QUERIES: LazyLock<BTreeMap<(String, Method), Vec<String>>> = LazyLock::ne
         operations::server,
         operations::explain,
         operations::refusals,
+        operations::sources,
+        webhooks::list,
+        webhooks::resend,
         connections::list,
         connections::end_all,
         connections::show,

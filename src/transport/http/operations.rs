@@ -15,9 +15,11 @@ use super::reply::{self, Answer};
 use super::ticks::{self, asks_for_stream};
 use crate::admin::ExplainRequest;
 use crate::api::operations::{
-    Explain, Explanation, RefusalStream, Refusals, Server, StatsHistory, Subject,
+    Explain, Explanation, RefusalStream, Refusals, StatsHistory, Subject,
 };
 use crate::api::refusals::{BadRequest, Guarded, NotFound, ResourceExhausted, TooLarge};
+use crate::api::server::Server;
+use crate::api::sources::Sources;
 use crate::api::{ClusterStats, Stats};
 use crate::error::{Error, Result};
 use crate::event::{Timestamp, strict_json};
@@ -116,6 +118,21 @@ pub(super) async fn stats_history(caller: Caller, query: Query) -> Answer {
 pub(super) async fn server(caller: Caller) -> Answer {
     let info = caller.viewer()?.server_info().await;
     reply::json(&Server::new(info, caller.identity()))
+}
+
+/// Lists the sources of this node
+///
+/// State, lag, rate, failures and the newest dead letters of each.
+#[utoipa::path(
+    get,
+    path = "/api/v1/sources",
+    tag = "connections",
+    operation_id = "listSources",
+    responses((status = 200, description = "Done.", body = Sources), Guarded),
+)]
+pub(super) async fn sources(caller: Caller) -> Answer {
+    let viewer = caller.viewer()?;
+    reply::json(&Sources::new(viewer.node(), viewer.sources()))
 }
 
 /// Explains whether somebody may do something

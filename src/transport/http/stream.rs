@@ -203,8 +203,8 @@ mod tests {
     #[test]
     fn message_is_one_line() {
         let close = Lines.close(CloseCode::Shutdown, "the server\nstops");
-        let lines = close.iter().filter(|byte| **byte == b'\n').count();
-        assert_eq!(lines, 1, "{close:?}");
+        let breaks = memchr::memchr_iter(b'\n', &close).count();
+        assert_eq!(breaks, 1, "{close:?}");
         let mut json = *b"{\n\"a\":\r\n\"x\\ny\"}";
         in_one_line(&mut json);
         assert_eq!(&json, b"{ \"a\":  \"x\\ny\"}");

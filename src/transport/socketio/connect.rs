@@ -16,7 +16,7 @@ use crate::error::{Code, Error, Result};
 use crate::hub::ConnCtx;
 use crate::maybe_ready::MaybeReady;
 use crate::protocol::{error_members, send_welcome};
-use crate::session::Services;
+use crate::session::{ClientFacts, Connecting, Services};
 use crate::telemetry::Transport;
 
 /// The `auth` object of a CONNECT packet. Other members are the application's own.
@@ -49,6 +49,7 @@ pub(super) fn connect(
     let services = Arc::clone(&protocol.namespace_set.services);
     let mut span = None;
     let identity = match token(auth) {
+        Ok(token) if services.asks_connect() => ask(&services, cx, handshake, token.as_deref()),
         Err(error) => MaybeReady::Ready(Err(error)),
         Ok(Some(token)) => {
             span = Some(services.tracing.authenticate(None));
@@ -118,6 +119,42 @@ fn handshake_identity(
 ) -> Result<Arc<Identity>> {
     let identity = handshake.map_or(Ok(None), |handshake| (**handshake).clone())?;
     identity.ok_or_else(|| services.verifier.refused(AuthFailure::Missing))
+}
+
+/// Verifies the token of `auth`, or takes the handshake's identity, and asks the application.
+fn ask(
+    services: &Arc<Services>,
+    cx: &ConnCtx<'_>,
+    handshake: Option<&HandshakeIdentity>,
+    token: Option<&str>,
+) -> MaybeReady<Arc<Identity>> {
+    let (services, facts, id) = (Arc::clone(services), ClientFacts::of(cx), Some(cx.id()));
+    if let Some(token) = token {
+        let token = Box::<str>::from(token);
+        return MaybeReady::later(async move {
+            let connecting = Connecting {
+                token: Some(&token),
+                facts,
+                id,
+                trace: None,
+            };
+            match services.connect(connecting).await? {
+                Some(identity) => Ok(identity),
+                None => services.verifier.verify(&token).await,
+            }
+        });
+    }
+    let verified = match handshake.map_or(Ok(None), |handshake| (**handshake).clone()) {
+        Ok(verified) => verified,
+        Err(error) => return MaybeReady::Ready(Err(error)),
+    };
+    MaybeReady::later(async move {
+        // An anonymous client has no token: the application says who it is.
+        let known = verified.clone().filter(|identity| !identity.is_anonymous());
+        let asked = services.connect_as(known, None, &facts, id, None).await?;
+        let missing = || services.verifier.refused(AuthFailure::Missing);
+        asked.or(verified).ok_or_else(missing)
+    })
 }
 
 fn enter(protocol: &NamespaceProtocol, slot: Slot, cx: &mut ConnCtx<'_>) {

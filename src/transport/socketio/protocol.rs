@@ -16,6 +16,7 @@ use crate::protocol::{
     Encoded, Encoder as _, Incoming, MessageWriter, ReplyTo, RequestId, ServerMessage, frames,
     handle,
 };
+use crate::session::renew_stated;
 use crate::telemetry::Transport;
 use crate::transport::message_reader::read_messages;
 use tidings_websocket::frame::{self, Message, Params};
@@ -312,6 +313,10 @@ impl Protocol for NamespaceProtocol {
             last.put(frame::close(code.number(), reason));
         }
         last.freeze()
+    }
+
+    fn renews(&self, cx: &mut ConnCtx<'_>) -> bool {
+        renew_stated(&self.namespace_set.services, cx)
     }
 
     fn received(&self, cx: &mut ConnCtx<'_>, input: &mut [u8]) -> usize {

@@ -11,7 +11,7 @@ use crate::error::CloseCode;
 use crate::event::{Event, Timestamp};
 use crate::hub::{ConnCtx, DialectId, Notice, Protocol};
 use crate::protocol::{Codec, Decoder, Incoming, MessageWriter, ServerMessage, handle};
-use crate::session::Services;
+use crate::session::{Services, renew_stated};
 use crate::telemetry::Transport;
 use crate::transport::message_reader::read_messages;
 use tidings_websocket::Compression;
@@ -107,6 +107,10 @@ impl Protocol for WsProtocol {
 
     fn close(&self, code: CloseCode, reason: &str) -> Bytes {
         frame::close(code.number(), reason)
+    }
+
+    fn renews(&self, cx: &mut ConnCtx<'_>) -> bool {
+        renew_stated(&self.services, cx)
     }
 
     fn received(&self, cx: &mut ConnCtx<'_>, input: &mut [u8]) -> usize {

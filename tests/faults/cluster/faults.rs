@@ -98,6 +98,9 @@ impl Faults {
     pub async fn happen(&mut self, fault: Fault) {
         self.check_alive().await;
         self.world.totals.fault(fault.kind());
+        if self.world.options.trace {
+            eprintln!("{fault:?}");
+        }
         match fault {
             Fault::KillNode { node, down } => {
                 self.measure_return(node);

@@ -126,6 +126,11 @@ impl Config {
         self.block("event_type", name, keys)
     }
 
+    /// Adds a `[[source]]` with these keys.
+    pub fn source(self, name: &str, keys: &str) -> Self {
+        self.block("source", name, keys)
+    }
+
     /// Appends `[[dialect]]` tables in TOML.
     pub fn dialects(mut self, toml: &str) -> Self {
         self.blocks.push_str(toml);

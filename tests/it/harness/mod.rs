@@ -1,5 +1,6 @@
 //! The test harness: a server to start, and clients whose calls read as sentences.
 
+pub mod application;
 mod calm;
 mod cli;
 mod collector;
@@ -8,7 +9,11 @@ mod engine;
 mod grpc;
 mod http;
 pub mod http2;
+mod ports;
+mod postgres;
 mod raw;
+mod receiver;
+mod redis;
 mod server;
 pub mod socketio;
 mod sse;
@@ -24,7 +29,11 @@ pub use config::Config;
 pub use engine::Nats;
 pub use grpc::{Publisher, event, refused_fields};
 pub use http2::Http2;
+pub use ports::free_port;
+pub use postgres::Postgres;
 pub use raw::{RawWs, masked, raw_request};
+pub use receiver::{Received, Receiver, Reply, WEBHOOK_SECRET};
+pub use redis::Redis;
 pub use server::Server;
 pub use token::{SECRET, Token, handmade};
 pub use ws::{Ws, WsBuilder};

@@ -204,6 +204,7 @@ impl World {
             identity: Some(Arc::new(Identity::anonymous())),
             address,
             request: None,
+            forwarded: None,
             permit,
             answer: Bytes::new(),
             early: Vec::new(),
@@ -255,6 +256,7 @@ impl World {
                 pattern: ChannelPattern::Exact(name),
                 since,
                 rewind,
+                filter: None,
             }],
             ..JoinRequest::default()
         };

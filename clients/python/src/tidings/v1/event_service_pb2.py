@@ -22,12 +22,13 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from tidings.v1 import event_pb2 as tidings_dot_v1_dot_event__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1etidings/v1/event_service.proto\x12\ntidings.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x16tidings/v1/event.proto\"\xc6\x02\n\x0ePublishRequest\x12\x10\n\x08\x63hannels\x18\x01 \x03(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x14\n\x0c\x63ontent_type\x18\x04 \x01(\t\x12\x38\n\x07headers\x18\x05 \x03(\x0b\x32\'.tidings.v1.PublishRequest.HeadersEntry\x12\x0b\n\x03key\x18\x06 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x07 \x01(\t\x12&\n\x08\x61udience\x18\x08 \x01(\x0b\x32\x14.tidings.v1.Audience\x12\x0e\n\x06source\x18\t \x01(\t\x12(\n\x04time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"l\n\x0fPublishResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12*\n\x07results\x18\x02 \x03(\x0b\x32\x19.tidings.v1.PublishResult\x12!\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.Status\"p\n\rPublishResult\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12&\n\x08position\x18\x02 \x01(\x0b\x32\x14.tidings.v1.Position\x12\x13\n\x0bsubscribers\x18\x03 \x01(\x04\x12\x11\n\tduplicate\x18\x04 \x01(\x08\"C\n\x13PublishBatchRequest\x12,\n\x08requests\x18\x01 \x03(\x0b\x32\x1a.tidings.v1.PublishRequest\"F\n\x14PublishBatchResponse\x12.\n\tresponses\x18\x01 \x03(\x0b\x32\x1b.tidings.v1.PublishResponse\"C\n\x14PublishStreamRequest\x12+\n\x07request\x18\x01 \x01(\x0b\x32\x1a.tidings.v1.PublishRequest\"F\n\x15PublishStreamResponse\x12-\n\x08response\x18\x01 \x01(\x0b\x32\x1b.tidings.v1.PublishResponse\"h\n\x10SubscribeRequest\x12/\n\rsubscriptions\x18\x01 \x03(\x0b\x32\x18.tidings.v1.Subscription\x12\x13\n\x0b\x65vent_types\x18\x02 \x03(\t\x12\x0e\n\x06\x66ilter\x18\x03 \x01(\t\"T\n\x0cSubscription\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12#\n\x05since\x18\x02 \x01(\x0b\x32\x14.tidings.v1.Position\x12\x0e\n\x06rewind\x18\x03 \x01(\r\"\xc1\x01\n\x11SubscribeResponse\x12,\n\nsubscribed\x18\x01 \x01(\x0b\x32\x16.tidings.v1.SubscribedH\x00\x12\"\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x11.tidings.v1.EventH\x00\x12\x1e\n\x03gap\x18\x03 \x01(\x0b\x32\x0f.tidings.v1.GapH\x00\x12/\n\theartbeat\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x42\t\n\x07message\"\x83\x01\n\nSubscribed\x12/\n\x08\x63hannels\x18\x01 \x03(\x0b\x32\x1d.tidings.v1.SubscribedChannel\x12-\n\x06\x65rrors\x18\x02 \x03(\x0b\x32\x1d.tidings.v1.SubscriptionError\x12\x15\n\rconnection_id\x18\x03 \x01(\t\"q\n\x11SubscribedChannel\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12&\n\x08position\x18\x02 \x01(\x0b\x32\x14.tidings.v1.Position\x12\x11\n\trecovered\x18\x03 \x01(\x08\x12\x10\n\x08replayed\x18\x04 \x01(\x04\"C\n\x11SubscriptionError\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"@\n\x03Gap\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\x0c\n\x04\x66rom\x18\x02 \x01(\x04\x12\n\n\x02to\x18\x03 \x01(\x04\x12\x0e\n\x06reason\x18\x04 \x01(\t\"\x81\x01\n\x11GetHistoryRequest\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12#\n\x05since\x18\x02 \x01(\x0b\x32\x14.tidings.v1.Position\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\t\x12\x0f\n\x07reverse\x18\x05 \x01(\x08\"\x89\x01\n\x12GetHistoryResponse\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12&\n\x08position\x18\x02 \x01(\x0b\x32\x14.tidings.v1.Position\x12!\n\x06\x65vents\x18\x03 \x03(\x0b\x32\x11.tidings.v1.Event\x12\x17\n\x0fnext_page_token\x18\x04 \x01(\t2\x98\x03\n\x0c\x45ventService\x12\x42\n\x07Publish\x12\x1a.tidings.v1.PublishRequest\x1a\x1b.tidings.v1.PublishResponse\x12Q\n\x0cPublishBatch\x12\x1f.tidings.v1.PublishBatchRequest\x1a .tidings.v1.PublishBatchResponse\x12X\n\rPublishStream\x12 .tidings.v1.PublishStreamRequest\x1a!.tidings.v1.PublishStreamResponse(\x01\x30\x01\x12J\n\tSubscribe\x12\x1c.tidings.v1.SubscribeRequest\x1a\x1d.tidings.v1.SubscribeResponse0\x01\x12K\n\nGetHistory\x12\x1d.tidings.v1.GetHistoryRequest\x1a\x1e.tidings.v1.GetHistoryResponseBZ\n\x0e\x64\x65v.tidings.v1P\x01Z9github.com/tidings/tidings/clients/go/tidingsv1;tidingsv1\xaa\x02\nTidings.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1etidings/v1/event_service.proto\x12\ntidings.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x16tidings/v1/event.proto\"\xdf\x03\n\x0ePublishRequest\x12\x10\n\x08\x63hannels\x18\x01 \x03(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x14\n\x0c\x63ontent_type\x18\x04 \x01(\t\x12\x38\n\x07headers\x18\x05 \x03(\x0b\x32\'.tidings.v1.PublishRequest.HeadersEntry\x12\x0b\n\x03key\x18\x06 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x07 \x01(\t\x12&\n\x08\x61udience\x18\x08 \x01(\x0b\x32\x14.tidings.v1.Audience\x12\x0e\n\x06source\x18\t \x01(\t\x12(\n\x04time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x03ttl\x18\x0b \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0cskip_history\x18\x0c \x01(\x08\x12\x1c\n\x0f\x65xpected_offset\x18\r \x01(\x04H\x00\x88\x01\x01\x12\x13\n\x0btraceparent\x18\x0e \x01(\t\x12\x12\n\ntracestate\x18\x0f \x01(\t\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x12\n\x10_expected_offset\"l\n\x0fPublishResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12*\n\x07results\x18\x02 \x03(\x0b\x32\x19.tidings.v1.PublishResult\x12!\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.Status\"p\n\rPublishResult\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12&\n\x08position\x18\x02 \x01(\x0b\x32\x14.tidings.v1.Position\x12\x13\n\x0bsubscribers\x18\x03 \x01(\x04\x12\x11\n\tduplicate\x18\x04 \x01(\x08\"C\n\x13PublishBatchRequest\x12,\n\x08requests\x18\x01 \x03(\x0b\x32\x1a.tidings.v1.PublishRequest\"F\n\x14PublishBatchResponse\x12.\n\tresponses\x18\x01 \x03(\x0b\x32\x1b.tidings.v1.PublishResponse\"C\n\x14PublishStreamRequest\x12+\n\x07request\x18\x01 \x01(\x0b\x32\x1a.tidings.v1.PublishRequest\"F\n\x15PublishStreamResponse\x12-\n\x08response\x18\x01 \x01(\x0b\x32\x1b.tidings.v1.PublishResponse\"\xaa\x01\n\x10SubscribeRequest\x12/\n\rsubscriptions\x18\x01 \x03(\x0b\x32\x18.tidings.v1.Subscription\x12\x13\n\x0b\x65vent_types\x18\x02 \x03(\t\x12\x0e\n\x06\x66ilter\x18\x03 \x01(\t\x12\x0f\n\x07\x64urable\x18\x04 \x01(\t\x12/\n\x0cmin_interval\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"T\n\x0cSubscription\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12#\n\x05since\x18\x02 \x01(\x0b\x32\x14.tidings.v1.Position\x12\x0e\n\x06rewind\x18\x03 \x01(\r\"\xc1\x01\n\x11SubscribeResponse\x12,\n\nsubscribed\x18\x01 \x01(\x0b\x32\x16.tidings.v1.SubscribedH\x00\x12\"\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x11.tidings.v1.EventH\x00\x12\x1e\n\x03gap\x18\x03 \x01(\x0b\x32\x0f.tidings.v1.GapH\x00\x12/\n\theartbeat\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x42\t\n\x07message\"\x83\x01\n\nSubscribed\x12/\n\x08\x63hannels\x18\x01 \x03(\x0b\x32\x1d.tidings.v1.SubscribedChannel\x12-\n\x06\x65rrors\x18\x02 \x03(\x0b\x32\x1d.tidings.v1.SubscriptionError\x12\x15\n\rconnection_id\x18\x03 \x01(\t\"\x91\x01\n\x11SubscribedChannel\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12&\n\x08position\x18\x02 \x01(\x0b\x32\x14.tidings.v1.Position\x12\x11\n\trecovered\x18\x03 \x01(\x08\x12\x10\n\x08replayed\x18\x04 \x01(\x04\x12\x13\n\x06\x63ursor\x18\x05 \x01(\x04H\x00\x88\x01\x01\x42\t\n\x07_cursor\"C\n\x11SubscriptionError\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"@\n\x03Gap\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\x0c\n\x04\x66rom\x18\x02 \x01(\x04\x12\n\n\x02to\x18\x03 \x01(\x04\x12\x0e\n\x06reason\x18\x04 \x01(\t\"\x81\x01\n\x11GetHistoryRequest\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12#\n\x05since\x18\x02 \x01(\x0b\x32\x14.tidings.v1.Position\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\t\x12\x0f\n\x07reverse\x18\x05 \x01(\x08\"\x89\x01\n\x12GetHistoryResponse\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12&\n\x08position\x18\x02 \x01(\x0b\x32\x14.tidings.v1.Position\x12!\n\x06\x65vents\x18\x03 \x03(\x0b\x32\x11.tidings.v1.Event\x12\x17\n\x0fnext_page_token\x18\x04 \x01(\t\"`\n\x13PurgeHistoryRequest\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\x19\n\x0cuntil_offset\x18\x02 \x01(\x04H\x00\x88\x01\x01\x12\x0c\n\x04user\x18\x03 \x01(\tB\x0f\n\r_until_offset\"N\n\x14PurgeHistoryResponse\x12\x0e\n\x06purged\x18\x01 \x01(\x04\x12&\n\x08position\x18\x02 \x01(\x0b\x32\x14.tidings.v1.Position\"r\n\x14SubscribeUserRequest\x12\x0c\n\x04user\x18\x01 \x01(\t\x12\x15\n\rconnection_id\x18\x02 \x01(\t\x12\x10\n\x08\x63hannels\x18\x03 \x03(\t\x12\x13\n\x0b\x65vent_types\x18\x04 \x03(\t\x12\x0e\n\x06\x66ilter\x18\x05 \x01(\t\",\n\x15SubscribeUserResponse\x12\x13\n\x0b\x63onnections\x18\x01 \x01(\x04\"O\n\x16UnsubscribeUserRequest\x12\x0c\n\x04user\x18\x01 \x01(\t\x12\x15\n\rconnection_id\x18\x02 \x01(\t\x12\x10\n\x08\x63hannels\x18\x03 \x03(\t\".\n\x17UnsubscribeUserResponse\x12\x13\n\x0b\x63onnections\x18\x01 \x01(\x04\"L\n\nAckRequest\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\x0f\n\x07\x64urable\x18\x02 \x01(\t\x12\x0e\n\x06offset\x18\x03 \x01(\x04\x12\x0c\n\x04user\x18\x04 \x01(\t\"\r\n\x0b\x41\x63kResponse\"j\n\x11GetCursorsRequest\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\x0c\n\x04user\x18\x02 \x01(\t\x12\x0f\n\x07\x64urable\x18\x03 \x01(\t\x12\x11\n\tpage_size\x18\x04 \x01(\r\x12\x12\n\npage_token\x18\x05 \x01(\t\"R\n\x12GetCursorsResponse\x12#\n\x07\x63ursors\x18\x01 \x03(\x0b\x32\x12.tidings.v1.Cursor\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8d\x01\n\x06\x43ursor\x12\x0c\n\x04user\x18\x01 \x01(\t\x12\x0f\n\x07\x64urable\x18\x02 \x01(\t\x12\x0f\n\x07\x63hannel\x18\x03 \x01(\t\x12&\n\x08position\x18\x04 \x01(\x0b\x32\x14.tidings.v1.Position\x12+\n\x07used_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xa2\x06\n\x0c\x45ventService\x12\x42\n\x07Publish\x12\x1a.tidings.v1.PublishRequest\x1a\x1b.tidings.v1.PublishResponse\x12Q\n\x0cPublishBatch\x12\x1f.tidings.v1.PublishBatchRequest\x1a .tidings.v1.PublishBatchResponse\x12X\n\rPublishStream\x12 .tidings.v1.PublishStreamRequest\x1a!.tidings.v1.PublishStreamResponse(\x01\x30\x01\x12J\n\tSubscribe\x12\x1c.tidings.v1.SubscribeRequest\x1a\x1d.tidings.v1.SubscribeResponse0\x01\x12K\n\nGetHistory\x12\x1d.tidings.v1.GetHistoryRequest\x1a\x1e.tidings.v1.GetHistoryResponse\x12Q\n\x0cPurgeHistory\x12\x1f.tidings.v1.PurgeHistoryRequest\x1a .tidings.v1.PurgeHistoryResponse\x12T\n\rSubscribeUser\x12 .tidings.v1.SubscribeUserRequest\x1a!.tidings.v1.SubscribeUserResponse\x12Z\n\x0fUnsubscribeUser\x12\".tidings.v1.UnsubscribeUserRequest\x1a#.tidings.v1.UnsubscribeUserResponse\x12\x36\n\x03\x41\x63k\x12\x16.tidings.v1.AckRequest\x1a\x17.tidings.v1.AckResponse\x12K\n\nGetCursors\x12\x1d.tidings.v1.GetCursorsRequest\x1a\x1e.tidings.v1.GetCursorsResponseBZ\n\x0e\x64\x65v.tidings.v1P\x01Z9github.com/tidings/tidings/clients/go/tidingsv1;tidingsv1\xaa\x02\nTidings.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,40 +38,62 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'\n\016dev.tidings.v1P\001Z9github.com/tidings/tidings/clients/go/tidingsv1;tidingsv1\252\002\nTidings.V1'
   _globals['_PUBLISHREQUEST_HEADERSENTRY']._loaded_options = None
   _globals['_PUBLISHREQUEST_HEADERSENTRY']._serialized_options = b'8\001'
-  _globals['_PUBLISHREQUEST']._serialized_start=129
-  _globals['_PUBLISHREQUEST']._serialized_end=455
-  _globals['_PUBLISHREQUEST_HEADERSENTRY']._serialized_start=409
-  _globals['_PUBLISHREQUEST_HEADERSENTRY']._serialized_end=455
-  _globals['_PUBLISHRESPONSE']._serialized_start=457
-  _globals['_PUBLISHRESPONSE']._serialized_end=565
-  _globals['_PUBLISHRESULT']._serialized_start=567
-  _globals['_PUBLISHRESULT']._serialized_end=679
-  _globals['_PUBLISHBATCHREQUEST']._serialized_start=681
-  _globals['_PUBLISHBATCHREQUEST']._serialized_end=748
-  _globals['_PUBLISHBATCHRESPONSE']._serialized_start=750
-  _globals['_PUBLISHBATCHRESPONSE']._serialized_end=820
-  _globals['_PUBLISHSTREAMREQUEST']._serialized_start=822
-  _globals['_PUBLISHSTREAMREQUEST']._serialized_end=889
-  _globals['_PUBLISHSTREAMRESPONSE']._serialized_start=891
-  _globals['_PUBLISHSTREAMRESPONSE']._serialized_end=961
-  _globals['_SUBSCRIBEREQUEST']._serialized_start=963
-  _globals['_SUBSCRIBEREQUEST']._serialized_end=1067
-  _globals['_SUBSCRIPTION']._serialized_start=1069
-  _globals['_SUBSCRIPTION']._serialized_end=1153
-  _globals['_SUBSCRIBERESPONSE']._serialized_start=1156
-  _globals['_SUBSCRIBERESPONSE']._serialized_end=1349
-  _globals['_SUBSCRIBED']._serialized_start=1352
-  _globals['_SUBSCRIBED']._serialized_end=1483
-  _globals['_SUBSCRIBEDCHANNEL']._serialized_start=1485
-  _globals['_SUBSCRIBEDCHANNEL']._serialized_end=1598
-  _globals['_SUBSCRIPTIONERROR']._serialized_start=1600
-  _globals['_SUBSCRIPTIONERROR']._serialized_end=1667
-  _globals['_GAP']._serialized_start=1669
-  _globals['_GAP']._serialized_end=1733
-  _globals['_GETHISTORYREQUEST']._serialized_start=1736
-  _globals['_GETHISTORYREQUEST']._serialized_end=1865
-  _globals['_GETHISTORYRESPONSE']._serialized_start=1868
-  _globals['_GETHISTORYRESPONSE']._serialized_end=2005
-  _globals['_EVENTSERVICE']._serialized_start=2008
-  _globals['_EVENTSERVICE']._serialized_end=2416
+  _globals['_PUBLISHREQUEST']._serialized_start=161
+  _globals['_PUBLISHREQUEST']._serialized_end=640
+  _globals['_PUBLISHREQUEST_HEADERSENTRY']._serialized_start=574
+  _globals['_PUBLISHREQUEST_HEADERSENTRY']._serialized_end=620
+  _globals['_PUBLISHRESPONSE']._serialized_start=642
+  _globals['_PUBLISHRESPONSE']._serialized_end=750
+  _globals['_PUBLISHRESULT']._serialized_start=752
+  _globals['_PUBLISHRESULT']._serialized_end=864
+  _globals['_PUBLISHBATCHREQUEST']._serialized_start=866
+  _globals['_PUBLISHBATCHREQUEST']._serialized_end=933
+  _globals['_PUBLISHBATCHRESPONSE']._serialized_start=935
+  _globals['_PUBLISHBATCHRESPONSE']._serialized_end=1005
+  _globals['_PUBLISHSTREAMREQUEST']._serialized_start=1007
+  _globals['_PUBLISHSTREAMREQUEST']._serialized_end=1074
+  _globals['_PUBLISHSTREAMRESPONSE']._serialized_start=1076
+  _globals['_PUBLISHSTREAMRESPONSE']._serialized_end=1146
+  _globals['_SUBSCRIBEREQUEST']._serialized_start=1149
+  _globals['_SUBSCRIBEREQUEST']._serialized_end=1319
+  _globals['_SUBSCRIPTION']._serialized_start=1321
+  _globals['_SUBSCRIPTION']._serialized_end=1405
+  _globals['_SUBSCRIBERESPONSE']._serialized_start=1408
+  _globals['_SUBSCRIBERESPONSE']._serialized_end=1601
+  _globals['_SUBSCRIBED']._serialized_start=1604
+  _globals['_SUBSCRIBED']._serialized_end=1735
+  _globals['_SUBSCRIBEDCHANNEL']._serialized_start=1738
+  _globals['_SUBSCRIBEDCHANNEL']._serialized_end=1883
+  _globals['_SUBSCRIPTIONERROR']._serialized_start=1885
+  _globals['_SUBSCRIPTIONERROR']._serialized_end=1952
+  _globals['_GAP']._serialized_start=1954
+  _globals['_GAP']._serialized_end=2018
+  _globals['_GETHISTORYREQUEST']._serialized_start=2021
+  _globals['_GETHISTORYREQUEST']._serialized_end=2150
+  _globals['_GETHISTORYRESPONSE']._serialized_start=2153
+  _globals['_GETHISTORYRESPONSE']._serialized_end=2290
+  _globals['_PURGEHISTORYREQUEST']._serialized_start=2292
+  _globals['_PURGEHISTORYREQUEST']._serialized_end=2388
+  _globals['_PURGEHISTORYRESPONSE']._serialized_start=2390
+  _globals['_PURGEHISTORYRESPONSE']._serialized_end=2468
+  _globals['_SUBSCRIBEUSERREQUEST']._serialized_start=2470
+  _globals['_SUBSCRIBEUSERREQUEST']._serialized_end=2584
+  _globals['_SUBSCRIBEUSERRESPONSE']._serialized_start=2586
+  _globals['_SUBSCRIBEUSERRESPONSE']._serialized_end=2630
+  _globals['_UNSUBSCRIBEUSERREQUEST']._serialized_start=2632
+  _globals['_UNSUBSCRIBEUSERREQUEST']._serialized_end=2711
+  _globals['_UNSUBSCRIBEUSERRESPONSE']._serialized_start=2713
+  _globals['_UNSUBSCRIBEUSERRESPONSE']._serialized_end=2759
+  _globals['_ACKREQUEST']._serialized_start=2761
+  _globals['_ACKREQUEST']._serialized_end=2837
+  _globals['_ACKRESPONSE']._serialized_start=2839
+  _globals['_ACKRESPONSE']._serialized_end=2852
+  _globals['_GETCURSORSREQUEST']._serialized_start=2854
+  _globals['_GETCURSORSREQUEST']._serialized_end=2960
+  _globals['_GETCURSORSRESPONSE']._serialized_start=2962
+  _globals['_GETCURSORSRESPONSE']._serialized_end=3044
+  _globals['_CURSOR']._serialized_start=3047
+  _globals['_CURSOR']._serialized_end=3188
+  _globals['_EVENTSERVICE']._serialized_start=3191
+  _globals['_EVENTSERVICE']._serialized_end=3993
 # @@protoc_insertion_point(module_scope)

@@ -61,6 +61,31 @@ class EventServiceStub(object):
                 request_serializer=tidings_dot_v1_dot_event__service__pb2.GetHistoryRequest.SerializeToString,
                 response_deserializer=tidings_dot_v1_dot_event__service__pb2.GetHistoryResponse.FromString,
                 _registered_method=True)
+        self.PurgeHistory = channel.unary_unary(
+                '/tidings.v1.EventService/PurgeHistory',
+                request_serializer=tidings_dot_v1_dot_event__service__pb2.PurgeHistoryRequest.SerializeToString,
+                response_deserializer=tidings_dot_v1_dot_event__service__pb2.PurgeHistoryResponse.FromString,
+                _registered_method=True)
+        self.SubscribeUser = channel.unary_unary(
+                '/tidings.v1.EventService/SubscribeUser',
+                request_serializer=tidings_dot_v1_dot_event__service__pb2.SubscribeUserRequest.SerializeToString,
+                response_deserializer=tidings_dot_v1_dot_event__service__pb2.SubscribeUserResponse.FromString,
+                _registered_method=True)
+        self.UnsubscribeUser = channel.unary_unary(
+                '/tidings.v1.EventService/UnsubscribeUser',
+                request_serializer=tidings_dot_v1_dot_event__service__pb2.UnsubscribeUserRequest.SerializeToString,
+                response_deserializer=tidings_dot_v1_dot_event__service__pb2.UnsubscribeUserResponse.FromString,
+                _registered_method=True)
+        self.Ack = channel.unary_unary(
+                '/tidings.v1.EventService/Ack',
+                request_serializer=tidings_dot_v1_dot_event__service__pb2.AckRequest.SerializeToString,
+                response_deserializer=tidings_dot_v1_dot_event__service__pb2.AckResponse.FromString,
+                _registered_method=True)
+        self.GetCursors = channel.unary_unary(
+                '/tidings.v1.EventService/GetCursors',
+                request_serializer=tidings_dot_v1_dot_event__service__pb2.GetCursorsRequest.SerializeToString,
+                response_deserializer=tidings_dot_v1_dot_event__service__pb2.GetCursorsResponse.FromString,
+                _registered_method=True)
 
 
 class EventServiceServicer(object):
@@ -111,6 +136,46 @@ class EventServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PurgeHistory(self, request, context):
+        """Removes events from a channel's history before their time. Needs role `service` or `admin`.
+        Subscribers that have not received them yet get `gap` with the reason `expired`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SubscribeUser(self, request, context):
+        """Subscribes the connections that a user has at this moment, or one connection, to channels. The
+        namespace rules for the user do not matter. Needs role `service` or `admin`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnsubscribeUser(self, request, context):
+        """Ends subscriptions of a user's connections, or of one connection. Needs role `service` or
+        `admin`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Ack(self, request, context):
+        """Moves the cursor of a durable subscription forward. FAILED_PRECONDITION if the store does not
+        survive the process.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetCursors(self, request, context):
+        """Lists the cursors of durable subscriptions in pages: who has acknowledged what. Needs role
+        `service` or `admin`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_EventServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -138,6 +203,31 @@ def add_EventServiceServicer_to_server(servicer, server):
                     servicer.GetHistory,
                     request_deserializer=tidings_dot_v1_dot_event__service__pb2.GetHistoryRequest.FromString,
                     response_serializer=tidings_dot_v1_dot_event__service__pb2.GetHistoryResponse.SerializeToString,
+            ),
+            'PurgeHistory': grpc.unary_unary_rpc_method_handler(
+                    servicer.PurgeHistory,
+                    request_deserializer=tidings_dot_v1_dot_event__service__pb2.PurgeHistoryRequest.FromString,
+                    response_serializer=tidings_dot_v1_dot_event__service__pb2.PurgeHistoryResponse.SerializeToString,
+            ),
+            'SubscribeUser': grpc.unary_unary_rpc_method_handler(
+                    servicer.SubscribeUser,
+                    request_deserializer=tidings_dot_v1_dot_event__service__pb2.SubscribeUserRequest.FromString,
+                    response_serializer=tidings_dot_v1_dot_event__service__pb2.SubscribeUserResponse.SerializeToString,
+            ),
+            'UnsubscribeUser': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnsubscribeUser,
+                    request_deserializer=tidings_dot_v1_dot_event__service__pb2.UnsubscribeUserRequest.FromString,
+                    response_serializer=tidings_dot_v1_dot_event__service__pb2.UnsubscribeUserResponse.SerializeToString,
+            ),
+            'Ack': grpc.unary_unary_rpc_method_handler(
+                    servicer.Ack,
+                    request_deserializer=tidings_dot_v1_dot_event__service__pb2.AckRequest.FromString,
+                    response_serializer=tidings_dot_v1_dot_event__service__pb2.AckResponse.SerializeToString,
+            ),
+            'GetCursors': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCursors,
+                    request_deserializer=tidings_dot_v1_dot_event__service__pb2.GetCursorsRequest.FromString,
+                    response_serializer=tidings_dot_v1_dot_event__service__pb2.GetCursorsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -277,6 +367,141 @@ class EventService(object):
             '/tidings.v1.EventService/GetHistory',
             tidings_dot_v1_dot_event__service__pb2.GetHistoryRequest.SerializeToString,
             tidings_dot_v1_dot_event__service__pb2.GetHistoryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PurgeHistory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tidings.v1.EventService/PurgeHistory',
+            tidings_dot_v1_dot_event__service__pb2.PurgeHistoryRequest.SerializeToString,
+            tidings_dot_v1_dot_event__service__pb2.PurgeHistoryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SubscribeUser(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tidings.v1.EventService/SubscribeUser',
+            tidings_dot_v1_dot_event__service__pb2.SubscribeUserRequest.SerializeToString,
+            tidings_dot_v1_dot_event__service__pb2.SubscribeUserResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnsubscribeUser(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tidings.v1.EventService/UnsubscribeUser',
+            tidings_dot_v1_dot_event__service__pb2.UnsubscribeUserRequest.SerializeToString,
+            tidings_dot_v1_dot_event__service__pb2.UnsubscribeUserResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Ack(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tidings.v1.EventService/Ack',
+            tidings_dot_v1_dot_event__service__pb2.AckRequest.SerializeToString,
+            tidings_dot_v1_dot_event__service__pb2.AckResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCursors(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tidings.v1.EventService/GetCursors',
+            tidings_dot_v1_dot_event__service__pb2.GetCursorsRequest.SerializeToString,
+            tidings_dot_v1_dot_event__service__pb2.GetCursorsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -22,12 +22,13 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from tidings.v1 import event_pb2 as tidings_dot_v1_dot_event__pb2
 from tidings.v1 import event_service_pb2 as tidings_dot_v1_dot_event__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19tidings/v1/messages.proto\x12\ntidings.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16tidings/v1/event.proto\x1a\x1etidings/v1/event_service.proto\"\xa5\x04\n\rClientMessage\x12\n\n\x02id\x18\x01 \x01(\t\x12\x37\n\x0c\x61uthenticate\x18\x02 \x01(\x0b\x32\x1f.tidings.v1.AuthenticateCommandH\x00\x12/\n\x08register\x18\x03 \x01(\x0b\x32\x1b.tidings.v1.RegisterCommandH\x00\x12\x31\n\tsubscribe\x18\x04 \x01(\x0b\x32\x1c.tidings.v1.SubscribeCommandH\x00\x12\x35\n\x0bunsubscribe\x18\x05 \x01(\x0b\x32\x1e.tidings.v1.UnsubscribeCommandH\x00\x12-\n\x07publish\x18\x06 \x01(\x0b\x32\x1a.tidings.v1.PublishCommandH\x00\x12-\n\x07history\x18\x07 \x01(\x0b\x32\x1a.tidings.v1.HistoryCommandH\x00\x12/\n\x08presence\x18\x08 \x01(\x0b\x32\x1b.tidings.v1.PresenceCommandH\x00\x12\'\n\x04ping\x18\t \x01(\x0b\x32\x17.tidings.v1.PingCommandH\x00\x12\x42\n\x12heartbeat_response\x18\n \x01(\x0b\x32$.tidings.v1.HeartbeatResponseCommandH\x00\x12-\n\x07receive\x18\x0b \x01(\x0b\x32\x1a.tidings.v1.ReceiveCommandH\x00\x42\t\n\x07\x63ommand\"$\n\x13\x41uthenticateCommand\x12\r\n\x05token\x18\x01 \x01(\t\";\n\x0fRegisterCommand\x12\x13\n\x0b\x63lient_type\x18\x01 \x01(\t\x12\x13\n\x0b\x63lient_name\x18\x02 \x01(\t\"z\n\x10SubscribeCommand\x12/\n\rsubscriptions\x18\x01 \x03(\x0b\x32\x18.tidings.v1.Subscription\x12\x13\n\x0b\x65vent_types\x18\x02 \x03(\t\x12\x0e\n\x06\x66ilter\x18\x03 \x01(\t\x12\x10\n\x08presence\x18\x04 \x01(\x08\";\n\x12UnsubscribeCommand\x12\x10\n\x08\x63hannels\x18\x01 \x03(\t\x12\x13\n\x0b\x65vent_types\x18\x02 \x03(\t\"\x92\x02\n\x0ePublishCommand\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\x12\n\nevent_type\x18\x02 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x14\n\x0c\x63ontent_type\x18\x04 \x01(\t\x12\x38\n\x07headers\x18\x05 \x03(\x0b\x32\'.tidings.v1.PublishCommand.HeadersEntry\x12\x0b\n\x03key\x18\x06 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x07 \x01(\t\x12\x13\n\x0btraceparent\x18\x08 \x01(\t\x12\x12\n\ntracestate\x18\t \x01(\t\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"f\n\x0eHistoryCommand\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12#\n\x05since\x18\x02 \x01(\x0b\x32\x14.tidings.v1.Position\x12\r\n\x05limit\x18\x03 \x01(\r\x12\x0f\n\x07reverse\x18\x04 \x01(\x08\"\"\n\x0fPresenceCommand\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\"\r\n\x0bPingCommand\"\x1a\n\x18HeartbeatResponseCommand\"\xbb\x01\n\x0eReceiveCommand\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x63hannel\x18\x02 \x01(\t\x12/\n\x0breceived_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nhandled_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x07sent_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xc3\x06\n\rServerMessage\x12\n\n\x02id\x18\x01 \x01(\t\x12\"\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x11.tidings.v1.EventH\x00\x12\x43\n\x16\x63onnection_established\x18\x03 \x01(\x0b\x32!.tidings.v1.ConnectionEstablishedH\x00\x12\x32\n\rauthenticated\x18\x04 \x01(\x0b\x32\x19.tidings.v1.AuthenticatedH\x00\x12,\n\nregistered\x18\x05 \x01(\x0b\x32\x16.tidings.v1.RegisteredH\x00\x12,\n\nsubscribed\x18\x06 \x01(\x0b\x32\x16.tidings.v1.SubscribedH\x00\x12\x30\n\x0cunsubscribed\x18\x07 \x01(\x0b\x32\x18.tidings.v1.UnsubscribedH\x00\x12*\n\tpublished\x18\x08 \x01(\x0b\x32\x15.tidings.v1.PublishedH\x00\x12*\n\x07history\x18\t \x01(\x0b\x32\x17.tidings.v1.HistoryPageH\x00\x12(\n\x08presence\x18\n \x01(\x0b\x32\x14.tidings.v1.PresenceH\x00\x12 \n\x04pong\x18\x0b \x01(\x0b\x32\x10.tidings.v1.PongH\x00\x12$\n\x05\x65rror\x18\x0c \x01(\x0b\x32\x13.tidings.v1.FailureH\x00\x12*\n\theartbeat\x18\r \x01(\x0b\x32\x15.tidings.v1.HeartbeatH\x00\x12\x35\n\x0fpresence_joined\x18\x0e \x01(\x0b\x32\x1a.tidings.v1.PresenceJoinedH\x00\x12\x31\n\rpresence_left\x18\x0f \x01(\x0b\x32\x18.tidings.v1.PresenceLeftH\x00\x12\x33\n\x0etoken_expiring\x18\x10 \x01(\x0b\x32\x19.tidings.v1.TokenExpiringH\x00\x12\x1e\n\x03gap\x18\x11 \x01(\x0b\x32\x0f.tidings.v1.GapH\x00\x12*\n\treconnect\x18\x12 \x01(\x0b\x32\x15.tidings.v1.ReconnectH\x00\x12\x0f\n\x07\x63onfirm\x18\x13 \x01(\x08\x42\t\n\x07message\"\xb7\x01\n\x15\x43onnectionEstablished\x12\x15\n\rconnection_id\x18\x01 \x01(\t\x12\x0c\n\x04user\x18\x02 \x01(\t\x12\r\n\x05roles\x18\x03 \x03(\t\x12\x1d\n\x15heartbeat_interval_ms\x18\x04 \x01(\x04\x12\x1c\n\x14heartbeat_timeout_ms\x18\x05 \x01(\x04\x12-\n\ttimestamp\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\\\n\rAuthenticated\x12\x0c\n\x04user\x18\x01 \x01(\t\x12\r\n\x05roles\x18\x02 \x03(\t\x12.\n\nexpires_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"6\n\nRegistered\x12\x13\n\x0b\x63lient_type\x18\x01 \x01(\t\x12\x13\n\x0b\x63lient_name\x18\x02 \x01(\t\"d\n\x0cUnsubscribed\x12\x10\n\x08\x63hannels\x18\x01 \x03(\t\x12\x13\n\x0b\x65vent_types\x18\x02 \x03(\t\x12-\n\x06reason\x18\x03 \x01(\x0b\x32\x1d.tidings.v1.SubscriptionError\"X\n\tPublished\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12&\n\x08position\x18\x02 \x01(\x0b\x32\x14.tidings.v1.Position\x12\x11\n\tduplicate\x18\x03 \x01(\x08\"i\n\x0bHistoryPage\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12&\n\x08position\x18\x02 \x01(\x0b\x32\x14.tidings.v1.Position\x12!\n\x06\x65vents\x18\x03 \x03(\x0b\x32\x11.tidings.v1.Event\"R\n\x08Presence\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12&\n\x05users\x18\x02 \x03(\x0b\x32\x17.tidings.v1.PresentUser\x12\r\n\x05total\x18\x03 \x01(\x04\"0\n\x0bPresentUser\x12\x0c\n\x04user\x18\x01 \x01(\t\x12\x13\n\x0b\x63onnections\x18\x02 \x01(\r\"5\n\x04Pong\x12-\n\ttimestamp\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"a\n\x07\x46\x61ilure\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\r\n\x05\x66ield\x18\x03 \x01(\t\x12\x10\n\x08\x65xpected\x18\x04 \x01(\t\x12\x16\n\x0eretry_after_ms\x18\x05 \x01(\x04\":\n\tHeartbeat\x12-\n\ttimestamp\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"/\n\x0ePresenceJoined\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\x0c\n\x04user\x18\x02 \x01(\t\"-\n\x0cPresenceLeft\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\x0c\n\x04user\x18\x02 \x01(\t\"?\n\rTokenExpiring\x12.\n\nexpires_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"-\n\tReconnect\x12\x10\n\x08\x61\x66ter_ms\x18\x01 \x01(\x04\x12\x0e\n\x06reason\x18\x02 \x01(\tBZ\n\x0e\x64\x65v.tidings.v1P\x01Z9github.com/tidings/tidings/clients/go/tidingsv1;tidingsv1\xaa\x02\nTidings.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19tidings/v1/messages.proto\x12\ntidings.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16tidings/v1/event.proto\x1a\x1etidings/v1/event_service.proto\"\xf3\x04\n\rClientMessage\x12\n\n\x02id\x18\x01 \x01(\t\x12\x37\n\x0c\x61uthenticate\x18\x02 \x01(\x0b\x32\x1f.tidings.v1.AuthenticateCommandH\x00\x12/\n\x08register\x18\x03 \x01(\x0b\x32\x1b.tidings.v1.RegisterCommandH\x00\x12\x31\n\tsubscribe\x18\x04 \x01(\x0b\x32\x1c.tidings.v1.SubscribeCommandH\x00\x12\x35\n\x0bunsubscribe\x18\x05 \x01(\x0b\x32\x1e.tidings.v1.UnsubscribeCommandH\x00\x12-\n\x07publish\x18\x06 \x01(\x0b\x32\x1a.tidings.v1.PublishCommandH\x00\x12-\n\x07history\x18\x07 \x01(\x0b\x32\x1a.tidings.v1.HistoryCommandH\x00\x12/\n\x08presence\x18\x08 \x01(\x0b\x32\x1b.tidings.v1.PresenceCommandH\x00\x12\'\n\x04ping\x18\t \x01(\x0b\x32\x17.tidings.v1.PingCommandH\x00\x12\x42\n\x12heartbeat_response\x18\n \x01(\x0b\x32$.tidings.v1.HeartbeatResponseCommandH\x00\x12-\n\x07receive\x18\x0b \x01(\x0b\x32\x1a.tidings.v1.ReceiveCommandH\x00\x12%\n\x03\x61\x63k\x18\x0c \x01(\x0b\x32\x16.tidings.v1.AckCommandH\x00\x12%\n\x03rpc\x18\r \x01(\x0b\x32\x16.tidings.v1.RpcCommandH\x00\x42\t\n\x07\x63ommand\"$\n\x13\x41uthenticateCommand\x12\r\n\x05token\x18\x01 \x01(\t\";\n\x0fRegisterCommand\x12\x13\n\x0b\x63lient_type\x18\x01 \x01(\t\x12\x13\n\x0b\x63lient_name\x18\x02 \x01(\t\"\xbc\x01\n\x10SubscribeCommand\x12/\n\rsubscriptions\x18\x01 \x03(\x0b\x32\x18.tidings.v1.Subscription\x12\x13\n\x0b\x65vent_types\x18\x02 \x03(\t\x12\x0e\n\x06\x66ilter\x18\x03 \x01(\t\x12\x10\n\x08presence\x18\x04 \x01(\x08\x12\x0f\n\x07\x64urable\x18\x05 \x01(\t\x12/\n\x0cmin_interval\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\">\n\nAckCommand\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\x0f\n\x07\x64urable\x18\x02 \x01(\t\x12\x0e\n\x06offset\x18\x03 \x01(\x04\";\n\x12UnsubscribeCommand\x12\x10\n\x08\x63hannels\x18\x01 \x03(\t\x12\x13\n\x0b\x65vent_types\x18\x02 \x03(\t\"\x92\x02\n\x0ePublishCommand\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\x12\n\nevent_type\x18\x02 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x14\n\x0c\x63ontent_type\x18\x04 \x01(\t\x12\x38\n\x07headers\x18\x05 \x03(\x0b\x32\'.tidings.v1.PublishCommand.HeadersEntry\x12\x0b\n\x03key\x18\x06 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x07 \x01(\t\x12\x13\n\x0btraceparent\x18\x08 \x01(\t\x12\x12\n\ntracestate\x18\t \x01(\t\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"f\n\x0eHistoryCommand\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12#\n\x05since\x18\x02 \x01(\x0b\x32\x14.tidings.v1.Position\x12\r\n\x05limit\x18\x03 \x01(\r\x12\x0f\n\x07reverse\x18\x04 \x01(\x08\"\"\n\x0fPresenceCommand\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\"*\n\nRpcCommand\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"\r\n\x0bPingCommand\"\x1a\n\x18HeartbeatResponseCommand\"\xbb\x01\n\x0eReceiveCommand\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x63hannel\x18\x02 \x01(\t\x12/\n\x0breceived_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nhandled_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x07sent_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xe8\x06\n\rServerMessage\x12\n\n\x02id\x18\x01 \x01(\t\x12\"\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x11.tidings.v1.EventH\x00\x12\x43\n\x16\x63onnection_established\x18\x03 \x01(\x0b\x32!.tidings.v1.ConnectionEstablishedH\x00\x12\x32\n\rauthenticated\x18\x04 \x01(\x0b\x32\x19.tidings.v1.AuthenticatedH\x00\x12,\n\nregistered\x18\x05 \x01(\x0b\x32\x16.tidings.v1.RegisteredH\x00\x12,\n\nsubscribed\x18\x06 \x01(\x0b\x32\x16.tidings.v1.SubscribedH\x00\x12\x30\n\x0cunsubscribed\x18\x07 \x01(\x0b\x32\x18.tidings.v1.UnsubscribedH\x00\x12*\n\tpublished\x18\x08 \x01(\x0b\x32\x15.tidings.v1.PublishedH\x00\x12*\n\x07history\x18\t \x01(\x0b\x32\x17.tidings.v1.HistoryPageH\x00\x12(\n\x08presence\x18\n \x01(\x0b\x32\x14.tidings.v1.PresenceH\x00\x12 \n\x04pong\x18\x0b \x01(\x0b\x32\x10.tidings.v1.PongH\x00\x12$\n\x05\x65rror\x18\x0c \x01(\x0b\x32\x13.tidings.v1.FailureH\x00\x12*\n\theartbeat\x18\r \x01(\x0b\x32\x15.tidings.v1.HeartbeatH\x00\x12\x35\n\x0fpresence_joined\x18\x0e \x01(\x0b\x32\x1a.tidings.v1.PresenceJoinedH\x00\x12\x31\n\rpresence_left\x18\x0f \x01(\x0b\x32\x18.tidings.v1.PresenceLeftH\x00\x12\x33\n\x0etoken_expiring\x18\x10 \x01(\x0b\x32\x19.tidings.v1.TokenExpiringH\x00\x12\x1e\n\x03gap\x18\x11 \x01(\x0b\x32\x0f.tidings.v1.GapH\x00\x12*\n\treconnect\x18\x12 \x01(\x0b\x32\x15.tidings.v1.ReconnectH\x00\x12#\n\x03rpc\x18\x14 \x01(\x0b\x32\x14.tidings.v1.RpcReplyH\x00\x12\x0f\n\x07\x63onfirm\x18\x13 \x01(\x08\x42\t\n\x07message\"\xb7\x01\n\x15\x43onnectionEstablished\x12\x15\n\rconnection_id\x18\x01 \x01(\t\x12\x0c\n\x04user\x18\x02 \x01(\t\x12\r\n\x05roles\x18\x03 \x03(\t\x12\x1d\n\x15heartbeat_interval_ms\x18\x04 \x01(\x04\x12\x1c\n\x14heartbeat_timeout_ms\x18\x05 \x01(\x04\x12-\n\ttimestamp\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\\\n\rAuthenticated\x12\x0c\n\x04user\x18\x01 \x01(\t\x12\r\n\x05roles\x18\x02 \x03(\t\x12.\n\nexpires_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"6\n\nRegistered\x12\x13\n\x0b\x63lient_type\x18\x01 \x01(\t\x12\x13\n\x0b\x63lient_name\x18\x02 \x01(\t\"d\n\x0cUnsubscribed\x12\x10\n\x08\x63hannels\x18\x01 \x03(\t\x12\x13\n\x0b\x65vent_types\x18\x02 \x03(\t\x12-\n\x06reason\x18\x03 \x01(\x0b\x32\x1d.tidings.v1.SubscriptionError\"X\n\tPublished\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12&\n\x08position\x18\x02 \x01(\x0b\x32\x14.tidings.v1.Position\x12\x11\n\tduplicate\x18\x03 \x01(\x08\"i\n\x0bHistoryPage\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12&\n\x08position\x18\x02 \x01(\x0b\x32\x14.tidings.v1.Position\x12!\n\x06\x65vents\x18\x03 \x03(\x0b\x32\x11.tidings.v1.Event\"R\n\x08Presence\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12&\n\x05users\x18\x02 \x03(\x0b\x32\x17.tidings.v1.PresentUser\x12\r\n\x05total\x18\x03 \x01(\x04\"0\n\x0bPresentUser\x12\x0c\n\x04user\x18\x01 \x01(\t\x12\x13\n\x0b\x63onnections\x18\x02 \x01(\r\"\x18\n\x08RpcReply\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"5\n\x04Pong\x12-\n\ttimestamp\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"a\n\x07\x46\x61ilure\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\r\n\x05\x66ield\x18\x03 \x01(\t\x12\x10\n\x08\x65xpected\x18\x04 \x01(\t\x12\x16\n\x0eretry_after_ms\x18\x05 \x01(\x04\":\n\tHeartbeat\x12-\n\ttimestamp\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"/\n\x0ePresenceJoined\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\x0c\n\x04user\x18\x02 \x01(\t\"-\n\x0cPresenceLeft\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\x0c\n\x04user\x18\x02 \x01(\t\"?\n\rTokenExpiring\x12.\n\nexpires_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"-\n\tReconnect\x12\x10\n\x08\x61\x66ter_ms\x18\x01 \x01(\x04\x12\x0e\n\x06reason\x18\x02 \x01(\tBZ\n\x0e\x64\x65v.tidings.v1P\x01Z9github.com/tidings/tidings/clients/go/tidingsv1;tidingsv1\xaa\x02\nTidings.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,60 +38,66 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'\n\016dev.tidings.v1P\001Z9github.com/tidings/tidings/clients/go/tidingsv1;tidingsv1\252\002\nTidings.V1'
   _globals['_PUBLISHCOMMAND_HEADERSENTRY']._loaded_options = None
   _globals['_PUBLISHCOMMAND_HEADERSENTRY']._serialized_options = b'8\001'
-  _globals['_CLIENTMESSAGE']._serialized_start=131
-  _globals['_CLIENTMESSAGE']._serialized_end=680
-  _globals['_AUTHENTICATECOMMAND']._serialized_start=682
-  _globals['_AUTHENTICATECOMMAND']._serialized_end=718
-  _globals['_REGISTERCOMMAND']._serialized_start=720
-  _globals['_REGISTERCOMMAND']._serialized_end=779
-  _globals['_SUBSCRIBECOMMAND']._serialized_start=781
-  _globals['_SUBSCRIBECOMMAND']._serialized_end=903
-  _globals['_UNSUBSCRIBECOMMAND']._serialized_start=905
-  _globals['_UNSUBSCRIBECOMMAND']._serialized_end=964
-  _globals['_PUBLISHCOMMAND']._serialized_start=967
-  _globals['_PUBLISHCOMMAND']._serialized_end=1241
-  _globals['_PUBLISHCOMMAND_HEADERSENTRY']._serialized_start=1195
-  _globals['_PUBLISHCOMMAND_HEADERSENTRY']._serialized_end=1241
-  _globals['_HISTORYCOMMAND']._serialized_start=1243
-  _globals['_HISTORYCOMMAND']._serialized_end=1345
-  _globals['_PRESENCECOMMAND']._serialized_start=1347
-  _globals['_PRESENCECOMMAND']._serialized_end=1381
-  _globals['_PINGCOMMAND']._serialized_start=1383
-  _globals['_PINGCOMMAND']._serialized_end=1396
-  _globals['_HEARTBEATRESPONSECOMMAND']._serialized_start=1398
-  _globals['_HEARTBEATRESPONSECOMMAND']._serialized_end=1424
-  _globals['_RECEIVECOMMAND']._serialized_start=1427
-  _globals['_RECEIVECOMMAND']._serialized_end=1614
-  _globals['_SERVERMESSAGE']._serialized_start=1617
-  _globals['_SERVERMESSAGE']._serialized_end=2452
-  _globals['_CONNECTIONESTABLISHED']._serialized_start=2455
-  _globals['_CONNECTIONESTABLISHED']._serialized_end=2638
-  _globals['_AUTHENTICATED']._serialized_start=2640
-  _globals['_AUTHENTICATED']._serialized_end=2732
-  _globals['_REGISTERED']._serialized_start=2734
-  _globals['_REGISTERED']._serialized_end=2788
-  _globals['_UNSUBSCRIBED']._serialized_start=2790
-  _globals['_UNSUBSCRIBED']._serialized_end=2890
-  _globals['_PUBLISHED']._serialized_start=2892
-  _globals['_PUBLISHED']._serialized_end=2980
-  _globals['_HISTORYPAGE']._serialized_start=2982
-  _globals['_HISTORYPAGE']._serialized_end=3087
-  _globals['_PRESENCE']._serialized_start=3089
-  _globals['_PRESENCE']._serialized_end=3171
-  _globals['_PRESENTUSER']._serialized_start=3173
-  _globals['_PRESENTUSER']._serialized_end=3221
-  _globals['_PONG']._serialized_start=3223
-  _globals['_PONG']._serialized_end=3276
-  _globals['_FAILURE']._serialized_start=3278
-  _globals['_FAILURE']._serialized_end=3375
-  _globals['_HEARTBEAT']._serialized_start=3377
-  _globals['_HEARTBEAT']._serialized_end=3435
-  _globals['_PRESENCEJOINED']._serialized_start=3437
-  _globals['_PRESENCEJOINED']._serialized_end=3484
-  _globals['_PRESENCELEFT']._serialized_start=3486
-  _globals['_PRESENCELEFT']._serialized_end=3531
-  _globals['_TOKENEXPIRING']._serialized_start=3533
-  _globals['_TOKENEXPIRING']._serialized_end=3596
-  _globals['_RECONNECT']._serialized_start=3598
-  _globals['_RECONNECT']._serialized_end=3643
+  _globals['_CLIENTMESSAGE']._serialized_start=163
+  _globals['_CLIENTMESSAGE']._serialized_end=790
+  _globals['_AUTHENTICATECOMMAND']._serialized_start=792
+  _globals['_AUTHENTICATECOMMAND']._serialized_end=828
+  _globals['_REGISTERCOMMAND']._serialized_start=830
+  _globals['_REGISTERCOMMAND']._serialized_end=889
+  _globals['_SUBSCRIBECOMMAND']._serialized_start=892
+  _globals['_SUBSCRIBECOMMAND']._serialized_end=1080
+  _globals['_ACKCOMMAND']._serialized_start=1082
+  _globals['_ACKCOMMAND']._serialized_end=1144
+  _globals['_UNSUBSCRIBECOMMAND']._serialized_start=1146
+  _globals['_UNSUBSCRIBECOMMAND']._serialized_end=1205
+  _globals['_PUBLISHCOMMAND']._serialized_start=1208
+  _globals['_PUBLISHCOMMAND']._serialized_end=1482
+  _globals['_PUBLISHCOMMAND_HEADERSENTRY']._serialized_start=1436
+  _globals['_PUBLISHCOMMAND_HEADERSENTRY']._serialized_end=1482
+  _globals['_HISTORYCOMMAND']._serialized_start=1484
+  _globals['_HISTORYCOMMAND']._serialized_end=1586
+  _globals['_PRESENCECOMMAND']._serialized_start=1588
+  _globals['_PRESENCECOMMAND']._serialized_end=1622
+  _globals['_RPCCOMMAND']._serialized_start=1624
+  _globals['_RPCCOMMAND']._serialized_end=1666
+  _globals['_PINGCOMMAND']._serialized_start=1668
+  _globals['_PINGCOMMAND']._serialized_end=1681
+  _globals['_HEARTBEATRESPONSECOMMAND']._serialized_start=1683
+  _globals['_HEARTBEATRESPONSECOMMAND']._serialized_end=1709
+  _globals['_RECEIVECOMMAND']._serialized_start=1712
+  _globals['_RECEIVECOMMAND']._serialized_end=1899
+  _globals['_SERVERMESSAGE']._serialized_start=1902
+  _globals['_SERVERMESSAGE']._serialized_end=2774
+  _globals['_CONNECTIONESTABLISHED']._serialized_start=2777
+  _globals['_CONNECTIONESTABLISHED']._serialized_end=2960
+  _globals['_AUTHENTICATED']._serialized_start=2962
+  _globals['_AUTHENTICATED']._serialized_end=3054
+  _globals['_REGISTERED']._serialized_start=3056
+  _globals['_REGISTERED']._serialized_end=3110
+  _globals['_UNSUBSCRIBED']._serialized_start=3112
+  _globals['_UNSUBSCRIBED']._serialized_end=3212
+  _globals['_PUBLISHED']._serialized_start=3214
+  _globals['_PUBLISHED']._serialized_end=3302
+  _globals['_HISTORYPAGE']._serialized_start=3304
+  _globals['_HISTORYPAGE']._serialized_end=3409
+  _globals['_PRESENCE']._serialized_start=3411
+  _globals['_PRESENCE']._serialized_end=3493
+  _globals['_PRESENTUSER']._serialized_start=3495
+  _globals['_PRESENTUSER']._serialized_end=3543
+  _globals['_RPCREPLY']._serialized_start=3545
+  _globals['_RPCREPLY']._serialized_end=3569
+  _globals['_PONG']._serialized_start=3571
+  _globals['_PONG']._serialized_end=3624
+  _globals['_FAILURE']._serialized_start=3626
+  _globals['_FAILURE']._serialized_end=3723
+  _globals['_HEARTBEAT']._serialized_start=3725
+  _globals['_HEARTBEAT']._serialized_end=3783
+  _globals['_PRESENCEJOINED']._serialized_start=3785
+  _globals['_PRESENCEJOINED']._serialized_end=3832
+  _globals['_PRESENCELEFT']._serialized_start=3834
+  _globals['_PRESENCELEFT']._serialized_end=3879
+  _globals['_TOKENEXPIRING']._serialized_start=3881
+  _globals['_TOKENEXPIRING']._serialized_end=3944
+  _globals['_RECONNECT']._serialized_start=3946
+  _globals['_RECONNECT']._serialized_end=3991
 # @@protoc_insertion_point(module_scope)

@@ -1,5 +1,6 @@
 import datetime
 
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from tidings.v1 import event_pb2 as _event_pb2
 from tidings.v1 import event_service_pb2 as _event_service_pb2
@@ -12,7 +13,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ClientMessage(_message.Message):
-    __slots__ = ("id", "authenticate", "register", "subscribe", "unsubscribe", "publish", "history", "presence", "ping", "heartbeat_response", "receive")
+    __slots__ = ("id", "authenticate", "register", "subscribe", "unsubscribe", "publish", "history", "presence", "ping", "heartbeat_response", "receive", "ack", "rpc")
     ID_FIELD_NUMBER: _ClassVar[int]
     AUTHENTICATE_FIELD_NUMBER: _ClassVar[int]
     REGISTER_FIELD_NUMBER: _ClassVar[int]
@@ -24,6 +25,8 @@ class ClientMessage(_message.Message):
     PING_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_RESPONSE_FIELD_NUMBER: _ClassVar[int]
     RECEIVE_FIELD_NUMBER: _ClassVar[int]
+    ACK_FIELD_NUMBER: _ClassVar[int]
+    RPC_FIELD_NUMBER: _ClassVar[int]
     id: str
     authenticate: AuthenticateCommand
     register: RegisterCommand
@@ -35,7 +38,9 @@ class ClientMessage(_message.Message):
     ping: PingCommand
     heartbeat_response: HeartbeatResponseCommand
     receive: ReceiveCommand
-    def __init__(self, id: _Optional[str] = ..., authenticate: _Optional[_Union[AuthenticateCommand, _Mapping]] = ..., register: _Optional[_Union[RegisterCommand, _Mapping]] = ..., subscribe: _Optional[_Union[SubscribeCommand, _Mapping]] = ..., unsubscribe: _Optional[_Union[UnsubscribeCommand, _Mapping]] = ..., publish: _Optional[_Union[PublishCommand, _Mapping]] = ..., history: _Optional[_Union[HistoryCommand, _Mapping]] = ..., presence: _Optional[_Union[PresenceCommand, _Mapping]] = ..., ping: _Optional[_Union[PingCommand, _Mapping]] = ..., heartbeat_response: _Optional[_Union[HeartbeatResponseCommand, _Mapping]] = ..., receive: _Optional[_Union[ReceiveCommand, _Mapping]] = ...) -> None: ...
+    ack: AckCommand
+    rpc: RpcCommand
+    def __init__(self, id: _Optional[str] = ..., authenticate: _Optional[_Union[AuthenticateCommand, _Mapping]] = ..., register: _Optional[_Union[RegisterCommand, _Mapping]] = ..., subscribe: _Optional[_Union[SubscribeCommand, _Mapping]] = ..., unsubscribe: _Optional[_Union[UnsubscribeCommand, _Mapping]] = ..., publish: _Optional[_Union[PublishCommand, _Mapping]] = ..., history: _Optional[_Union[HistoryCommand, _Mapping]] = ..., presence: _Optional[_Union[PresenceCommand, _Mapping]] = ..., ping: _Optional[_Union[PingCommand, _Mapping]] = ..., heartbeat_response: _Optional[_Union[HeartbeatResponseCommand, _Mapping]] = ..., receive: _Optional[_Union[ReceiveCommand, _Mapping]] = ..., ack: _Optional[_Union[AckCommand, _Mapping]] = ..., rpc: _Optional[_Union[RpcCommand, _Mapping]] = ...) -> None: ...
 
 class AuthenticateCommand(_message.Message):
     __slots__ = ("token",)
@@ -52,16 +57,30 @@ class RegisterCommand(_message.Message):
     def __init__(self, client_type: _Optional[str] = ..., client_name: _Optional[str] = ...) -> None: ...
 
 class SubscribeCommand(_message.Message):
-    __slots__ = ("subscriptions", "event_types", "filter", "presence")
+    __slots__ = ("subscriptions", "event_types", "filter", "presence", "durable", "min_interval")
     SUBSCRIPTIONS_FIELD_NUMBER: _ClassVar[int]
     EVENT_TYPES_FIELD_NUMBER: _ClassVar[int]
     FILTER_FIELD_NUMBER: _ClassVar[int]
     PRESENCE_FIELD_NUMBER: _ClassVar[int]
+    DURABLE_FIELD_NUMBER: _ClassVar[int]
+    MIN_INTERVAL_FIELD_NUMBER: _ClassVar[int]
     subscriptions: _containers.RepeatedCompositeFieldContainer[_event_service_pb2.Subscription]
     event_types: _containers.RepeatedScalarFieldContainer[str]
     filter: str
     presence: bool
-    def __init__(self, subscriptions: _Optional[_Iterable[_Union[_event_service_pb2.Subscription, _Mapping]]] = ..., event_types: _Optional[_Iterable[str]] = ..., filter: _Optional[str] = ..., presence: bool = ...) -> None: ...
+    durable: str
+    min_interval: _duration_pb2.Duration
+    def __init__(self, subscriptions: _Optional[_Iterable[_Union[_event_service_pb2.Subscription, _Mapping]]] = ..., event_types: _Optional[_Iterable[str]] = ..., filter: _Optional[str] = ..., presence: bool = ..., durable: _Optional[str] = ..., min_interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class AckCommand(_message.Message):
+    __slots__ = ("channel", "durable", "offset")
+    CHANNEL_FIELD_NUMBER: _ClassVar[int]
+    DURABLE_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    channel: str
+    durable: str
+    offset: int
+    def __init__(self, channel: _Optional[str] = ..., durable: _Optional[str] = ..., offset: _Optional[int] = ...) -> None: ...
 
 class UnsubscribeCommand(_message.Message):
     __slots__ = ("channels", "event_types")
@@ -118,6 +137,14 @@ class PresenceCommand(_message.Message):
     channel: str
     def __init__(self, channel: _Optional[str] = ...) -> None: ...
 
+class RpcCommand(_message.Message):
+    __slots__ = ("method", "data")
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    method: str
+    data: bytes
+    def __init__(self, method: _Optional[str] = ..., data: _Optional[bytes] = ...) -> None: ...
+
 class PingCommand(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
@@ -141,7 +168,7 @@ class ReceiveCommand(_message.Message):
     def __init__(self, id: _Optional[str] = ..., channel: _Optional[str] = ..., received_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., handled_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., sent_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class ServerMessage(_message.Message):
-    __slots__ = ("id", "event", "connection_established", "authenticated", "registered", "subscribed", "unsubscribed", "published", "history", "presence", "pong", "error", "heartbeat", "presence_joined", "presence_left", "token_expiring", "gap", "reconnect", "confirm")
+    __slots__ = ("id", "event", "connection_established", "authenticated", "registered", "subscribed", "unsubscribed", "published", "history", "presence", "pong", "error", "heartbeat", "presence_joined", "presence_left", "token_expiring", "gap", "reconnect", "rpc", "confirm")
     ID_FIELD_NUMBER: _ClassVar[int]
     EVENT_FIELD_NUMBER: _ClassVar[int]
     CONNECTION_ESTABLISHED_FIELD_NUMBER: _ClassVar[int]
@@ -160,6 +187,7 @@ class ServerMessage(_message.Message):
     TOKEN_EXPIRING_FIELD_NUMBER: _ClassVar[int]
     GAP_FIELD_NUMBER: _ClassVar[int]
     RECONNECT_FIELD_NUMBER: _ClassVar[int]
+    RPC_FIELD_NUMBER: _ClassVar[int]
     CONFIRM_FIELD_NUMBER: _ClassVar[int]
     id: str
     event: _event_pb2.Event
@@ -179,8 +207,9 @@ class ServerMessage(_message.Message):
     token_expiring: TokenExpiring
     gap: _event_service_pb2.Gap
     reconnect: Reconnect
+    rpc: RpcReply
     confirm: bool
-    def __init__(self, id: _Optional[str] = ..., event: _Optional[_Union[_event_pb2.Event, _Mapping]] = ..., connection_established: _Optional[_Union[ConnectionEstablished, _Mapping]] = ..., authenticated: _Optional[_Union[Authenticated, _Mapping]] = ..., registered: _Optional[_Union[Registered, _Mapping]] = ..., subscribed: _Optional[_Union[_event_service_pb2.Subscribed, _Mapping]] = ..., unsubscribed: _Optional[_Union[Unsubscribed, _Mapping]] = ..., published: _Optional[_Union[Published, _Mapping]] = ..., history: _Optional[_Union[HistoryPage, _Mapping]] = ..., presence: _Optional[_Union[Presence, _Mapping]] = ..., pong: _Optional[_Union[Pong, _Mapping]] = ..., error: _Optional[_Union[Failure, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., presence_joined: _Optional[_Union[PresenceJoined, _Mapping]] = ..., presence_left: _Optional[_Union[PresenceLeft, _Mapping]] = ..., token_expiring: _Optional[_Union[TokenExpiring, _Mapping]] = ..., gap: _Optional[_Union[_event_service_pb2.Gap, _Mapping]] = ..., reconnect: _Optional[_Union[Reconnect, _Mapping]] = ..., confirm: bool = ...) -> None: ...
+    def __init__(self, id: _Optional[str] = ..., event: _Optional[_Union[_event_pb2.Event, _Mapping]] = ..., connection_established: _Optional[_Union[ConnectionEstablished, _Mapping]] = ..., authenticated: _Optional[_Union[Authenticated, _Mapping]] = ..., registered: _Optional[_Union[Registered, _Mapping]] = ..., subscribed: _Optional[_Union[_event_service_pb2.Subscribed, _Mapping]] = ..., unsubscribed: _Optional[_Union[Unsubscribed, _Mapping]] = ..., published: _Optional[_Union[Published, _Mapping]] = ..., history: _Optional[_Union[HistoryPage, _Mapping]] = ..., presence: _Optional[_Union[Presence, _Mapping]] = ..., pong: _Optional[_Union[Pong, _Mapping]] = ..., error: _Optional[_Union[Failure, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., presence_joined: _Optional[_Union[PresenceJoined, _Mapping]] = ..., presence_left: _Optional[_Union[PresenceLeft, _Mapping]] = ..., token_expiring: _Optional[_Union[TokenExpiring, _Mapping]] = ..., gap: _Optional[_Union[_event_service_pb2.Gap, _Mapping]] = ..., reconnect: _Optional[_Union[Reconnect, _Mapping]] = ..., rpc: _Optional[_Union[RpcReply, _Mapping]] = ..., confirm: bool = ...) -> None: ...
 
 class ConnectionEstablished(_message.Message):
     __slots__ = ("connection_id", "user", "roles", "heartbeat_interval_ms", "heartbeat_timeout_ms", "timestamp")
@@ -263,6 +292,12 @@ class PresentUser(_message.Message):
     user: str
     connections: int
     def __init__(self, user: _Optional[str] = ..., connections: _Optional[int] = ...) -> None: ...
+
+class RpcReply(_message.Message):
+    __slots__ = ("data",)
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    data: bytes
+    def __init__(self, data: _Optional[bytes] = ...) -> None: ...
 
 class Pong(_message.Message):
     __slots__ = ("timestamp",)
