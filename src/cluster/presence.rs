@@ -17,7 +17,7 @@ use crate::hub::{LocalPresence, PresenceStore, Present};
 
 /// A user joined a channel on a node, or left it there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
+pub(super) struct Change {
     /// The channel.
     pub channel: ChannelName,
     /// The user.
@@ -175,7 +175,7 @@ impl PresenceStore for Arc<ClusterPresence> {
     }
 
     fn is_present(&self, channel: &ChannelName, user: &Arc<str>) -> bool {
-        self.local.has(channel, user) || self.is_elsewhere(channel, user)
+        self.local.has(channel, user) || is_in(&self.elsewhere(), channel, user)
     }
 
     fn all(&self) -> Vec<(ChannelName, Arc<str>)> {

@@ -12,6 +12,8 @@ pub struct Guarantees {
     pub drops: bool,
     /// Its store survives restarts, and so do its epochs.
     pub durable: bool,
+    /// Its history may be out of reach for a while: then a `gap` names what could not be read.
+    pub remote: bool,
 }
 
 /// A violated guarantee.
@@ -180,7 +182,7 @@ impl Book {
         }
         at.offset = to;
         let dropped = matches!(reason, "slow_consumer" | "conflated");
-        if self.guarantees.drops && dropped {
+        if self.guarantees.drops && dropped || self.guarantees.remote && reason == "unavailable" {
             return None;
         }
         Some(Finding::Lost(to - from + 1, reported))

@@ -49,6 +49,7 @@ impl Subscriber {
         let book = |channel: &usize| {
             Book::new(Guarantees {
                 drops: NAMESPACES[channel % NAMESPACES.len()].1,
+                remote: world.options.store.is_engine(),
                 durable: world.options.store != Store::Memory,
             })
         };

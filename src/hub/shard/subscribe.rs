@@ -445,6 +445,13 @@ impl Shard {
             position = found.top;
         }
         if position.epoch != found.top.epoch {
+            if join.since.is_some_and(|at| at.epoch == position.epoch) {
+                // Which of the two epochs is the newer one is not known, so it is not known either
+                // whether the client has missed anything.
+                return Err(Error::unavailable(
+                    "the channel was given a new epoch: subscribe again",
+                ));
+            }
             // The epoch has changed since the lookup.
             found = Beginning {
                 top: position,
