@@ -30,7 +30,7 @@ pub use local::Local;
 pub use nats::NatsLink;
 pub use nats_cursors::NatsCursors;
 pub use occupancy::{ClusterOccupancy, OccupancyChange};
-pub use presence::{Change, ClusterPresence};
+pub use presence::{Changed, ClusterPresence};
 pub use remote::{Me, Remote, Shared, claim};
 
 /// How long other nodes may take to answer an operator's query.

@@ -38,6 +38,7 @@ const FULL: u64 = 10077;
 pub struct NatsLink {
     client: Client,
     prefix: String,
+    replicas: u8,
     /// The sequences of the claims of this process.
     claims: Mutex<HashMap<u16, u64>>,
 }
@@ -51,6 +52,7 @@ impl NatsLink {
         let link = NatsLink {
             client,
             prefix,
+            replicas,
             claims: Mutex::default(),
         };
         link.make_stream(link.registry(), replicas).await?;
@@ -311,9 +313,15 @@ impl Link for Arc<NatsLink> {
                 claims.get(&number).copied()
             };
             let key = format!("node.{number}");
-            let mut seq = this
-                .put(&key, Some(held.unwrap_or(0)), lease, Bytes::new())
-                .await?;
+            let claimed = this.put(&key, Some(held.unwrap_or(0)), lease, Bytes::new());
+            let mut seq = match claimed.await {
+                Ok(seq) => seq,
+                Err(error) => {
+                    // The engine may have lost the registry. The next renewal finds it.
+                    this.make_stream(this.registry(), this.replicas).await?;
+                    return Err(error);
+                }
+            };
             if seq.is_none() && held.is_some() {
                 // The lease may have ended while the engine was away; the number may still be free.
                 seq = this.put(&key, Some(0), lease, Bytes::new()).await?;

@@ -17,7 +17,7 @@ use crate::hub::{LocalPresence, PresenceStore, Present};
 
 /// A user joined a channel on a node, or left it there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
+pub(super) struct Change {
     /// The channel.
     pub channel: ChannelName,
     /// The user.
@@ -44,6 +44,10 @@ impl Change {
     }
 }
 
+/// A user of this node who joined a channel or left it. Which of the two is read when it is sent: two
+/// connections of a user change on two threads, and may be noted here in the other order.
+pub type Changed = (ChannelName, Arc<str>);
+
 /// The most changes that wait to be sent.
 const QUEUED: usize = 65_536;
 
@@ -53,7 +57,7 @@ type Elsewhere = HashMap<ChannelName, HashMap<Arc<str>, BTreeSet<NodeId>>>;
 pub struct ClusterPresence {
     local: LocalPresence,
     elsewhere: Mutex<Elsewhere>,
-    changes: Sender<Change>,
+    changes: Sender<Changed>,
     /// True once a change found no room: the other nodes need everything anew.
     overflowed: AtomicBool,
 }
@@ -61,7 +65,7 @@ pub struct ClusterPresence {
 impl ClusterPresence {
     /// Nobody anywhere; and the changes of this node, to send to the others.
     #[must_use]
-    pub fn new() -> (Arc<Self>, Receiver<Change>) {
+    pub fn new() -> (Arc<Self>, Receiver<Changed>) {
         let (changes, receiver) = channel(QUEUED);
         let presence = ClusterPresence {
             local: LocalPresence::new(),
@@ -78,16 +82,23 @@ impl ClusterPresence {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn is_elsewhere(&self, channel: &ChannelName, user: &Arc<str>) -> bool {
-        let elsewhere = self.elsewhere();
-        elsewhere
-            .get(channel)
-            .is_some_and(|users| users.contains_key(user))
+    /// The other nodes need everything anew.
+    pub(super) fn overflow(&self) {
+        self.overflowed.store(true, Ordering::Release);
     }
 
     /// True if the other nodes need everything anew; false from then on.
     pub(super) fn take_overflow(&self) -> bool {
         self.overflowed.swap(false, Ordering::AcqRel)
+    }
+
+    /// What to tell other nodes of a user who has joined or left.
+    pub(super) fn now(&self, (channel, user): Changed) -> Change {
+        Change {
+            joined: self.local.has(&channel, &user),
+            channel,
+            user,
+        }
     }
 
     /// All users on this node.
@@ -102,8 +113,8 @@ impl ClusterPresence {
 
     /// A user joined or left on another node; true if that is news to this node's subscribers.
     pub(super) fn changed_elsewhere(&self, node: NodeId, change: &Change) -> bool {
-        let is_here = self.local.has(&change.channel, &change.user);
         let mut elsewhere = self.elsewhere();
+        let is_here = self.local.has(&change.channel, &change.user);
         if change.joined {
             let users = elsewhere.entry(change.channel.clone()).or_default();
             let nodes = users.entry(Arc::clone(&change.user)).or_default();
@@ -145,23 +156,26 @@ impl ClusterPresence {
 
 impl PresenceStore for Arc<ClusterPresence> {
     fn join(&self, channel: &ChannelName, user: &Arc<str>) -> bool {
+        // Held throughout, so that a change of another node comes before this one or after it.
+        let elsewhere = self.elsewhere();
         if !self.local.join(channel, user) {
             return false;
         }
-        self.tell(channel, user, true);
-        !self.is_elsewhere(channel, user)
+        self.tell(channel, user);
+        !is_in(&elsewhere, channel, user)
     }
 
     fn leave(&self, channel: &ChannelName, user: &Arc<str>) -> bool {
+        let elsewhere = self.elsewhere();
         if !self.local.leave(channel, user) {
             return false;
         }
-        self.tell(channel, user, false);
-        !self.is_elsewhere(channel, user)
+        self.tell(channel, user);
+        !is_in(&elsewhere, channel, user)
     }
 
     fn is_present(&self, channel: &ChannelName, user: &Arc<str>) -> bool {
-        self.local.has(channel, user) || self.is_elsewhere(channel, user)
+        self.local.has(channel, user) || is_in(&self.elsewhere(), channel, user)
     }
 
     fn all(&self) -> Vec<(ChannelName, Arc<str>)> {
@@ -184,16 +198,17 @@ impl PresenceStore for Arc<ClusterPresence> {
 }
 
 impl ClusterPresence {
-    fn tell(&self, channel: &ChannelName, user: &Arc<str>, joined: bool) {
-        let change = Change {
-            channel: channel.clone(),
-            user: Arc::clone(user),
-            joined,
-        };
-        if self.changes.try_send(change).is_err() {
-            self.overflowed.store(true, Ordering::Release);
+    fn tell(&self, channel: &ChannelName, user: &Arc<str>) {
+        let changed = (channel.clone(), Arc::clone(user));
+        if self.changes.try_send(changed).is_err() {
+            self.overflow();
         }
     }
+}
+
+fn is_in(elsewhere: &Elsewhere, channel: &ChannelName, user: &Arc<str>) -> bool {
+    let users = elsewhere.get(channel);
+    users.is_some_and(|users| users.contains_key(user))
 }
 
 #[cfg(test)]
@@ -218,12 +233,25 @@ mod tests {
         );
         assert!(!presence.changed_elsewhere(two, &elsewhere(true)));
         assert!(!presence.join(&channel, &user), "known already");
-        assert!(changes.try_recv().unwrap().joined);
+        assert!(presence.now(changes.try_recv().unwrap()).joined);
         assert!(!presence.changed_elsewhere(one, &elsewhere(false)));
         assert!(presence.node_lost(two).is_empty(), "still here");
         assert!(presence.leave(&channel, &user));
-        assert!(!changes.try_recv().unwrap().joined);
+        assert!(!presence.now(changes.try_recv().unwrap()).joined);
         assert!(presence.changed_elsewhere(two, &elsewhere(true)));
         assert_eq!(presence.node_lost(two).len(), 1);
+    }
+
+    #[test]
+    fn user_who_left_and_is_back_before_that_was_sent_is_told_as_present() {
+        let (presence, mut changes) = ClusterPresence::new();
+        let channel = ChannelName::new("room:1").unwrap();
+        let user: Arc<str> = Arc::from("ann");
+        presence.join(&channel, &user);
+        presence.leave(&channel, &user);
+        presence.join(&channel, &user);
+        while let Ok(changed) = changes.try_recv() {
+            assert!(presence.now(changed).joined);
+        }
     }
 }

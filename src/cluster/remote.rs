@@ -19,7 +19,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 use super::link::{Address, Link};
 use super::messages::{self, Replied, pb};
 use super::occupancy::{ClusterOccupancy, OccupancyChange};
-use super::presence::{Change, ClusterPresence};
+use super::presence::{Change, Changed, ClusterPresence};
 use super::{Answer, Cluster, Control, DEADLINE, Local, NodeInfo, Query, Survey, To};
 use crate::broker::Share;
 use crate::error::{Error, Result};
@@ -44,7 +44,7 @@ const ATTEMPTS: usize = 64;
 /// What nodes exchange about their subscribers, with the changes of this one.
 pub struct Shared {
     /// Who is present.
-    pub presence: (Arc<ClusterPresence>, mpsc::Receiver<Change>),
+    pub presence: (Arc<ClusterPresence>, mpsc::Receiver<Changed>),
     /// Which channels are occupied, if webhooks need it.
     pub occupancy: Option<(Arc<ClusterOccupancy>, mpsc::Receiver<OccupancyChange>)>,
 }
@@ -84,6 +84,8 @@ pub struct Remote {
     started: Timestamp,
     metrics: Arc<Metrics>,
     presence: Arc<ClusterPresence>,
+    /// The processes that have asked who is present on this node.
+    asked: mpsc::Sender<u64>,
     occupancy: Option<Arc<ClusterOccupancy>>,
     peers: Mutex<BTreeMap<NodeId, Peer>>,
     pending: Mutex<HashMap<u64, mpsc::Sender<(NodeId, pb::Reply)>>>,
@@ -112,6 +114,7 @@ impl Remote {
         metrics: Arc<Metrics>,
         shared: Shared,
     ) -> Result<Arc<Self>> {
+        let (asked, asking) = mpsc::channel(REPLIES);
         let (presence, changes) = shared.presence;
         let (occupancy, occupancy_changes) = shared.occupancy.unzip();
         let remote = Arc::new(Remote {
@@ -122,6 +125,7 @@ impl Remote {
             started: Timestamp::now(),
             metrics,
             presence,
+            asked,
             occupancy,
             peers: Mutex::default(),
             pending: Mutex::default(),
@@ -139,7 +143,7 @@ impl Remote {
         remote.runtime.spawn(beat(Arc::downgrade(&remote)));
         remote
             .runtime
-            .spawn(send_changes(Arc::downgrade(&remote), changes));
+            .spawn(send_changes(Arc::downgrade(&remote), changes, asking));
         if let Some(changes) = occupancy_changes {
             let sending = occupancy::send_changes(Arc::downgrade(&remote), changes);
             remote.runtime.spawn(sending);
@@ -218,6 +222,9 @@ impl Remote {
                 if changes.reset {
                     self.nobody_present(number);
                 }
+                if changes.wanted {
+                    self.asked(from);
+                }
                 for change in changes.changes {
                     if let Some(change) = Change::of(&change) {
                         self.presence_changed(number, &change);
@@ -243,22 +250,40 @@ impl Remote {
         if before.is_some_and(|before| before.process == process) {
             return;
         }
-        // A node that has just joined learns who is present here.
+        // Who is present there? The node has just joined, or was not heard for so long that its users
+        // were taken for gone, which it does not know.
         let this = Arc::clone(self);
         self.runtime.spawn(async move {
-            this.send_all_presence(Address::Process(process)).await;
+            let question = pb::PresenceChanges {
+                wanted: true,
+                ..pb::PresenceChanges::default()
+            };
+            this.send_presence(Address::Process(process), question)
+                .await;
         });
         if let Some(occupancy) = &self.occupancy {
             occupancy.announce_all_to(process);
         }
     }
 
+    /// A process asks who is present on this node. The task that sends changes answers, so that no
+    /// later change overtakes the answer.
+    fn asked(&self, process: u64) {
+        if self.asked.try_send(process).is_err() {
+            self.presence.overflow();
+        }
+    }
+
     /// Sends who is present on this node, in the place of everything sent before.
     async fn send_all_presence(&self, to: Address) {
         let all = self.presence.local_users();
-        self.send_presence(to, &[], true).await;
+        let reset = pb::PresenceChanges {
+            reset: true,
+            ..pb::PresenceChanges::default()
+        };
+        self.send_presence(to, reset).await;
         for part in all.chunks(CHANGES) {
-            self.send_presence(to, part, false).await;
+            self.send_presence(to, changes_of(part)).await;
         }
     }
 
@@ -269,11 +294,7 @@ impl Remote {
         }
     }
 
-    async fn send_presence(&self, to: Address, changes: &[Change], reset: bool) {
-        let changes = pb::PresenceChanges {
-            changes: changes.iter().map(Change::message).collect(),
-            reset,
-        };
+    async fn send_presence(&self, to: Address, changes: pb::PresenceChanges) {
         let message = self.envelope(0, pb::envelope::Body::Presence(changes));
         if let Err(why) = self.link.send(to, message).await {
             tracing::warn!(%why, "presence was not sent to other nodes");
@@ -453,16 +474,40 @@ async fn beat(remote: Weak<Remote>) {
     }
 }
 
-async fn send_changes(remote: Weak<Remote>, mut changes: mpsc::Receiver<Change>) {
+fn changes_of(changes: &[Change]) -> pb::PresenceChanges {
+    pb::PresenceChanges {
+        changes: changes.iter().map(Change::message).collect(),
+        ..pb::PresenceChanges::default()
+    }
+}
+
+async fn send_changes(
+    remote: Weak<Remote>,
+    mut changes: mpsc::Receiver<Changed>,
+    mut asking: mpsc::Receiver<u64>,
+) {
     let mut batch = Vec::new();
-    while changes.recv_many(&mut batch, CHANGES).await > 0 {
-        let Some(remote) = remote.upgrade() else {
-            return;
-        };
-        remote.send_presence(Address::All, &batch, false).await;
-        batch.clear();
-        if remote.presence.take_overflow() {
-            remote.send_all_presence(Address::All).await;
+    loop {
+        tokio::select! {
+            received = changes.recv_many(&mut batch, CHANGES) => {
+                let Some(remote) = remote.upgrade().filter(|_| received > 0) else {
+                    return;
+                };
+                let now: Vec<Change> = batch
+                    .drain(..)
+                    .map(|changed| remote.presence.now(changed))
+                    .collect();
+                remote.send_presence(Address::All, changes_of(&now)).await;
+                if remote.presence.take_overflow() {
+                    remote.send_all_presence(Address::All).await;
+                }
+            }
+            asked = asking.recv() => {
+                let (Some(process), Some(remote)) = (asked, remote.upgrade()) else {
+                    return;
+                };
+                remote.send_all_presence(Address::Process(process)).await;
+            }
         }
     }
 }

@@ -12,6 +12,8 @@ pub struct Guarantees {
     pub drops: bool,
     /// Its store survives restarts, and so do its epochs.
     pub durable: bool,
+    /// Its history may be out of reach for a while: then a `gap` names what could not be read.
+    pub remote: bool,
 }
 
 /// A violated guarantee.
@@ -23,6 +25,8 @@ pub enum Finding {
     Repeated(String),
     /// A missed event was delivered after later ones.
     Reordered(String),
+    /// A new epoch that nothing explains.
+    NewEpoch(String),
     /// Something impossible.
     Wrong(String),
 }
@@ -108,7 +112,7 @@ impl Book {
                 findings.push(Finding::Lost(lost, why));
             } else if self.guarantees.durable && !new_epoch {
                 let why = format!("{reported}: a new epoch after {before:?}");
-                findings.push(Finding::Wrong(why));
+                findings.push(Finding::NewEpoch(why));
             }
         }
         self.missed.clear();
@@ -178,7 +182,7 @@ impl Book {
         }
         at.offset = to;
         let dropped = matches!(reason, "slow_consumer" | "conflated");
-        if self.guarantees.drops && dropped {
+        if self.guarantees.drops && dropped || self.guarantees.remote && reason == "unavailable" {
             return None;
         }
         Some(Finding::Lost(to - from + 1, reported))

@@ -17,6 +17,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use crate::book::ChannelPosition;
 use crate::ledger::Number;
 use crate::options::channel_name;
+use crate::proxy::Proxy;
 use crate::server::SECRET;
 use crate::subscriber::{Event, Subscriber};
 use crate::world::World;
@@ -107,14 +108,22 @@ impl Client {
         }
     }
 
+    /// The proxy that it is connected to.
+    fn proxy(&self) -> &Proxy {
+        &self.world.nodes[self.subscriber.node()].public
+    }
+
     fn token(&mut self) -> String {
         token(&self.subscriber.name, "member", self.rng.u64(2..20))
     }
 
     async fn connect(&mut self) -> Option<Ws> {
-        let stream = TcpStream::connect(self.world.public.address).await.ok()?;
+        let address = self.world.nodes[self.subscriber.choose_node(&mut self.rng)]
+            .public
+            .address;
+        let stream = TcpStream::connect(address).await.ok()?;
         let _ = stream.set_nodelay(true);
-        let url = format!("ws://{}/ws", self.world.public.address);
+        let url = format!("ws://{address}/ws");
         let mut request = url.into_client_request().unwrap();
         let bearer = format!("Bearer {}", self.token());
         request
@@ -172,8 +181,7 @@ impl Client {
                     let code = frame.map_or(1005, |frame| u16::from(frame.code));
                     self.world.totals.closed(&code.to_string());
                     let local = ws.get_ref().local_addr().ok();
-                    if code == SILENT && !local.is_some_and(|local| self.world.public.froze(local))
-                    {
+                    if code == SILENT && !local.is_some_and(|local| self.proxy().froze(local)) {
                         let why = "closed for its silence, though it read and answered";
                         self.world.wrong(&self.subscriber.name, why.into());
                     }

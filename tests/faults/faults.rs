@@ -97,8 +97,8 @@ impl Faults {
             Fault::FlipByte { mend } => self.flip_byte(mend).await,
             Fault::PutBack { after, over } => self.put_back(after, over).await,
             Fault::Cut { share } => {
-                self.world.public.cut(share, &mut self.rng);
-                self.world.internal.cut(share, &mut self.rng);
+                self.world.nodes[0].public.cut(share, &mut self.rng);
+                self.world.nodes[0].internal.cut(share, &mut self.rng);
             }
             Fault::Stall { lasts } => self.server.stall(lasts).await,
             Fault::Clock { offset, lasts } => self.set_clock(offset, lasts).await,
@@ -164,8 +164,7 @@ impl Faults {
     }
 
     fn lead_to(&self, addresses: Addresses) {
-        self.world.public.lead_to(Some(addresses.public));
-        self.world.internal.lead_to(Some(addresses.internal));
+        self.world.nodes[0].lead_to(Some(addresses));
     }
 
     async fn check_alive(&mut self) {
@@ -178,16 +177,14 @@ impl Faults {
     }
 
     fn kill(&mut self) {
-        self.world.public.lead_to(None);
-        self.world.internal.lead_to(None);
+        self.world.nodes[0].lead_to(None);
         self.server.kill();
     }
 
     /// SIGTERM. The server must stop cleanly.
     pub async fn stop(&mut self) {
         let status = self.server.stop().await;
-        self.world.public.lead_to(None);
-        self.world.internal.lead_to(None);
+        self.world.nodes[0].lead_to(None);
         if !status.is_some_and(|status| status.success()) {
             let log = tail(&self.server.log());
             let why = format!("SIGTERM ended it with {status:?}:\n{log}");
@@ -228,8 +225,9 @@ impl Faults {
     }
 
     fn freeze(&mut self, share: f64, lasts: Duration) {
-        let mut frozen = self.world.public.freeze(share, &mut self.rng);
-        frozen.extend(self.world.internal.freeze(share / 4.0, &mut self.rng));
+        let node = &self.world.nodes[0];
+        let mut frozen = node.public.freeze(share, &mut self.rng);
+        frozen.extend(node.internal.freeze(share / 4.0, &mut self.rng));
         self.lasting.spawn(async move {
             tokio::time::sleep(lasts).await;
             for link in frozen {
@@ -266,7 +264,7 @@ impl Faults {
     }
 }
 
-fn tail(log: &str) -> String {
+pub fn tail(log: &str) -> String {
     let lines: Vec<&str> = log.lines().rev().take(15).collect();
     lines.into_iter().rev().collect::<Vec<_>>().join("\n")
 }

@@ -1,7 +1,7 @@
 //! Records which events were published, and at which positions. Publishers record acknowledgements,
 //! subscribers record deliveries, and at the end both are compared to the history.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 
 use crate::book::ChannelPosition;
@@ -51,8 +51,17 @@ impl EpochRecord {
     }
 }
 
+/// What is known of one channel.
+#[derive(Default)]
+struct Table {
+    epochs: HashMap<String, EpochRecord>,
+    /// Acknowledged events, each with how often events had been removed on purpose when it was
+    /// published.
+    acknowledged: Vec<(Number, u64)>,
+}
+
 /// One table per channel.
-pub struct Ledger(Vec<Mutex<HashMap<String, EpochRecord>>>);
+pub struct Ledger(Vec<Mutex<Table>>);
 
 impl Ledger {
     pub fn new(channels: usize) -> Self {
@@ -68,10 +77,10 @@ impl Ledger {
         number: Number,
     ) -> Result<(), String> {
         let mut table = self.0[channel].lock().unwrap();
-        if let Some(epoch) = table.get_mut(&position.epoch) {
+        if let Some(epoch) = table.epochs.get_mut(&position.epoch) {
             return epoch.note(position.offset, number);
         }
-        let epoch = table.entry(position.epoch.clone()).or_default();
+        let epoch = table.epochs.entry(position.epoch.clone()).or_default();
         epoch.note(position.offset, number)
     }
 
@@ -81,9 +90,11 @@ impl Ledger {
         channel: usize,
         position: &ChannelPosition,
         number: Number,
+        wipes: u64,
     ) -> Result<(), String> {
         let mut table = self.0[channel].lock().unwrap();
-        let epoch = table.entry(position.epoch.clone()).or_default();
+        table.acknowledged.push((number, wipes));
+        let epoch = table.epochs.entry(position.epoch.clone()).or_default();
         epoch.acknowledged.push((position.offset, number));
         epoch.note(position.offset, number)
     }
@@ -96,14 +107,26 @@ impl Ledger {
     fn sum(&self, count: impl Fn(&EpochRecord) -> usize) -> usize {
         let tables = self.0.iter().map(|table| {
             let table = table.lock().unwrap();
-            table.values().map(&count).sum::<usize>()
+            table.epochs.values().map(&count).sum::<usize>()
         });
         tables.sum()
     }
 
     /// How many epochs a channel has had.
     pub fn epochs(&self, channel: usize) -> usize {
-        self.0[channel].lock().unwrap().len()
+        self.0[channel].lock().unwrap().epochs.len()
+    }
+
+    /// The acknowledged events that were published after the last removal and are not in this
+    /// history, whatever their epoch.
+    pub fn missing(&self, channel: usize, wipes: u64, history: &[(u64, Number)]) -> Vec<Number> {
+        let kept: HashSet<Number> = history.iter().map(|(_, number)| *number).collect();
+        let table = self.0[channel].lock().unwrap();
+        let acknowledged = table.acknowledged.iter();
+        acknowledged
+            .filter(|(number, before)| *before == wipes && !kept.contains(number))
+            .map(|(number, _)| *number)
+            .collect()
     }
 
     /// Compares a channel's whole history to the ledger, and reports missing acknowledged events
@@ -133,7 +156,7 @@ impl Ledger {
         }
         let table = self.0[channel].lock().unwrap();
         let kept: HashMap<u64, Number> = history.iter().copied().collect();
-        let missing = table.get(epoch).into_iter().flat_map(|epoch| {
+        let missing = table.epochs.get(epoch).into_iter().flat_map(|epoch| {
             let acknowledged = epoch.acknowledged.iter();
             acknowledged.filter(|(offset, number)| kept.get(offset) != Some(number))
         });

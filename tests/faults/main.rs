@@ -21,6 +21,7 @@
 mod book;
 mod client;
 mod clock;
+mod cluster;
 mod disk;
 mod faults;
 mod ledger;
@@ -39,11 +40,20 @@ mod world;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {
     let options = options::Options::parse();
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let clean = runtime.block_on(run::run(options));
+    let clean = runtime.block_on(async {
+        let mut terminated = signal(SignalKind::terminate()).unwrap();
+        // Processes that the run has started end when it is dropped.
+        tokio::select! {
+            clean = run::run(options) => clean,
+            _ = terminated.recv() => false,
+            _ = tokio::signal::ctrl_c() => false,
+        }
+    });
     // Clients that still run end with the program.
     runtime.shutdown_background();
     if clean {

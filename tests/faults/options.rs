@@ -25,6 +25,9 @@ pub struct Options {
     /// Print the totals as JSON
     #[arg(long)]
     pub json: bool,
+    /// Print each fault of several nodes before it happens
+    #[arg(long)]
+    pub trace: bool,
     /// Have clients misreport what they received, to verify that the run fails
     #[arg(long, value_enum, hide = true)]
     pub sabotage: Option<Sabotage>,
@@ -38,6 +41,32 @@ pub struct Options {
 pub enum Store {
     Memory,
     Disk,
+    /// Three nodes on NATS JetStream
+    Nats,
+    /// Three nodes on Redis
+    Redis,
+}
+
+impl Store {
+    /// True if several nodes share it.
+    pub fn is_engine(self) -> bool {
+        matches!(self, Store::Nats | Store::Redis)
+    }
+
+    /// The number of nodes.
+    pub fn nodes(self) -> usize {
+        if self.is_engine() { 3 } else { 1 }
+    }
+
+    /// As the option names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Store::Memory => "memory",
+            Store::Disk => "disk",
+            Store::Nats => "nats",
+            Store::Redis => "redis",
+        }
+    }
 }
 
 /// How clients misreport some events.

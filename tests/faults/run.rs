@@ -17,30 +17,33 @@ use crate::faults::Faults;
 use crate::ledger::Number;
 use crate::options::{Options, Store, channel_name};
 use crate::publisher::Publisher;
-use crate::server::Server;
+use crate::server::{self, Server};
 use crate::stream::{channel, signed};
 use crate::subscriber::Subscriber;
 use crate::world::World;
-use crate::{schedule, stream};
+use crate::{cluster, schedule, stream};
 
 /// How long all clients may take to reach their positions at the end.
 const TIMEOUT: Duration = Duration::from_mins(1);
 /// How many channels each client subscribes to.
 const CHANNELS_EACH: usize = 3;
 /// The number of publishers that publish sequentially.
-const PUBLISHERS: u32 = 8;
+pub const PUBLISHERS: u32 = 8;
 
 /// True if nothing was lost, repeated or reordered.
 pub async fn run(options: Options) -> bool {
     let seed = options.seed.unwrap_or_else(|| fastrand::u64(..1 << 32));
     println!("seed {seed}: repeat with --seed {seed}");
     raise_file_limit();
+    if options.store.is_engine() {
+        return cluster::run(options, seed).await;
+    }
     let began = Instant::now();
     let mut rng = Rng::with_seed(seed);
     let directory = tempfile::tempdir().unwrap();
     let disk = match options.store {
         Store::Disk => SmallDisk::new(),
-        Store::Memory => None,
+        _ => None,
     };
     let syncs = options.store == Store::Disk && can_fail_syncs();
     let clock = Clock::new(directory.path());
@@ -51,7 +54,8 @@ pub async fn run(options: Options) -> bool {
     let store = disk
         .as_ref()
         .map_or_else(|| directory.path().join("store"), SmallDisk::store);
-    let server = Server::new(directory.path(), options.store, &store, clock.clone());
+    let configuration = server::alone(options.store, &store);
+    let server = Server::new(directory.path(), &configuration, &store, clock.clone());
     let plan = schedule::plan(seed, Duration::from_secs(options.seconds), options.store);
 
     let world = World::new(options).await;
@@ -67,7 +71,8 @@ pub async fn run(options: Options) -> bool {
     }
     let lasts = start + Duration::from_secs(world.options.seconds);
     tokio::time::sleep_until(lasts.into()).await;
-    finish(&world, &mut faults, publishers, &mut rng).await;
+    faults.over().await;
+    finish(&world, publishers, &mut rng, || faults.log()).await;
     subscribers.abort_all();
     faults.stop().await;
     faults.check_log();
@@ -91,7 +96,7 @@ fn raise_file_limit() {
     let _ = setrlimit(Resource::Nofile, limit);
 }
 
-fn subscribe(world: &Arc<World>, rng: &mut Rng) -> JoinSet<()> {
+pub fn subscribe(world: &Arc<World>, rng: &mut Rng) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     let channels = world.options.channels();
     for n in 0..world.options.clients + world.options.streams {
@@ -110,7 +115,7 @@ fn subscribe(world: &Arc<World>, rng: &mut Rng) -> JoinSet<()> {
     tasks
 }
 
-fn publish(world: &Arc<World>, rng: &mut Rng) -> JoinSet<()> {
+pub fn publish(world: &Arc<World>, rng: &mut Rng) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     let pause = Duration::from_secs(1) * PUBLISHERS / world.options.rate.max(1);
     for n in 0..PUBLISHERS {
@@ -120,9 +125,13 @@ fn publish(world: &Arc<World>, rng: &mut Rng) -> JoinSet<()> {
     tasks
 }
 
-/// Ends all faults, waits until everything is acknowledged and received, and checks the history.
-async fn finish(world: &Arc<World>, faults: &mut Faults, publishers: JoinSet<()>, rng: &mut Rng) {
-    faults.over().await;
+/// Once all faults are over: waits until everything is acknowledged and received, and checks the history.
+pub async fn finish(
+    world: &Arc<World>,
+    publishers: JoinSet<()>,
+    rng: &mut Rng,
+    log: impl Fn() -> String,
+) {
     world.enough.cancel();
     let mut last = Publisher::new(world, PUBLISHERS + 1, rng.u64(..));
     let ends = tokio::time::timeout(TIMEOUT, async {
@@ -134,12 +143,17 @@ async fn finish(world: &Arc<World>, faults: &mut Faults, publishers: JoinSet<()>
         ends
     });
     let Ok(ends) = ends.await else {
-        let why = format!("some events are never acknowledged:\n{}", faults.log());
+        let why = format!("some events are never acknowledged:\n{}", log());
         return world.wrong("the publishers", why);
     };
     caught_up(world, &ends).await;
-    for (channel, end) in ends.iter().enumerate() {
-        check_history(world, channel, end).await;
+    for node in 0..world.nodes.len() {
+        for (channel, end) in ends.iter().enumerate() {
+            check_history(world, node, channel, end).await;
+        }
+    }
+    for channel in 0..ends.len() {
+        check_epochs(world, channel);
     }
 }
 
@@ -170,9 +184,10 @@ async fn caught_up(world: &World, ends: &[ChannelPosition]) {
     }
 }
 
-async fn check_history(world: &World, number: usize, end: &ChannelPosition) {
+async fn check_history(world: &World, node: usize, number: usize, end: &ChannelPosition) {
     let name = channel_name(number);
-    let mut events = EventServiceClient::new(channel(world)).max_decoding_message_size(1 << 26);
+    let mut events =
+        EventServiceClient::new(channel(world, node)).max_decoding_message_size(1 << 26);
     let mut history = Vec::new();
     let mut page_token = String::new();
     loop {
@@ -207,24 +222,43 @@ async fn check_history(world: &World, number: usize, end: &ChannelPosition) {
         let why = format!("{event} was acknowledged and is not in history");
         world.totals.found(&name, Finding::Lost(1, why));
     }
+    for number in world
+        .ledger
+        .missing(number, world.wipes.get(), &history)
+        .into_iter()
+        .filter(|_| world.options.store.is_engine())
+    {
+        let why = format!("{number:?} was acknowledged and is not in history");
+        world.totals.found(&name, Finding::Lost(1, why));
+    }
     for why in wrong {
         world.wrong(&name, why);
     }
     if u64::try_from(history.len()).unwrap() != end.offset {
         world.wrong(&name, format!("{} events up to {end:?}", history.len()));
     }
-    let may_change = world.time_lines.get() > 0;
-    if world.options.store == Store::Disk && !may_change && world.ledger.epochs(number) > 1 {
-        world.wrong(&name, "it was given a new epoch".into());
+}
+
+/// A channel has no more epochs than events that explain them.
+fn check_epochs(world: &World, number: usize) {
+    let epochs = u64::try_from(world.ledger.epochs(number)).unwrap();
+    let explained = 1 + world.time_lines.get();
+    let is_checked = match world.options.store {
+        Store::Memory => false,
+        // Its clients check the others.
+        Store::Disk => explained == 1,
+        Store::Nats | Store::Redis => true,
+    };
+    if is_checked && epochs > explained {
+        let why = format!("{epochs} epochs, of which {explained} are explained");
+        let finding = Finding::NewEpoch(why);
+        world.totals.found(&channel_name(number), finding);
     }
 }
 
-fn report(world: &World, seed: u64, took: Duration) -> bool {
+pub fn report(world: &World, seed: u64, took: Duration) -> bool {
     let options = &world.options;
-    let store = match options.store {
-        Store::Memory => "memory",
-        Store::Disk => "disk",
-    };
+    let store = options.store.name();
     let run = json!({
         "seed": seed,
         "store": store,
@@ -239,6 +273,7 @@ fn report(world: &World, seed: u64, took: Duration) -> bool {
     } else {
         println!("by kind: {}", report["faults_by_kind"]);
         println!("closes: {}", report["closes"]);
+        println!("milliseconds: {}", report["milliseconds"]);
     }
     let names = [
         "faults",
@@ -252,7 +287,9 @@ fn report(world: &World, seed: u64, took: Duration) -> bool {
         "lost",
         "repeated",
         "reordered",
+        "needless_epochs",
         "wrong",
+        "unknown",
     ];
     let line = names.map(|name| format!("{name} {}", report[name]));
     println!(

@@ -8,6 +8,7 @@ use book::{Book, ChannelPosition, Finding, Guarantees};
 const KEPT: Guarantees = Guarantees {
     drops: false,
     durable: true,
+    remote: false,
 };
 
 fn position(epoch: &str, offset: u64) -> ChannelPosition {
@@ -155,6 +156,15 @@ fn gap_requires_dropping_policy_and_matching_offsets() {
     for (from, to) in [(14, 15), (12, 15), (13, 12)] {
         let finding = book(dropping).gap(from, to, "slow_consumer");
         assert!(matches!(finding, Some(Finding::Wrong(_))), "{finding:?}");
+    }
+    let remote = Guarantees {
+        remote: true,
+        ..KEPT
+    };
+    assert_eq!(book(remote).gap(13, 15, "unavailable"), None);
+    for (guarantees, reason) in [(remote, "expired"), (KEPT, "unavailable")] {
+        let finding = book(guarantees).gap(13, 15, reason);
+        assert!(matches!(finding, Some(Finding::Lost(3, _))), "{finding:?}");
     }
     let finding = book(KEPT).gap(13, 15, "slow_consumer");
     assert!(matches!(finding, Some(Finding::Lost(3, _))), "{finding:?}");

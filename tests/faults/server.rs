@@ -44,8 +44,8 @@ pub struct Server {
 impl Server {
     /// A server that is not started yet, with its configuration in `directory` and its store in
     /// `store`.
-    pub fn new(directory: &Path, kind: Store, store: &Path, clock: Option<Clock>) -> Self {
-        fs::write(directory.join("tidings.toml"), configuration(kind, store)).unwrap();
+    pub fn new(directory: &Path, configuration: &str, store: &Path, clock: Option<Clock>) -> Self {
+        fs::write(directory.join("tidings.toml"), configuration).unwrap();
         Server {
             directory: directory.to_owned(),
             clock,
@@ -181,13 +181,29 @@ fn read_addresses(ready: &Path) -> Option<Addresses> {
     })
 }
 
+/// The configuration of a node without an engine.
+pub fn alone(kind: Store, store: &Path) -> String {
+    let (storage, path) = (kind.name(), store.display());
+    configuration(&format!(
+        "[history]\nstorage = {storage:?}\npath = \"{path}\"\ncache_bytes = 262144\n"
+    ))
+}
+
+/// The configuration of a node that finds its engine at this address. It notices a lost last event
+/// soon, and publishers do not outwait it.
+pub fn joined(kind: Store, number: usize, engine: SocketAddr) -> String {
+    let name = kind.name();
+    configuration(&format!(
+        "[history]\ncache_bytes = 262144\n\
+         [cluster]\nengine = {name:?}\nnode = \"node-{number}\"\n\
+         [cluster.{name}]\nurls = [\"{name}://{engine}\"]\nsweep = \"3s\"\n\
+         publish_timeout = \"4s\"\n"
+    ))
+}
+
 /// Small outboxes, so that slow clients matter. Heartbeats longer than a stall. History without
 /// retention losses. A small cache, so that much is read from disk.
-fn configuration(kind: Store, store: &Path) -> String {
-    let storage = match kind {
-        Store::Memory => "memory",
-        Store::Disk => "disk",
-    };
+fn configuration(extra: &str) -> String {
     let mut toml = format!(
         "[public]\nlisten = \"127.0.0.1:0\"\n\
          [internal]\nlisten = \"127.0.0.1:0\"\n\
@@ -195,9 +211,7 @@ fn configuration(kind: Store, store: &Path) -> String {
          [limits]\nconnections = 20000\nconnections_per_ip = 20000\noutbox_bytes = 65536\n\
          event_bytes = 16384\n\
          [heartbeat]\ninterval = \"2s\"\ntimeout = \"8s\"\n\
-         [history]\nstorage = {storage:?}\npath = \"{}\"\ncache_bytes = 262144\n\
-         [server]\ndrain = \"{}s\"\n",
-        store.display(),
+         [server]\ndrain = \"{}s\"\n{extra}",
         DRAIN.as_secs()
     );
     for (policy, _) in NAMESPACES {

@@ -21,9 +21,10 @@ use crate::world::World;
 /// The timeout of a call's response.
 pub const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A lazy connection to the internal listener.
-pub fn channel(world: &World) -> Channel {
-    let endpoint = Endpoint::from_shared(format!("http://{}", world.internal.address)).unwrap();
+/// A lazy connection to a node's internal listener.
+pub fn channel(world: &World, node: usize) -> Channel {
+    let address = world.nodes[node].internal.address;
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
     endpoint.connect_timeout(TIMEOUT).connect_lazy()
 }
 
@@ -53,8 +54,9 @@ pub async fn run(world: Arc<World>, subscriber: Arc<Subscriber>, seed: u64) {
         .iter()
         .map(|channel| (channel_name(*channel), *channel))
         .collect();
-    // Its own connection, so that it freezes and breaks independently.
-    let mut events = EventServiceClient::new(channel(&world));
+    // Its own connections, so that it freezes and breaks independently.
+    let nodes = (0..world.nodes.len()).map(|node| EventServiceClient::new(channel(&world, node)));
+    let mut nodes: Vec<_> = nodes.collect();
     loop {
         let subscriptions = subscriber.resume().into_iter();
         let subscriptions = subscriptions.map(|(channel, position)| Subscription {
@@ -67,6 +69,7 @@ pub async fn run(world: Arc<World>, subscriber: Arc<Subscriber>, seed: u64) {
             ..SubscribeRequest::default()
         };
         let request = signed(request, &subscriber.name, "member", rng.u64(2..20));
+        let events = &mut nodes[subscriber.choose_node(&mut rng)];
         let answer = tokio::time::timeout(TIMEOUT, events.subscribe(request)).await;
         if let Ok(Ok(answer)) = answer {
             world.totals.connects.add(1);

@@ -1,6 +1,9 @@
 //! A subscriber on any transport, which checks what it receives.
 
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+
+use fastrand::Rng;
 
 use crate::book::{Book, ChannelPosition, Guarantees};
 use crate::ledger::Number;
@@ -19,6 +22,10 @@ pub struct Subscriber {
     time_lines: Mutex<Vec<u64>>,
     world: Arc<World>,
     seen: Mutex<Seen>,
+    /// The node to which it connects.
+    node: AtomicUsize,
+    /// How often it was subscribed.
+    answers: AtomicU64,
 }
 
 #[derive(Default)]
@@ -42,7 +49,8 @@ impl Subscriber {
         let book = |channel: &usize| {
             Book::new(Guarantees {
                 drops: NAMESPACES[channel % NAMESPACES.len()].1,
-                durable: world.options.store == Store::Disk,
+                remote: world.options.store.is_engine(),
+                durable: world.options.store != Store::Memory,
             })
         };
         let books = channels.iter().map(book).collect();
@@ -53,6 +61,8 @@ impl Subscriber {
             books: Mutex::new(books),
             world: Arc::clone(world),
             seen: Mutex::default(),
+            node: AtomicUsize::new(0),
+            answers: AtomicU64::new(0),
         });
         world
             .subscribers
@@ -60,6 +70,23 @@ impl Subscriber {
             .unwrap()
             .push(Arc::clone(&subscriber));
         subscriber
+    }
+
+    /// The node to which it is connected, or was last.
+    pub fn node(&self) -> usize {
+        self.node.load(Ordering::Relaxed)
+    }
+
+    /// Chooses the node to connect to, as a load balancer would.
+    pub fn choose_node(&self, rng: &mut Rng) -> usize {
+        let node = rng.usize(..self.world.nodes.len());
+        self.node.store(node, Ordering::Relaxed);
+        node
+    }
+
+    /// How often it was subscribed.
+    pub fn answers(&self) -> u64 {
+        self.answers.load(Ordering::Relaxed)
     }
 
     /// Reconnects. Returns the channels, each with the position to resume from.
@@ -70,6 +97,7 @@ impl Subscriber {
     }
 
     pub fn subscribed(&self, channel: usize, to: ChannelPosition, recovered: bool, replayed: u64) {
+        self.answers.fetch_add(1, Ordering::Relaxed);
         self.on(channel, |book| {
             if book.at().is_some() {
                 let count = if recovered {

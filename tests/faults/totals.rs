@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -25,6 +26,21 @@ impl Count {
     }
 }
 
+/// When the run began.
+struct Began(Instant);
+
+impl Default for Began {
+    fn default() -> Self {
+        Began(Instant::now())
+    }
+}
+
+impl Began {
+    fn elapsed(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
 /// All counters.
 #[derive(Default)]
 pub struct Totals {
@@ -34,6 +50,8 @@ pub struct Totals {
     /// Publishes that were refused or not answered, and retried.
     pub retries: Count,
     pub duplicates: Count,
+    /// Events without a key whose publish was not answered: each may appear once.
+    pub unknown: Count,
     pub delivered: Count,
     pub connects: Count,
     pub recovered: Count,
@@ -45,12 +63,43 @@ pub struct Totals {
     lost: Count,
     repeated: Count,
     reordered: Count,
+    needless_epochs: Count,
     wrong: Count,
+    findings: Count,
+    began: Began,
+    /// How long something took, in milliseconds.
+    times: Mutex<BTreeMap<&'static str, Vec<u64>>>,
 }
 
 impl Totals {
     pub fn fault(&self, kind: &'static str) {
         *self.faults.lock().unwrap().entry(kind).or_default() += 1;
+    }
+
+    /// Something took this long.
+    pub fn took(&self, what: &'static str, time: Duration) {
+        let time = u64::try_from(time.as_millis()).unwrap();
+        self.times
+            .lock()
+            .unwrap()
+            .entry(what)
+            .or_default()
+            .push(time);
+    }
+
+    /// The count, the median and the maximum of each time.
+    fn times(&self) -> BTreeMap<&'static str, Value> {
+        let times = self.times.lock().unwrap();
+        let summaries = times.iter().map(|(what, times)| {
+            let mut times = times.clone();
+            times.sort_unstable();
+            let (median, most) = (times[times.len() / 2], times.last());
+            (
+                *what,
+                json!({"count": times.len(), "median": median, "max": most}),
+            )
+        });
+        summaries.collect()
     }
 
     /// A connection closed with this code.
@@ -69,16 +118,24 @@ impl Totals {
             Finding::Lost(events, why) => (&self.lost, events, why),
             Finding::Repeated(why) => (&self.repeated, 1, why),
             Finding::Reordered(why) => (&self.reordered, 1, why),
+            Finding::NewEpoch(why) => (&self.needless_epochs, 1, why),
             Finding::Wrong(why) => (&self.wrong, 1, why),
         };
         count.add(by);
-        if self.bad() <= MAX_PRINTED {
-            eprintln!("FOUND {who}: {why}");
+        self.findings.add(1);
+        if self.findings.get() <= MAX_PRINTED {
+            eprintln!("FOUND after {:.1?}, {who}: {why}", self.began.elapsed());
         }
     }
 
     fn bad(&self) -> u64 {
-        let counts = [&self.lost, &self.repeated, &self.reordered, &self.wrong];
+        let counts = [
+            &self.lost,
+            &self.repeated,
+            &self.reordered,
+            &self.needless_epochs,
+            &self.wrong,
+        ];
         counts.map(Count::get).iter().sum()
     }
 
@@ -108,7 +165,10 @@ impl Totals {
             "lost": self.lost.get(),
             "repeated": self.repeated.get(),
             "reordered": self.reordered.get(),
+            "needless_epochs": self.needless_epochs.get(),
             "wrong": self.wrong.get(),
+            "unknown": self.unknown.get(),
+            "milliseconds": self.times(),
         })
     }
 }

@@ -314,6 +314,55 @@ async fn durable_subscription_resumes_on_another_node() {
     assert_eq!(tablet.numbers("tick", 4).await, [3, 4, 5, 6]);
 }
 
+/// An engine that has lost everything is used again, with one new epoch that all nodes agree on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn engine_that_was_wiped_begins_new_epochs() {
+    let mut nats = Nats::start().await;
+    let a = Server::start(nats.join(Config::rooms())).await;
+    let b = Server::start(nats.join(Config::rooms())).await;
+    let mut there = b.ws().token("bob", &[]).connect().await;
+    let before = there.subscribe("room:1").await["epoch"].clone();
+    let mut service = a.publisher("service").await;
+    service.count("room:1", "tick", 1..=5).await;
+    assert_eq!(there.numbers("tick", 5).await.len(), 5);
+    nats.wipe();
+    nats.restart().await;
+    let mut back = service.clone();
+    let first = eventually("publishing to work again", async || {
+        back.try_send(event("room:1", "tick", json!({"n": 1})))
+            .await
+            .ok()
+    })
+    .await;
+    let position = first.results[0].position.clone().unwrap();
+    assert_eq!(position.offset, 1);
+    assert_ne!(json!(position.epoch), before);
+    // The subscriber gets the new epoch, and then every event in it.
+    let renewed = loop {
+        let message = there.next_or_close().await.unwrap();
+        if message["type"] == "subscribed" {
+            break message;
+        }
+    };
+    assert_eq!(renewed["recovered"], json!(false), "{renewed}");
+    assert_eq!(renewed["epoch"], json!(position.epoch), "{renewed}");
+    service.count("room:1", "tick", 2..=3).await;
+    let resumed = since(&position.epoch, 1);
+    for node in [&a, &b] {
+        let mut ws = node.ws().token("alice", &[]).connect().await;
+        let reply = ws.subscribe_with("room:1", resumed.clone()).await;
+        assert_eq!(
+            (&reply["recovered"], &reply["replayed"]),
+            (&json!(true), &json!(2)),
+            "{reply}"
+        );
+    }
+}
+
+fn since(epoch: &str, offset: u64) -> serde_json::Value {
+    json!({"since": {"room:1": {"epoch": epoch, "offset": offset}}})
+}
+
 /// Comparing positions with the log must not take an event that is appended meanwhile for one that
 /// the log has lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -25,7 +25,7 @@ use super::error::EngineError;
 use super::keys::Keys;
 use super::log::{AppendError, Log};
 use super::recent::{Found, Recent};
-use super::stream::BATCH_EVENTS;
+use super::stream::{BATCH_EVENTS, BATCH_EXTRA};
 use crate::broker::Receipt;
 use crate::broker::clock::Clock;
 use crate::broker::keys::{KEY_TTL, ScopedKey};
@@ -35,6 +35,13 @@ use crate::event::{Draft, Event, IdempotencyKey, Position};
 
 /// The most bytes of events in one batch. A larger event goes alone.
 const BATCH_BYTES: usize = 256 * 1024;
+
+/// The same where an event has at most this many bytes: a batch must fit into a message of the
+/// stream.
+pub(super) fn batch_bytes(event_bytes: usize) -> usize {
+    BATCH_BYTES.min(event_bytes.saturating_add(BATCH_EXTRA / 2))
+}
+
 /// Pauses between attempts.
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
@@ -68,9 +75,11 @@ impl Waiting {
         deadline: Instant,
         answer: oneshot::Sender<Result<Receipt>>,
     ) -> Self {
+        // With its key, as it was counted.
+        let weight = draft.weight();
         let key = draft.idempotency_key.take();
         Waiting {
-            weight: draft.weight(),
+            weight,
             draft,
             key,
             base,
@@ -136,6 +145,16 @@ impl Writer {
         self.keys_since <= now.saturating_sub(key_ttl())
     }
 
+    /// The stream was removed and made again. An event whose fate is open may be anywhere in it, so
+    /// it is read from its beginning before the next append.
+    pub(super) fn restart(&mut self, empty: Head) {
+        if self.head.is_some() {
+            self.head = Some(empty);
+            self.recent.restart(0);
+            self.keys_since = 0;
+        }
+    }
+
     /// True if nothing waits.
     pub(super) fn is_idle(&self) -> bool {
         !self.busy && self.queue.is_empty()
@@ -189,6 +208,8 @@ pub(super) struct Appender<L, A> {
     pub(super) receiver: A,
     pub(super) clock: Clock,
     pub(super) keys: Arc<Keys>,
+    /// The most bytes of events in one batch, as the streams take them.
+    pub(super) batch_bytes: usize,
     /// Random for each process.
     pub(super) node: u64,
 }
@@ -227,6 +248,9 @@ impl<L: Log, A: Appended> Appender<L, A> {
         channel: &Arc<Channel>,
         doubt: &mut bool,
     ) -> Result<bool, Option<EngineError>> {
+        if !self.log.is_current() {
+            return Err(Some(EngineError::Disconnected));
+        }
         if *doubt || channel.writer().head.is_none() {
             self.learn(channel).await?;
             *doubt = false;
@@ -259,6 +283,11 @@ impl<L: Log, A: Appended> Appender<L, A> {
             }
         };
         match result {
+            Ok(_) if !self.log.is_current() => {
+                // The stream may have been made again meanwhile: its epochs are not known yet.
+                Self::mark_unclear(channel, &ids);
+                Err(None)
+            }
             Ok(seq) => {
                 self.settle(channel, record, seq, &ids);
                 Ok(())
@@ -349,7 +378,7 @@ impl<L: Log, A: Appended> Appender<L, A> {
             if waiting.base > 0 || picked.events.len() >= BATCH_EVENTS {
                 break;
             }
-            if index > 0 && bytes + waiting.weight > BATCH_BYTES {
+            if index > 0 && bytes + waiting.weight > self.batch_bytes {
                 break;
             }
             if let Some(key) = &waiting.key {
@@ -481,6 +510,11 @@ impl<L: Log, A: Appended> Appender<L, A> {
         let expired = guard
             .head
             .is_none_or(|head| head.seq == 0 || channel.stream.has_forgotten(head.at, now));
+        // The salt of a stream that was made again is another one.
+        let expired = expired
+            || guard
+                .head
+                .is_some_and(|head| channel.stream.has_lost(head.seq));
         let epoch = if expired {
             channel.stream.computed_epoch(&channel.name, now)
         } else {

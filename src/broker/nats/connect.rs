@@ -1,6 +1,7 @@
 //! Connecting: options, and the features that the servers must have.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::{ConnectOptions, Event};
@@ -10,6 +11,7 @@ use tokio::sync::mpsc::{Receiver, channel};
 
 use super::error::EngineError;
 use super::line::Line;
+use super::outage::Outages;
 use super::stream::BATCH_EXTRA;
 use crate::auth::Secret;
 use crate::broker::Bounds;
@@ -98,13 +100,21 @@ pub(super) async fn connect(
 ) -> Result<(Line, Receiver<()>, usize), ConnectError> {
     let (lost, events) = channel(1);
     let options = options(settings).await?;
+    let outages = Arc::new(Outages::default());
+    let noted = Arc::clone(&outages);
     let options = options.event_callback(move |event| {
-        let lost = lost.clone();
+        let (lost, noted) = (lost.clone(), Arc::clone(&noted));
         async move {
             match event {
-                Event::Connected => tracing::info!("connected to the engine"),
+                Event::Connected => {
+                    noted.begin();
+                    tracing::info!("connected to the engine");
+                }
                 Event::SlowConsumer(_) => {}
-                Event::Disconnected => tracing::warn!("the connection to the engine was lost"),
+                Event::Disconnected => {
+                    noted.begin();
+                    tracing::warn!("the connection to the engine was lost");
+                }
                 Event::LameDuckMode
                 | Event::Draining
                 | Event::Closed
@@ -122,7 +132,7 @@ pub(super) async fn connect(
             format!("can't connect: {}", with_source(&error)),
         )
     })?;
-    let line = Line::new(client);
+    let line = Line::new(client, outages);
     let event_bytes = check(&line, settings).await?;
     Ok((line, events, event_bytes))
 }

@@ -1,5 +1,6 @@
 //! The connection to the engine: requests, JetStream's API, and the logs behind it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::header::HeaderMap;
@@ -14,6 +15,7 @@ use super::batch::Stored;
 use super::channel::Channel;
 use super::error::EngineError;
 use super::log::{AppendError, Log};
+use super::outage::Outages;
 
 /// How long one attempt of an append or of a read from the leader takes. A step-down drops what is
 /// under way without an answer.
@@ -30,12 +32,18 @@ const SEQUENCE: &str = "Nats-Sequence";
 #[derive(Clone)]
 pub(in crate::broker) struct Line {
     client: Client,
+    outages: Arc<Outages>,
 }
 
 impl Line {
     /// A connection that is established.
-    pub(super) fn new(client: Client) -> Self {
-        Line { client }
+    pub(super) fn new(client: Client, outages: Arc<Outages>) -> Self {
+        Line { client, outages }
+    }
+
+    /// Its outages.
+    pub(super) fn outages(&self) -> &Outages {
+        &self.outages
     }
 
     /// The client.
@@ -263,6 +271,10 @@ struct Next<'a> {
 }
 
 impl Log for Line {
+    fn is_current(&self) -> bool {
+        self.outages.is_over()
+    }
+
     async fn append(
         &self,
         channel: &Channel,

@@ -11,6 +11,10 @@ use super::error::EngineError;
 
 /// The engine's log, by channel.
 pub(super) trait Log: Send + Sync + 'static {
+    /// False between a loss of the connection and the next look at the streams: epochs may be other
+    /// ones.
+    fn is_current(&self) -> bool;
+
     /// Appends a batch if the channel's newest batch has the sequence `expected` (0: there is
     /// none). Answers the new batch's sequence.
     fn append(

@@ -17,12 +17,15 @@ mod interest;
 mod keys;
 mod line;
 mod log;
+mod outage;
 mod receive;
 mod recent;
 mod stream;
 mod streams;
 mod subject;
 mod table;
+#[cfg(test)]
+mod tests;
 mod unlogged;
 mod upkeep;
 
@@ -72,6 +75,12 @@ const LINGER: Duration = Duration::from_secs(5);
 const SECOND_LOOK: Duration = Duration::from_millis(250);
 /// Pause between attempts to join.
 const JOIN_PAUSE: Duration = Duration::from_millis(200);
+/// How long a read waits for the end of an outage.
+const OUTAGE: Duration = Duration::from_secs(1);
+/// How often a read begins anew after an outage.
+const READ_ATTEMPTS: u32 = 3;
+/// The pause between looks of a reader that waits for the receiver.
+const BEHIND_PAUSE: Duration = Duration::from_millis(5);
 /// How many subjects one read of newest batches names.
 const NEWEST: usize = 256;
 
@@ -106,6 +115,9 @@ struct Shared {
     down_since: AtomicU64,
     probing: AtomicBool,
     verifying: AtomicBool,
+    refreshing: AtomicBool,
+    /// One look at the streams at a time: it is done once their channels have begun anew.
+    looking: tokio::sync::Mutex<()>,
     verified: AtomicU64,
 }
 
@@ -206,6 +218,7 @@ impl Nats {
                 },
                 clock: clock.clone(),
                 keys: Arc::clone(&keys),
+                batch_bytes: append::batch_bytes(event_bytes),
                 node,
             },
             receiving,
@@ -236,6 +249,8 @@ impl Nats {
             down_since: AtomicU64::new(0),
             probing: AtomicBool::new(false),
             verifying: AtomicBool::new(false),
+            refreshing: AtomicBool::new(false),
+            looking: tokio::sync::Mutex::default(),
             verified: AtomicU64::new(0),
         });
         shared
@@ -246,6 +261,7 @@ impl Nats {
         shared.runtime.spawn(async move {
             while let Some(()) = events.recv().await {
                 let Some(shared) = weak.upgrade() else { return };
+                shared.spawn_refresh();
                 shared.verify_soon();
             }
         });
@@ -431,20 +447,77 @@ impl Shared {
         }
     }
 
+    /// The head, once this node has delivered what a reader knows already: it may have been behind the
+    /// node from which the reader comes.
+    async fn head_after(
+        self: &Arc<Self>,
+        entry: &Arc<Channel>,
+        head: Head,
+        after: u64,
+    ) -> Result<Head> {
+        if after <= head.top || entry.receiver().is_off() {
+            return Ok(head);
+        }
+        let last = self.line.last(entry).await;
+        let Some(last) = last.map_err(|error| error.unavailable())? else {
+            return Ok(head);
+        };
+        let wanted = last.seq;
+        if wanted <= head.seq {
+            return Ok(head);
+        }
+        self.metrics.cluster().late();
+        self.receiving.arrived(entry, last);
+        let deadline = Instant::now() + self.publish_timeout;
+        loop {
+            let head = self.head(entry).await?;
+            if head.seq >= wanted {
+                return Ok(head);
+            }
+            if Instant::now() >= deadline {
+                let text = "cluster.engine: nats: this node is behind";
+                return Err(Error::unavailable(text).retry_after(RETRY));
+            }
+            sleep(BEHIND_PAUSE).await;
+        }
+    }
+
     async fn read(self: &Arc<Self>, channel: &ChannelName, range: Range) -> Result<Option<Page>> {
         let namespace = self.namespace(channel);
         if namespace.history.size == 0 {
             return Ok(None);
         }
-        let entry = self.entry_with_stream(channel, &namespace).await?;
+        // What is read before and after an outage may not belong together.
+        for _ in 0..READ_ATTEMPTS {
+            if !self.line.outages().is_over_within(OUTAGE).await {
+                break;
+            }
+            let begun = self.line.outages().begun();
+            let page = self.read_once(channel, &namespace, range).await;
+            if self.line.outages().begun() == begun {
+                return page.map(Some);
+            }
+        }
+        let text = "cluster.engine: nats: not connected";
+        Err(Error::unavailable(text).retry_after(RETRY))
+    }
+
+    async fn read_once(
+        self: &Arc<Self>,
+        channel: &ChannelName,
+        namespace: &Arc<Namespace>,
+        range: Range,
+    ) -> Result<Page> {
+        let entry = self.entry_with_stream(channel, namespace).await?;
         let head = self.head(&entry).await?;
+        let head = self.head_after(&entry, head, range.after).await?;
         let now = self.clock.now();
         let page = self
             .reading
             .page(&entry, head, namespace.history, range, now);
         let page = page.await.map_err(|error| error.unavailable())?;
         entry.set_known();
-        Ok(Some(page))
+        Ok(page)
     }
 
     // ---- interest

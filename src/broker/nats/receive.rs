@@ -74,6 +74,19 @@ impl Receiver {
         self.filling = true;
     }
 
+    /// The stream was removed and made again, and `is_lost` tells what was in it: the position has
+    /// to be looked up anew. False if it is in the new stream already.
+    pub(super) fn restart(&mut self, is_lost: impl Fn(u64) -> bool) -> bool {
+        let restarts = self.head.is_some_and(|head| is_lost(head.seq));
+        if restarts {
+            *self = Receiver {
+                filling: true,
+                ..Receiver::default()
+            };
+        }
+        restarts
+    }
+
     /// The channel has no subscribers any more.
     pub(super) fn stop(&mut self) {
         *self = Receiver::default();

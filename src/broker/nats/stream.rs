@@ -18,6 +18,17 @@ const SHORTEST_KEEP: Duration = Duration::from_mins(15);
 /// How much longer than a channel's history its last record stays.
 const KEEP_EXTRA: Duration = Duration::from_mins(10);
 
+/// How a look at a stream changes what this node knows of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Change {
+    /// Its epochs are the same.
+    Nothing,
+    /// Its records are the same, and their epochs are shown as others.
+    Renewed,
+    /// It was removed and made again.
+    Recreated,
+}
+
 /// The stream of a namespace.
 #[derive(Debug)]
 pub(super) struct Stream {
@@ -29,19 +40,22 @@ pub(super) struct Stream {
     salt: AtomicU64,
     /// How long a record stays, in milliseconds.
     keep: AtomicU64,
+    /// The sequence at which it began. A removed stream that was made again begins at a higher one.
+    first_seq: AtomicU64,
     /// True once an event of the namespace was published without an offset, so that the salt was
     /// renewed.
     bypassed: AtomicBool,
 }
 
 impl Stream {
-    /// The stream of this name.
-    pub(super) fn new(name: String, token: String, salt: u64, keep: Duration) -> Self {
+    /// A stream with this configuration.
+    pub(super) fn new(token: String, config: &StreamConfig) -> Self {
         Stream {
-            name,
+            name: config.name.clone(),
             token,
-            salt: AtomicU64::new(salt),
-            keep: AtomicU64::new(millis(keep)),
+            salt: AtomicU64::new(config.salt().unwrap_or(0)),
+            keep: AtomicU64::new(millis(config.keep())),
+            first_seq: AtomicU64::new(config.first_seq),
             bypassed: AtomicBool::new(false),
         }
     }
@@ -73,10 +87,24 @@ impl Stream {
         now.saturating_sub(at) > self.keep()
     }
 
-    /// Takes over the server's values; true if this changes the epochs.
-    pub(super) fn set(&self, salt: u64, keep: Duration) -> bool {
-        self.keep.store(millis(keep), Ordering::Relaxed);
-        self.salt.swap(salt, Ordering::AcqRel) != salt
+    /// Takes over the server's values.
+    pub(super) fn set(&self, config: &StreamConfig) -> Change {
+        self.keep.store(millis(config.keep()), Ordering::Relaxed);
+        let first = self.first_seq.swap(config.first_seq, Ordering::AcqRel);
+        let salt = config.salt().unwrap_or(0);
+        let is_renewed = self.salt.swap(salt, Ordering::AcqRel) != salt;
+        if first != config.first_seq {
+            Change::Recreated
+        } else if is_renewed {
+            Change::Renewed
+        } else {
+            Change::Nothing
+        }
+    }
+
+    /// True if a record of this sequence was in a stream that was removed since.
+    pub(super) fn has_lost(&self, seq: u64) -> bool {
+        seq < self.first_seq.load(Ordering::Acquire)
     }
 
     /// True once an event was published without an offset, and the epochs before it have ended.

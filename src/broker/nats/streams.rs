@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::error::EngineError;
 use super::line::Line;
-use super::stream::{Shape, Stream, StreamConfig, stream_name};
+use super::stream::{Change, Shape, Stream, StreamConfig, stream_name};
 use super::subject::UNDECLARED;
 use crate::event::{ChannelName, Namespace, Namespaces};
 
@@ -149,16 +149,14 @@ impl Streams {
         namespace: &Arc<Namespace>,
         config: &StreamConfig,
     ) -> Arc<Stream> {
-        let salt = config.salt().unwrap_or(0);
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         let namespace = Arc::clone(namespace);
         if let Some(known) = known.get_mut(token) {
-            known.stream.set(salt, config.keep());
+            known.stream.set(config);
             known.namespace = namespace;
             return Arc::clone(&known.stream);
         }
-        let name = stream_name(&self.defaults.prefix, token);
-        let stream = Arc::new(Stream::new(name, token.to_owned(), salt, config.keep()));
+        let stream = Arc::new(Stream::new(token.to_owned(), config));
         let entry = Known {
             stream: Arc::clone(&stream),
             namespace,
@@ -273,21 +271,43 @@ impl Streams {
         };
         let renewed = found.renewed(fastrand::u64(1..));
         let config = self.update(&stream.name, &renewed).await?;
-        stream.set(config.salt().unwrap_or(0), config.keep());
+        stream.set(&config);
         Ok(())
     }
 
-    /// Reads the salt of each stream again, as another node may have renewed it. Returns the streams
-    /// whose epochs are others now.
-    pub(super) async fn refresh(&self) -> Result<Vec<Arc<Stream>>, EngineError> {
+    /// Reads the configuration of each stream again, as another node may have renewed it. Makes
+    /// streams again that were removed. Returns the streams whose epochs are others now.
+    pub(super) async fn refresh(
+        &self,
+        now: u64,
+    ) -> Result<Vec<(Arc<Stream>, Change)>, EngineError> {
+        let making = self.making.lock().await;
+        let known: Vec<(Arc<str>, Known)> = {
+            let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+            let known = known.iter();
+            known
+                .map(|(token, known)| (Arc::clone(token), known.clone()))
+                .collect()
+        };
         let mut changed = Vec::new();
-        for stream in self.all() {
-            if let Some(config) = self.info(&stream.name).await?
-                && stream.set(config.salt().unwrap_or(0), config.keep())
-            {
-                changed.push(stream);
+        for (token, Known { stream, namespace }) in known {
+            let config = match self.info(&stream.name).await? {
+                Some(config) => config,
+                None if namespace.history.size == 0 => continue,
+                None => {
+                    tracing::warn!(
+                        stream = stream.name,
+                        "the engine has lost a stream: its channels get new epochs"
+                    );
+                    self.make(&token, &namespace, now).await?
+                }
+            };
+            match stream.set(&config) {
+                Change::Nothing => {}
+                change => changed.push((stream, change)),
             }
         }
+        drop(making);
         Ok(changed)
     }
 

@@ -100,7 +100,7 @@ impl ChannelTable {
     }
 
     /// Removes the entries of a stream's channels. Returns those that remain because they have
-    /// subscribers.
+    /// subscribers or events to append.
     pub(super) fn forget_stream(&self, stream: &Arc<Stream>) -> Vec<Arc<Channel>> {
         let mut wanted = Vec::new();
         for stripe in &self.stripes {
@@ -110,10 +110,11 @@ impl ChannelTable {
                 if !Arc::ptr_eq(&channel.stream, stream) {
                     return true;
                 }
-                if channel.is_wanted() {
+                let stays = channel.is_wanted() || !channel.writer().is_idle();
+                if stays {
                     wanted.push(Arc::clone(channel));
                 }
-                channel.is_wanted()
+                stays
             });
             self.count
                 .fetch_sub(before - stripe.len(), Ordering::Relaxed);

@@ -12,6 +12,7 @@ use super::channel::Channel;
 use super::error::EngineError;
 use super::log::Log as _;
 use super::receive::Receiving;
+use super::stream::Change;
 use super::{NEWEST, Shared};
 use crate::broker::Kept;
 use crate::error::Result;
@@ -30,6 +31,8 @@ const CLOSE: Duration = Duration::from_secs(10);
 const CLOSE_LOOK: Duration = Duration::from_millis(5);
 /// After the connection is back or a leader was elected, replicas need a moment.
 const SETTLE: Duration = Duration::from_millis(300);
+/// The pause between attempts to look at the streams after an outage.
+const REFRESH_PAUSE: Duration = Duration::from_millis(20);
 /// How long a probe waits.
 const PROBE: Duration = Duration::from_secs(2);
 /// JetStream's code for a compare value that does not fit: it shows that a leader has answered.
@@ -44,6 +47,7 @@ impl Shared {
         self.keep_heads(now);
         self.forget_unused(now);
         self.probe();
+        self.spawn_refresh();
         let interval = u64::try_from(self.sweep_interval.as_millis()).unwrap_or(u64::MAX);
         let uptime = crate::clock::uptime_ms();
         let last = self.verified.load(Ordering::Relaxed);
@@ -99,6 +103,56 @@ impl Shared {
         self.spawn_verify(SETTLE);
     }
 
+    /// Looks at the streams after an outage, until that succeeds.
+    pub(super) fn spawn_refresh(self: &Arc<Self>) {
+        if self.line.outages().is_over() || self.refreshing.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let this = Arc::clone(self);
+        self.runtime.spawn(async move {
+            let outages = this.line.outages();
+            while !outages.is_over() && !this.closing.load(Ordering::Acquire) {
+                let begun = outages.begun();
+                if this.line.is_up() && this.refresh().await.is_ok() {
+                    outages.checked(begun);
+                } else {
+                    sleep(REFRESH_PAUSE).await;
+                }
+            }
+            // An outage that begins now is seen by the next sweep.
+            this.refreshing.store(false, Ordering::Release);
+        });
+    }
+
+    /// Looks at the streams. Channels of those that have changed begin anew.
+    async fn refresh(self: &Arc<Self>) -> std::result::Result<(), EngineError> {
+        let _one = self.looking.lock().await;
+        let sink = self.sink.upgrade();
+        for (stream, change) in self.streams.refresh(self.clock.now()).await? {
+            for channel in self.channels.forget_stream(&stream) {
+                self.cache.remove(&channel);
+                if change == Change::Recreated {
+                    self.restart(&channel);
+                }
+                if let Some(sink) = &sink {
+                    sink.lagged(Some(&channel.name));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The stream of this channel was removed and made again.
+    fn restart(self: &Arc<Self>, channel: &Arc<Channel>) {
+        let now = self.clock.now();
+        channel.writer().restart(channel.empty_head(now));
+        let is_lost = |seq| channel.stream.has_lost(seq);
+        if channel.receiver().restart(is_lost) {
+            let (this, channel) = (Arc::clone(self), channel.name.clone());
+            self.runtime.spawn(async move { this.join(&channel).await });
+        }
+    }
+
     fn spawn_verify(self: &Arc<Self>, after: Duration) {
         if self.verifying.swap(true, Ordering::AcqRel) {
             return;
@@ -107,12 +161,8 @@ impl Shared {
         self.runtime.spawn(async move {
             sleep(after).await;
             this.verifying.store(false, Ordering::Release);
-            if let Ok(changed) = this.streams.refresh().await {
-                for stream in changed {
-                    for wanted in this.channels.forget_stream(&stream) {
-                        this.cache.remove(&wanted);
-                    }
-                }
+            if let Err(error) = this.refresh().await {
+                tracing::debug!(%error, "the streams can't be looked at");
             }
             let followed = this
                 .channels

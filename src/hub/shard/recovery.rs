@@ -492,7 +492,10 @@ impl Shard {
         let Some(entry) = self.topics.get_mut(topic) else {
             return;
         };
-        entry.position = Some(position);
+        let before = entry.position.replace(position);
+        if let Some(before) = before.filter(|before| before.epoch != position.epoch) {
+            entry.former = Some(before.epoch);
+        }
         entry.serial = serial;
         let channel = entry.pattern.to_string();
         let slots: Vec<u32> = entry.subscribers.iter().map(|s| s.connection).collect();

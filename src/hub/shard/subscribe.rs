@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use super::deferred::meter_of;
 use super::position_lookup::{Beginning, Filtered, Lookup, Viewer, look_up};
-use super::topics::Subscriber;
+use super::topics::{Subscriber, Topic};
 use super::{ConnCtx, Shard};
 use crate::error::{Error, Result};
-use crate::event::{ChannelPattern, Position};
+use crate::event::{ChannelPattern, Epoch, Position};
 use crate::filter::EventFilter;
 use crate::hub::command::ShardCommand;
 use crate::hub::protocol::{Joined, Refused};
@@ -67,6 +67,8 @@ struct Pending {
     serial: u32,
     /// The position of the subscription that it replaces.
     replaced: Option<Position>,
+    /// The topic's serial and epoch when the lookup began.
+    known: Option<(u32, Epoch)>,
 }
 
 /// How the subscriptions of a request are made.
@@ -126,6 +128,7 @@ impl Shard {
                         topic,
                         serial,
                         replaced,
+                        known: self.topics.get(topic).and_then(Topic::known_epoch),
                     });
                 }
                 Err(error) => refused.push(Refused {
@@ -402,6 +405,7 @@ impl Shard {
             topic,
             serial,
             replaced,
+            known,
         } = pending;
         if !self.is_current(slot, *topic, *serial) {
             return Err(Error::unavailable("the subscription ended while it began"));
@@ -432,8 +436,22 @@ impl Shard {
                 "the channel keeps history now: subscribe again",
             ));
         }
-        let position = *entry.position.get_or_insert(found.top);
+        let is_unchanged = known.is_some() && entry.known_epoch() == *known;
+        let mut position = *entry.position.get_or_insert(found.top);
+        let is_former = entry.former == Some(found.top.epoch);
+        if position.epoch != found.top.epoch && is_unchanged && !is_former {
+            // The broker has begun a new epoch, of which this shard has not learnt yet.
+            self.renumber(*topic, found.top);
+            position = found.top;
+        }
         if position.epoch != found.top.epoch {
+            if join.since.is_some_and(|at| at.epoch == position.epoch) {
+                // Which of the two epochs is the newer one is not known, so it is not known either
+                // whether the client has missed anything.
+                return Err(Error::unavailable(
+                    "the channel was given a new epoch: subscribe again",
+                ));
+            }
             // The epoch has changed since the lookup.
             found = Beginning {
                 top: position,

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::channel_index::Names;
-use crate::event::{ChannelName, ChannelPattern, Position};
+use crate::event::{ChannelName, ChannelPattern, Epoch, Position};
 use crate::hub::interest::Interest;
 use crate::hub::shard::connection::Connection;
 use crate::hub::shard::slab::Slab;
@@ -27,9 +27,20 @@ pub(super) struct Topic {
     pub(super) route: Arc<Interest>,
     /// The newest event that this shard has seen; `None` if no history is kept.
     pub(super) position: Option<Position>,
+    /// The epoch before this one. Its events are late: they were queued before the new epoch was
+    /// looked up.
+    pub(super) former: Option<Epoch>,
     pub(super) subscribers: Vec<Subscriber>,
     /// The number of subscribers with `presence`.
     pub(super) watchers: u32,
+}
+
+impl Topic {
+    /// What distinguishes the epoch that this shard knows from one that it will learn later; `None`
+    /// while it knows none.
+    pub(super) fn known_epoch(&self) -> Option<(u32, Epoch)> {
+        Some((self.serial, self.position?.epoch))
+    }
 }
 
 /// One subscriber of a topic.
@@ -126,6 +137,7 @@ impl Topics {
             pattern: pattern.clone(),
             route,
             position: None,
+            former: None,
             subscribers: Vec::new(),
             watchers: 0,
         };
@@ -211,6 +223,11 @@ impl Topics {
             return Advance::First;
         };
         if before.epoch != end.epoch {
+            if topic.former == Some(end.epoch) {
+                topic.position = Some(before);
+                return Advance::Known;
+            }
+            topic.former = Some(before.epoch);
             return Advance::NewEpoch;
         }
         if end.offset <= before.offset {
@@ -227,7 +244,6 @@ impl Topics {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Epoch;
 
     fn channel(name: &str) -> ChannelPattern {
         ChannelPattern::Exact(ChannelName::new(name).unwrap())
@@ -302,5 +318,7 @@ mod tests {
         };
         assert_eq!(topics.advance(topic, other, other), Advance::NewEpoch);
         assert_eq!(topics.get(topic).unwrap().position, Some(other));
+        assert_eq!(topics.advance(topic, at(10), at(10)), Advance::Known);
+        assert_eq!(topics.get(topic).unwrap().position, Some(other), "late");
     }
 }

@@ -41,6 +41,12 @@ impl Nats {
         self.child.wait().unwrap();
     }
 
+    /// Ends it with SIGKILL, and removes its store.
+    pub fn wipe(&mut self) {
+        self.kill();
+        std::fs::remove_dir_all(self.dir.path().join("store")).unwrap();
+    }
+
     /// Starts it again, with the same port and store.
     pub async fn restart(&mut self) {
         std::fs::remove_dir_all(self.dir.path().join("ports")).ok();
