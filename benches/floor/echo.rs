@@ -6,9 +6,11 @@ use std::pin::Pin;
 
 use tidings::proto::subscribe_response::Message as Step;
 use tidings::proto::{
-    Event, GetHistoryRequest, GetHistoryResponse, PublishBatchRequest, PublishBatchResponse,
-    PublishRequest, PublishResponse, PublishResult, PublishStreamRequest, PublishStreamResponse,
-    SubscribeRequest, Subscribed,
+    AckRequest, AckResponse, Event, GetCursorsRequest, GetCursorsResponse, GetHistoryRequest,
+    GetHistoryResponse, PublishBatchRequest, PublishBatchResponse, PublishRequest, PublishResponse,
+    PublishResult, PublishStreamRequest, PublishStreamResponse, PurgeHistoryRequest,
+    PurgeHistoryResponse, SubscribeRequest, SubscribeUserRequest, SubscribeUserResponse,
+    Subscribed, UnsubscribeUserRequest, UnsubscribeUserResponse,
 };
 use tidings::transport::grpc::SharedResponse;
 use tidings::transport::grpc::service::event_service_server::{EventService, EventServiceServer};
@@ -146,6 +148,43 @@ impl EventService for Echo {
         &self,
         _: Request<GetHistoryRequest>,
     ) -> Result<Response<GetHistoryResponse>, Status> {
-        Err(Status::unimplemented("the echo server keeps no events"))
+        Err(absent())
     }
+
+    async fn purge_history(
+        &self,
+        _: Request<PurgeHistoryRequest>,
+    ) -> Result<Response<PurgeHistoryResponse>, Status> {
+        Err(absent())
+    }
+
+    async fn subscribe_user(
+        &self,
+        _: Request<SubscribeUserRequest>,
+    ) -> Result<Response<SubscribeUserResponse>, Status> {
+        Err(absent())
+    }
+
+    async fn unsubscribe_user(
+        &self,
+        _: Request<UnsubscribeUserRequest>,
+    ) -> Result<Response<UnsubscribeUserResponse>, Status> {
+        Err(absent())
+    }
+
+    async fn ack(&self, _: Request<AckRequest>) -> Result<Response<AckResponse>, Status> {
+        Err(absent())
+    }
+
+    async fn get_cursors(
+        &self,
+        _: Request<GetCursorsRequest>,
+    ) -> Result<Response<GetCursorsResponse>, Status> {
+        Err(absent())
+    }
+}
+
+/// The calls that no benchmark makes.
+fn absent() -> Status {
+    Status::unimplemented("the echo server only publishes")
 }

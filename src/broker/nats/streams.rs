@@ -304,7 +304,7 @@ impl Streams {
             };
             match stream.set(&config) {
                 Change::Nothing => {}
-                change => changed.push((stream, change)),
+                change @ (Change::Renewed | Change::Recreated) => changed.push((stream, change)),
             }
         }
         drop(making);

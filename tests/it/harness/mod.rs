@@ -54,7 +54,8 @@ pub async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>
     let mut pause = tokio::time::interval(Duration::from_millis(10));
     within(what, async {
         loop {
-            if let Some(value) = probe().await {
+            // Boxed: a probe with a publish in it has a large future.
+            if let Some(value) = Box::pin(probe()).await {
                 return value;
             }
             pause.tick().await;

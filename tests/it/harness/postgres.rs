@@ -124,6 +124,10 @@ impl Postgres {
     }
 
     /// A connection.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the connection ends with the client"
+    )]
     pub async fn client(&self) -> Client {
         let (client, connection) = tokio_postgres::connect(&self.url(), NoTls).await.unwrap();
         tokio::spawn(connection);
