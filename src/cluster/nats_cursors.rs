@@ -21,8 +21,9 @@ use crate::event::{ChannelName, Epoch, Position, Timestamp};
 use crate::maybe_ready::MaybeReady;
 use crate::telemetry::Metrics;
 
-/// JetStream's code of a subject without a message.
+/// JetStream's codes of a subject without a message, and of a stream that does not exist.
 const NO_MESSAGE: u64 = 10037;
+const NO_STREAM: u64 = 10059;
 /// How often a write is tried again that another node's write came before.
 const ATTEMPTS: usize = 8;
 /// The time of use is stored only so often that the lifetime is right by an hour.
@@ -32,6 +33,7 @@ const STALE_MICROS: i64 = 3_600_000_000;
 #[derive(Clone)]
 pub struct NatsCursors {
     link: Arc<NatsLink>,
+    replicas: u8,
     bounds: CursorBounds,
     metrics: Arc<Metrics>,
 }
@@ -49,23 +51,28 @@ impl NatsCursors {
     ) -> Result<Self> {
         let cursors = NatsCursors {
             link,
+            replicas,
             bounds,
             metrics,
         };
+        cursors.make().await?;
+        Ok(cursors)
+    }
+
+    async fn make(&self) -> Result<()> {
         let config = json!({
-            "name": cursors.stream(),
-            "subjects": [format!("{}.>", cursors.subjects())],
+            "name": self.stream(),
+            "subjects": [format!("{}.>", self.subjects())],
             "retention": "limits",
             "storage": "file",
             "max_msgs_per_subject": 1,
-            "max_msgs": bounds.total,
+            "max_msgs": self.bounds.total,
             "max_bytes": -1, "max_age": 0, "max_consumers": -1,
             "discard": "new",
             "allow_direct": true,
             "allow_msg_ttl": true,
         });
-        cursors.link.make_stream(config, replicas).await?;
-        Ok(cursors)
+        self.link.make_stream(config, self.replicas).await
     }
 
     fn stream(&self) -> String {
@@ -92,6 +99,15 @@ impl NatsCursors {
 
     async fn api(&self, operation: &str, body: Value) -> Result<Value> {
         let subject = format!("$JS.API.STREAM.{operation}.{}", self.stream());
+        let answer = self
+            .link
+            .request(subject.clone(), None, body.clone())
+            .await?;
+        if !matches!(error_of(&answer), Some((NO_STREAM, _))) {
+            return Ok(answer);
+        }
+        // Somebody has removed the stream: its cursors are gone, and new ones begin.
+        self.make().await?;
         self.link.request(subject, None, body).await
     }
 
@@ -264,6 +280,25 @@ mod tests {
             let metrics = Metrics::new("test");
             NatsCursors::open(link, 1, BOUNDS, metrics).await.unwrap()
         };
-        cursors_are_kept(&open().await, &open().await).await;
+        let (a, b) = (open().await, open().await);
+        cursors_are_kept(&a, &b).await;
+        let gone = a.api("DELETE", json!({})).await.unwrap();
+        assert_eq!(gone["success"], true);
+        // The stream is made again, and the cursors start from nothing.
+        let query = crate::broker::CursorQuery {
+            limit: 9,
+            ..crate::broker::CursorQuery::default()
+        };
+        let key = CursorKey {
+            user: "zoe".into(),
+            name: "inbox".into(),
+            channel: ChannelName::new("a:1").unwrap(),
+        };
+        let position = Position {
+            epoch: Epoch::from_bits(1),
+            offset: 1,
+        };
+        b.set(&key, position).await.unwrap();
+        assert_eq!(a.list(&query).await.unwrap().len(), 1);
     }
 }

@@ -299,6 +299,10 @@ impl Shard {
             Advance::First => all,
             Advance::After(offset) => batch.behind(offset),
             Advance::Known => 0,
+            Advance::Former => {
+                self.check_position_soon(place);
+                0
+            }
             Advance::NewEpoch => {
                 let offset = start.offset.saturating_sub(1);
                 self.renumber(place, Position { offset, ..start });

@@ -78,6 +78,13 @@ impl Shard {
         self.look_up_tops();
     }
 
+    /// Checks the position of a topic in the next round.
+    pub(super) fn check_position_soon(&mut self, topic: u32) {
+        self.position_checks.add(topic);
+        let now = self.time.now;
+        self.position_checks.next_at.get_or_insert(now);
+    }
+
     /// Makes the next lookups when they are due.
     pub(super) fn go_on_checking_positions(&mut self) {
         if self

@@ -69,6 +69,8 @@ pub(super) enum Advance {
     After(u64),
     /// The position already covers every event.
     Known,
+    /// The events are of the epoch before this one: late, unless a lookup was older than they are.
+    Former,
     /// The channel has a new epoch.
     NewEpoch,
     /// Events between this position and the batch are missing.
@@ -225,7 +227,7 @@ impl Topics {
         if before.epoch != end.epoch {
             if topic.former == Some(end.epoch) {
                 topic.position = Some(before);
-                return Advance::Known;
+                return Advance::Former;
             }
             topic.former = Some(before.epoch);
             return Advance::NewEpoch;
@@ -318,7 +320,7 @@ mod tests {
         };
         assert_eq!(topics.advance(topic, other, other), Advance::NewEpoch);
         assert_eq!(topics.get(topic).unwrap().position, Some(other));
-        assert_eq!(topics.advance(topic, at(10), at(10)), Advance::Known);
+        assert_eq!(topics.advance(topic, at(10), at(10)), Advance::Former);
         assert_eq!(topics.get(topic).unwrap().position, Some(other), "late");
     }
 }
