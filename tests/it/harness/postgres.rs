@@ -93,7 +93,10 @@ impl Postgres {
         let file = self.data().join("postmaster.pid");
         let pid = std::fs::read_to_string(&file).unwrap();
         let pid = pid.lines().next().unwrap().to_owned();
-        let script = format!("kill -9 $(ps -o pid= --ppid {pid}) {pid}");
+        // A child may end by itself in between.
+        let script = format!(
+            "children=$(ps -o pid= --ppid {pid}); kill -9 {pid} && {{ kill -9 $children; true; }}"
+        );
         let killed = Command::new("sh").args(["-c", &script]).status();
         assert!(killed.unwrap().success());
         self.end();
