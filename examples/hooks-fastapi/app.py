@@ -1,22 +1,8 @@
 """A FastAPI application that lets its users into Tidings by their session cookie.
 
-    pip install "fastapi>=0.115" "uvicorn>=0.30"
     HOOKS_SECRET=whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw uvicorn app:app --port 3000
 
-In Tidings' configuration:
-
-    [hooks]
-    endpoint = "http://127.0.0.1:3000/tidings"
-    ask = ["connect", "subscribe", "publish", "rpc"]
-    forward_headers = ["cookie"]
-    secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-
-    [[namespace]]
-    name = "room"
-    subscribe = 'true'
-    publish = 'user != ""'
-
-POST /login?user=ann sets the cookie. A page of the same site then connects without a token.
+README.md has the configuration of Tidings.
 """
 
 import base64

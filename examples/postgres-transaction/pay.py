@@ -1,12 +1,8 @@
 """Pays orders, and publishes each payment in the transaction that records it.
 
-    pip install "psycopg[binary]"
-    tidings source sql postgres | psql "$DATABASE_URL"
     python pay.py
 
-Start Tidings with a source for the same database, and follow the channel:
-
-    tidings tail 'order:*'
+README.md says what must run before.
 """
 
 import json

@@ -1,14 +1,8 @@
 // An Express application that keeps a list of who is online from Tidings' webhooks.
 //
-//   npm install express@5
 //   WEBHOOK_SECRET=whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw node server.js
 //
-// In Tidings' configuration:
-//
-//   [[webhook]]
-//   url = "http://127.0.0.1:3000/tidings"
-//   secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-//
+// README.md has the configuration of Tidings.
 // GET /online then lists the open connections, the occupied channels and the users in each.
 
 const { createHmac, timingSafeEqual } = require("node:crypto");
@@ -20,6 +14,8 @@ const key = Buffer.from(secret.slice("whsec_".length), "base64");
 
 /** Whether a request is from Tidings and not older than five minutes (Standard Webhooks). */
 function isGenuine(headers, body) {
+  // Express reads no body without a content type.
+  if (!Buffer.isBuffer(body)) return false;
   const id = headers["webhook-id"];
   const timestamp = headers["webhook-timestamp"];
   if (!(Math.abs(Date.now() / 1000 - Number(timestamp)) <= 300)) return false;
