@@ -92,6 +92,10 @@ pub trait CursorStore: Send + Sync {
     /// `resource_exhausted` if it would be one more than a user or the store may have.
     fn set(&self, key: &CursorKey, position: Position) -> MaybeReady<()>;
 
+    /// The same without waiting, of a cursor that exists: its limits do not matter. If it fails, the
+    /// cursor stays where it is.
+    fn set_later(&self, key: &CursorKey, position: Position);
+
     /// Some cursors, in the order of user, name and channel.
     fn list(&self, query: &CursorQuery) -> MaybeReady<Vec<(CursorKey, Cursor)>>;
 
@@ -158,6 +162,10 @@ impl CursorStore for MemoryCursors {
 
     fn set(&self, key: &CursorKey, position: Position) -> MaybeReady<()> {
         MaybeReady::Ready(self.0.set(key, position, Timestamp::now()).map(|_| ()))
+    }
+
+    fn set_later(&self, key: &CursorKey, position: Position) {
+        drop(self.0.set(key, position, Timestamp::now()));
     }
 
     fn list(&self, query: &CursorQuery) -> MaybeReady<Vec<(CursorKey, Cursor)>> {

@@ -12,6 +12,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use prost::Message as _;
 use serde_json::{Value, json};
+use tokio::runtime::Handle;
 
 use super::messages::pb;
 use super::nats::{NatsLink, Put, error_of};
@@ -36,6 +37,7 @@ pub struct NatsCursors {
     replicas: u8,
     bounds: CursorBounds,
     metrics: Arc<Metrics>,
+    runtime: Handle,
 }
 
 impl NatsCursors {
@@ -54,6 +56,7 @@ impl NatsCursors {
             replicas,
             bounds,
             metrics,
+            runtime: Handle::current(),
         };
         cursors.make().await?;
         Ok(cursors)
@@ -181,7 +184,14 @@ impl NatsCursors {
     async fn find(&self, query: CursorQuery) -> Result<Vec<(CursorKey, Cursor)>> {
         let channel = query.channel.as_ref().map(ChannelName::as_str);
         let filter = self.subject(query.user.as_deref(), query.name.as_deref(), channel);
-        let records = self.link.records_of(&self.stream(), &filter).await?;
+        let records = match self.link.records_of(&self.stream(), &filter).await {
+            Ok(records) => records,
+            // Nobody answers for a stream that somebody has removed.
+            Err(_) => {
+                self.make().await?;
+                self.link.records_of(&self.stream(), &filter).await?
+            }
+        };
         let mut found = Vec::with_capacity(records.len());
         for record in records {
             let (key, cursor) = cursor(record)?;
@@ -217,6 +227,15 @@ impl CursorStore for NatsCursors {
     fn set(&self, key: &CursorKey, position: Position) -> MaybeReady<()> {
         let (this, key) = (self.clone(), key.clone());
         MaybeReady::later(async move { this.write(key, position).await })
+    }
+
+    fn set_later(&self, key: &CursorKey, position: Position) {
+        let set = self.set(key, position);
+        self.runtime.spawn(async move {
+            if let Err(error) = set.await {
+                tracing::warn!(%error, "the cursor of a durable subscription was not moved");
+            }
+        });
     }
 
     fn list(&self, query: &CursorQuery) -> MaybeReady<Vec<(CursorKey, Cursor)>> {

@@ -7,7 +7,7 @@ use super::{Services, Session};
 use crate::auth::is_name;
 use crate::broker::{Broker, Cursor, CursorKey, CursorQuery, CursorStore};
 use crate::error::{Code, Error, Result};
-use crate::event::{ChannelName, ChannelPattern, Position};
+use crate::event::{ChannelName, ChannelPattern, Epoch, Position};
 use crate::hub::{Join, JoinRequest, Joined, Refused};
 use crate::maybe_ready::MaybeReady;
 
@@ -54,7 +54,7 @@ impl Durable {
                     channel,
                 };
                 // It exists, so it is within the limits.
-                drop(services.cursors.set(&key, position));
+                services.cursors.set_later(&key, position);
             }
         }
     }
@@ -83,9 +83,11 @@ impl Session {
             for (mut join, position) in request.joins.drain(..).zip(positions?) {
                 let channel = join.pattern.to_string();
                 match position {
-                    Ok(position) => {
+                    Ok(Start { position, is_new }) => {
                         cursors.insert(channel, position.offset);
-                        join.since = join.since.or(Some(position));
+                        if !is_new {
+                            join.since = join.since.or(Some(position));
+                        }
                         joins.push(join);
                     }
                     Err(error) => request.refused.push(Refused { channel, error }),
@@ -105,8 +107,9 @@ impl Session {
     /// durable subscription the position of a channel is nobody's business.
     ///
     /// # Errors
-    /// `failed_precondition` without the durable subscription; `invalid_argument` for `durable`;
-    /// `out_of_range` beyond the newest offset.
+    /// `failed_precondition` without the durable subscription, or if the channel has a new epoch since
+    /// it began; `permission_denied`; `invalid_argument` for `durable`; `out_of_range` beyond the
+    /// newest offset.
     pub fn ack(&self, name: &str, channel: &ChannelName, offset: u64) -> MaybeReady<()> {
         let user = match self.durable_user(name) {
             Ok(user) => user,
@@ -117,17 +120,21 @@ impl Session {
             name: name.into(),
             channel: channel.clone(),
         };
+        let cursor_key = key.clone();
+        if let Err(error) = self.may_subscribe(channel) {
+            return MaybeReady::Ready(Err(error));
+        }
         let services = Arc::clone(&self.services);
-        match services.cursors.get(&key) {
-            MaybeReady::Ready(Ok(Some(_))) => ack(&services, key, offset),
-            MaybeReady::Ready(Ok(None)) => MaybeReady::Ready(Err(no_cursor(&key))),
-            MaybeReady::Ready(Err(error)) => MaybeReady::Ready(Err(error)),
-            MaybeReady::Pending(found) => MaybeReady::later(async move {
-                match found.await? {
-                    Some(_) => ack(&services, key, offset).await,
-                    None => Err(no_cursor(&key)),
-                }
-            }),
+        let go_on = move |found: Result<Option<Cursor>>| match found {
+            Ok(Some(cursor)) => ack(&services, key, offset, Some(cursor.position.epoch)),
+            Ok(None) => MaybeReady::Ready(Err(no_cursor(&key))),
+            Err(error) => MaybeReady::Ready(Err(error)),
+        };
+        match self.services.cursors.get(&cursor_key) {
+            MaybeReady::Ready(found) => go_on(found),
+            MaybeReady::Pending(found) => {
+                MaybeReady::later(async move { go_on(found.await).await })
+            }
         }
     }
 
@@ -156,7 +163,12 @@ impl Session {
                     name: name.into(),
                     channel: channel.clone(),
                 };
-                ack(&self.services, key, offset)
+                let services = Arc::clone(&self.services);
+                MaybeReady::later(async move {
+                    let found = services.cursors.get(&key).await?;
+                    let epoch = found.map(|cursor| cursor.position.epoch);
+                    ack(&services, key, offset, epoch).await
+                })
             }
             Err(error) => MaybeReady::Ready(Err(error)),
         }
@@ -178,11 +190,21 @@ impl Session {
     }
 }
 
-/// Moves or creates a cursor, up to the channel's newest position.
-fn ack(services: &Arc<Services>, key: CursorKey, offset: u64) -> MaybeReady<()> {
+/// Moves or creates a cursor, up to the channel's newest position. A cursor of another epoch is moved
+/// by the next subscription only: the offset is one of the former epoch.
+fn ack(
+    services: &Arc<Services>,
+    key: CursorKey,
+    offset: u64,
+    epoch: Option<Epoch>,
+) -> MaybeReady<()> {
     let store = Arc::clone(&services.cursors);
     let top = services.broker.top(&key.channel);
     let set = move |top: Result<Option<Position>>| match top {
+        Ok(Some(top)) if epoch.is_some_and(|epoch| epoch != top.epoch) => {
+            let text = format!("{} has a new epoch: subscribe again", key.channel);
+            MaybeReady::Ready(Err(Error::precondition(text)))
+        }
         Ok(Some(top)) if offset <= top.offset => store.set(&key, Position { offset, ..top }),
         Ok(Some(top)) => {
             let text = format!(
@@ -200,6 +222,14 @@ fn ack(services: &Arc<Services>, key: CursorKey, offset: u64) -> MaybeReady<()> 
     }
 }
 
+/// Where a durable subscription starts.
+struct Start {
+    position: Position,
+    /// The cursor did not exist: it begins where the channel is now. What came before is not known to
+    /// be missing or not, so the subscription is not reported as recovered.
+    is_new: bool,
+}
+
 /// Where a durable subscription starts: behind its cursor, or where the channel is now.
 fn start(
     store: &Arc<dyn CursorStore>,
@@ -207,7 +237,7 @@ fn start(
     user: &Arc<str>,
     name: &Arc<str>,
     join: &Join,
-) -> MaybeReady<Position> {
+) -> MaybeReady<Start> {
     let ChannelPattern::Exact(channel) = &join.pattern else {
         let text = "expected a channel: a pattern has no cursor";
         return MaybeReady::Ready(Err(Error::field("durable", text)));
@@ -227,28 +257,31 @@ fn start(
 }
 
 /// Notes that a cursor is in use.
-fn touch(
-    store: &Arc<dyn CursorStore>,
-    key: &CursorKey,
-    position: Position,
-) -> MaybeReady<Position> {
+fn touch(store: &Arc<dyn CursorStore>, key: &CursorKey, position: Position) -> MaybeReady<Start> {
+    let start = Start {
+        position,
+        is_new: false,
+    };
     store
         .set(key, position)
-        .then(move |set| set.map(|()| position))
+        .then(move |set| set.map(|()| start))
 }
 
 async fn begin(
     store: &Arc<dyn CursorStore>,
     broker: &Arc<dyn Broker>,
     key: &CursorKey,
-) -> Result<Position> {
+) -> Result<Start> {
     if let Some(cursor) = store.get(key).await? {
         return touch(store, key, cursor.position).await;
     }
     let top = broker.top(&key.channel).await?;
     let top = top.ok_or_else(|| no_history(&key.channel))?;
     store.set(key, top).await?;
-    Ok(top)
+    Ok(Start {
+        position: top,
+        is_new: true,
+    })
 }
 
 fn no_history(channel: &ChannelName) -> Error {

@@ -269,6 +269,10 @@ impl Session {
             let text = "expected exactly one channel: each has its own offsets";
             return Err(Error::field("expected_offset", text));
         }
+        if conditions.expected_offset.is_some() && conditions.skip_history {
+            let text = "expected without skip_history: such an event has no offset";
+            return Err(Error::field("expected_offset", text));
+        }
         if ttl.is_some_and(|ttl| ttl < MIN_TTL) {
             return Err(Error::field("ttl", "expected at least 1 ms"));
         }

@@ -472,3 +472,39 @@ async fn operator_sees_all_nodes_and_which_one_does_not_answer() {
     .await;
     assert_eq!(page["unreachable"], json!([]));
 }
+
+/// What could not be recovered moves the cursor, so that what comes afterwards is recovered.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cursor_moves_on_after_a_part_of_history_was_lost() {
+    let nats = Nats::start().await;
+    let keys = "history = { size = 5, ttl = \"1h\" }\nsubscribe = 'true'";
+    let config = || nats.join(Config::new().namespace("room", keys));
+    let a = Server::start(config()).await;
+    let b = Server::start(config()).await;
+    let resume = async |server: &Server| {
+        let mut ws = server.ws().token("alice", &[]).connect().await;
+        let begun = resume_durably(&mut ws).await;
+        ws.close().await;
+        begun
+    };
+    resume(&a).await;
+    let mut service = b.publisher("service").await;
+    service.count("room:1", "tick", 1..=12).await;
+    let lost = resume(&a).await;
+    assert_eq!(
+        (&lost["recovered"], &lost["cursor"]),
+        (&json!(false), &json!(12))
+    );
+    eventually("the cursor to be moved", async || {
+        let all = tidings::proto::GetCursorsRequest::default();
+        let found = service.events.get_cursors(all).await.unwrap().into_inner();
+        (found.cursors.first()?.position.as_ref()?.offset == 12).then_some(())
+    })
+    .await;
+    service.count("room:1", "tick", 13..=15).await;
+    let back = resume(&b).await;
+    assert_eq!(
+        (&back["recovered"], &back["replayed"]),
+        (&json!(true), &json!(3))
+    );
+}

@@ -302,3 +302,55 @@ async fn min_interval_delivers_the_newest_of_each_key() {
     let wrong = json!({"type": "subscribe", "channels": ["room:1"], "min_interval": "1ms"});
     ann.refused(wrong, "invalid_argument").await;
 }
+
+#[tokio::test]
+async fn min_interval_of_a_pattern_keeps_the_newest_of_each_channel() {
+    let keys = "history = { size = 100, ttl = \"1h\" }\nsubscribe = 'true'";
+    let server = Server::start(Config::new().namespace("room", keys)).await;
+    let mut ann = server.ws().token("ann", &["service"]).connect().await;
+    ann.subscribe_with("room:*", json!({"min_interval": "200ms"}))
+        .await;
+    let mut service = server.publisher("service").await;
+    for n in 0..3 {
+        for channel in ["room:1", "room:2", "room:3"] {
+            service.publish(channel, "level", json!({ "n": n })).await;
+        }
+    }
+    let mut newest = std::collections::BTreeMap::new();
+    while newest.len() < 3 || newest.values().any(|n| *n != 2) {
+        let event = ann.expect_event("level").await;
+        let channel = event["channel"].as_str().unwrap().to_owned();
+        newest.insert(channel, event["data"]["n"].as_u64().unwrap());
+    }
+}
+
+#[tokio::test]
+async fn another_subscription_delivers_what_min_interval_holds() {
+    let keys = "history = { size = 100, ttl = \"1h\" }\nsubscribe = 'true'";
+    let server = Server::start(Config::new().namespace("room", keys)).await;
+    let mut ann = server.ws().token("ann", &[]).connect().await;
+    ann.subscribe_with("room:1", json!({"min_interval": "1h"}))
+        .await;
+    let mut service = server.publisher("service").await;
+    for n in 0..4 {
+        service.publish("room:1", "level", json!({ "n": n })).await;
+    }
+    assert_eq!(ann.expect_event("level").await["data"]["n"], 0);
+    ann.lives().await;
+    ann.send(json!({"type": "subscribe", "channels": ["room:1"]}))
+        .await;
+    assert_eq!(ann.expect_event("level").await["data"]["n"], 3);
+}
+
+#[tokio::test]
+async fn expected_offset_and_skip_history_exclude_one_another() {
+    let server = Server::start(Config::rooms()).await;
+    let mut service = server.publisher("service").await;
+    let both = PublishRequest {
+        expected_offset: Some(0),
+        skip_history: true,
+        ..event("room:1", "level", json!({}))
+    };
+    let refused = service.try_send(both).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::InvalidArgument, "{refused}");
+}

@@ -209,3 +209,30 @@ async fn unused_cursor_ends_with_its_ttl() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn lost_cursor_is_not_reported_as_recovered() {
+    let server = Server::start(config()).await;
+    let mut service = server.publisher("service").await;
+    let mut ann = phone(&server).await;
+    let first = resume(&mut ann).await;
+    assert_eq!(
+        first["recovered"], false,
+        "nothing is known of the time before"
+    );
+    service.count("room:1", "count.up", 1..=3).await;
+    assert_eq!(ann.numbers("count.up", 3).await, [1, 2, 3]);
+    ann.close().await;
+    let purge = PurgeHistoryRequest {
+        channel: "room:1".to_owned(),
+        user: "ann".to_owned(),
+        ..PurgeHistoryRequest::default()
+    };
+    service.events.purge_history(purge).await.unwrap();
+    let mut ann = phone(&server).await;
+    let back = resume(&mut ann).await;
+    assert_eq!(
+        (&back["recovered"], &back["cursor"]),
+        (&json!(false), &json!(3))
+    );
+}

@@ -65,8 +65,15 @@ pub(crate) async fn cursors_are_kept(a: &dyn CursorStore, b: &dyn CursorStore) {
         refused.message().contains("(limits.cursors)"),
         "{refused:?}"
     );
-    // A cursor that exists moves even then.
-    b.set(&ann, at(2, 2)).await.unwrap();
+    // A cursor that exists moves even then, also without waiting.
+    b.set_later(&ann, at(2, 2));
+    for _ in 0..1000 {
+        if a.get(&ann).await.unwrap().unwrap().position == at(2, 2) {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(a.get(&ann).await.unwrap().unwrap().position, at(2, 2));
 
     let query = |limit| CursorQuery {
         limit,

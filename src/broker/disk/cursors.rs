@@ -31,6 +31,11 @@ impl CursorStore for Disk {
         }))
     }
 
+    fn set_later(&self, key: &CursorKey, position: Position) {
+        // It is done at once, and the write is queued.
+        drop(self.set(key, position));
+    }
+
     fn list(&self, query: &CursorQuery) -> MaybeReady<Vec<(CursorKey, Cursor)>> {
         MaybeReady::ok(self.shared.cursors.list(query))
     }

@@ -193,6 +193,15 @@ impl CursorStore for RedisCursors {
         })
     }
 
+    fn set_later(&self, key: &CursorKey, position: Position) {
+        let set = self.set(key, position);
+        self.runtime.spawn(async move {
+            if let Err(error) = set.await {
+                tracing::warn!(%error, "the cursor of a durable subscription was not moved");
+            }
+        });
+    }
+
     fn list(&self, query: &CursorQuery) -> MaybeReady<Vec<(CursorKey, Cursor)>> {
         let (bus, query) = (Arc::clone(&self.bus), query.clone());
         MaybeReady::later(async move { list(&bus, query).await })

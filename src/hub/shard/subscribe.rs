@@ -250,9 +250,11 @@ impl Shard {
         if let (Some(_), Some(connection)) = (filter, self.connections.get_mut(slot)) {
             meter_of(connection);
         }
-        let replaced = known
-            .filter(|_| already)
-            .and_then(|topic| self.replace(slot, topic));
+        let known_topic = known.filter(|_| already);
+        if let Some(topic) = known_topic {
+            self.release_held(slot, topic);
+        }
+        let replaced = known_topic.and_then(|topic| self.replace(slot, topic));
         let present = if let (true, Some(topic)) = (already, known) {
             self.detach(slot, topic).is_some_and(|gone| gone.present)
         } else {

@@ -63,6 +63,15 @@ impl Throttles {
         }
     }
 
+    /// Takes what is held for a subscription.
+    fn release(&mut self, slot: u32, topic: u32) -> Vec<Arc<Event>> {
+        let Some(window) = self.windows.get_mut(&(slot, topic)) else {
+            return Vec::new();
+        };
+        self.bytes -= std::mem::take(&mut window.bytes);
+        std::mem::take(&mut window.held)
+    }
+
     /// When the next window ends.
     pub(super) fn next(&self) -> Option<u64> {
         self.due.peek().map(|Reverse((at, _, _))| *at)
@@ -153,7 +162,8 @@ impl Throttles {
 impl Window {
     /// Holds an event. True if it replaces an older one of its key.
     fn hold(&mut self, event: &Arc<Event>) -> bool {
-        let same = |held: &Arc<Event>| key(held) == key(event);
+        // A pattern has events of several channels.
+        let same = |held: &Arc<Event>| key(held) == key(event) && held.channel == event.channel;
         let replaced = self.held.iter().position(same);
         if let Some(at) = replaced {
             self.bytes -= self.held.remove(at).weight();
@@ -210,6 +220,22 @@ impl Shard {
                 if recovering.is_none_or(|after| offset <= after) {
                     self.replay_event(slot, topic, &event);
                 }
+            }
+        }
+    }
+
+    /// Delivers what is held for a subscription that another one replaces: the newer one starts
+    /// behind it.
+    pub(super) fn release_held(&mut self, slot: u32, topic: u32) {
+        let events = self.throttles.release(slot, topic);
+        if events.is_empty() {
+            return;
+        }
+        let recovering = self.recovery(slot, topic).map(|recovery| recovery.after);
+        for event in events {
+            let offset = event.position.map_or(0, |position| position.offset);
+            if recovering.is_none_or(|after| offset <= after) {
+                self.replay_event(slot, topic, &event);
             }
         }
     }

@@ -21,7 +21,12 @@ pub(super) fn publish(
 ) -> Result<Publish> {
     let own = TraceContext::parse(&request.traceparent, &request.tracestate);
     let ttl = request.ttl.map(|ttl| {
-        Duration::try_from(ttl).map_err(|_| Error::field("ttl", "expected at least 1 ms"))
+        let wrong = || Error::field("ttl", "expected at least 1 ms");
+        // The conversion negates negative values, which overflows for the smallest one.
+        if ttl.seconds < 0 || ttl.nanos < 0 {
+            return Err(wrong());
+        }
+        Duration::try_from(ttl).map_err(|_| wrong())
     });
     let channels = request.channels.iter().enumerate().map(|(at, name)| {
         ChannelName::new(name).map_err(|error| renamed(&error, format!("channels[{at}]")))

@@ -211,7 +211,13 @@ fn first(mut ids: Ids, joined: &[Joined], refused: &[Refused]) -> Result<(Bytes,
 
 /// The subscriptions of a request, and the ids to resume from: `last` is the last one received.
 pub(super) fn wanted(last: &str, query: &Query) -> Result<(Subscribe, Ids)> {
-    let channels: Vec<&str> = query.all("channel").collect();
+    let mut channels: Vec<&str> = Vec::new();
+    for channel in query.all("channel") {
+        // Twice the same is one subscription, as on the WebSocket.
+        if !channels.contains(&channel) {
+            channels.push(channel);
+        }
+    }
     if channels.is_empty() {
         let expected = "expected one or more channels, as in ?channel=a&channel=b";
         return Err(Error::field("channel", expected));
