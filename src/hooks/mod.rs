@@ -210,9 +210,13 @@ impl Hooks {
                     Err(Elapsed) if is_sent.into_inner() => Err(Failure::Timeout),
                     Err(Elapsed) => Err(Failure::Busy),
                 };
-                // A method of the application may be slow without the application being down.
-                let slow =
-                    question.kind == HookType::Rpc && matches!(outcome, Err(Failure::Timeout));
+                // One question may be slow without the application being down, and a client may choose
+                // such a question to keep others out.
+                let chosen = matches!(
+                    question.kind,
+                    HookType::Rpc | HookType::Publish | HookType::Subscribe
+                );
+                let slow = chosen && matches!(outcome, Err(Failure::Timeout));
                 let down = !slow && outcome.as_ref().is_err_and(Failure::means_down);
                 if let Some(is_open) = attempt.record(down, outcome.is_ok()) {
                     self.breaker_moved(is_open);

@@ -380,8 +380,13 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
-        let frame = if event.position.is_some() {
-            let numbering = self.topics.get(topic).map_or(0, |topic| topic.serial);
+        // A pattern has events of several channels, which an epoch and an offset do not tell apart.
+        let numbering = self
+            .topics
+            .get(topic)
+            .filter(|topic| matches!(topic.pattern, ChannelPattern::Exact(_)))
+            .map(|topic| topic.serial);
+        let frame = if let (Some(numbering), true) = (numbering, event.position.is_some()) {
             self.recovery
                 .replays
                 .frame(numbering, event, connection.dialect, &*connection.protocol)

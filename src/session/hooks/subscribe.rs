@@ -82,7 +82,8 @@ impl Session {
             None => own.to_owned(),
         };
         let share = Share::of_identity(Some(&self.identity));
-        let condition = self.services.hub.condition(&source, share).await;
+        // By itself, so that nothing that only fits together with the client's filter passes.
+        let condition = self.services.hub.condition(own, share).await;
         let condition = condition.map_err(|error| {
             if error.code() != Code::InvalidArgument {
                 return error;
@@ -94,7 +95,20 @@ impl Session {
             );
             Error::internal("the application's filter is not valid")
         })?;
-        EventFilter::with(types, Some(condition))
+        if source == own {
+            return EventFilter::with(types, Some(condition));
+        }
+        let both = self.services.hub.condition(&source, share).await;
+        let both = both.map_err(|error| {
+            if error.code() != Code::InvalidArgument {
+                return error;
+            }
+            Error::field(
+                "filter",
+                "too long or too deep together with the filter of the application",
+            )
+        })?;
+        EventFilter::with(types, Some(both))
     }
 
     /// Asks about reading a channel. The application's filter applies to what is read.

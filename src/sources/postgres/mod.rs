@@ -16,6 +16,7 @@ mod connection;
 mod queries;
 mod tls;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,7 +62,9 @@ pub(super) struct Postgres {
     connected: Option<Connected>,
     /// Rows whose events the broker has, and whose deletion is not confirmed. They outlive the
     /// connection, and are never published again.
-    settled: Vec<i64>,
+    settled: Settled,
+    /// The times of the rows that were read and are not settled yet.
+    times: HashMap<i64, i64>,
 }
 
 /// The state of a connection.
@@ -93,7 +96,8 @@ impl Postgres {
             doorbell: Arc::default(),
             tasks: TaskTracker::new(),
             connected: None,
-            settled: Vec::new(),
+            settled: Settled::default(),
+            times: HashMap::new(),
         }
     }
 
@@ -107,8 +111,9 @@ impl Postgres {
         let (client, queries) = (&connected.client, &connected.queries);
         // The server runs the deletion first: the requests are sent in this order.
         let deleting = async {
-            if !self.settled.is_empty() {
-                client.execute(&queries.delete, &[&self.settled]).await?;
+            if !self.settled.ids.is_empty() {
+                let Settled { ids, micros } = &self.settled;
+                client.execute(&queries.delete, &[ids, micros]).await?;
             }
             Ok(())
         };
@@ -121,6 +126,12 @@ impl Postgres {
         self.settled.clear();
         if let Some(last) = rows.last() {
             connected.buckets.saw(last.get(0));
+        }
+        // What was read before is settled, or is read again.
+        self.times.clear();
+        for row in &rows {
+            self.times
+                .insert(row.get(0), row.try_get(6).map_err(failure)?);
         }
         rows.iter().map(record).collect()
     }
@@ -143,12 +154,13 @@ impl Postgres {
 
     /// Deletes the settled rows.
     async fn flush(&mut self) -> Result<(), Failure> {
-        if self.settled.is_empty() {
+        if self.settled.ids.is_empty() {
             return Ok(());
         }
         let connected = self.connected.as_ref().ok_or_else(lost)?;
         let (client, queries) = (&connected.client, &connected.queries);
-        answered(client.execute(&queries.delete, &[&self.settled])).await?;
+        let Settled { ids, micros } = &self.settled;
+        answered(client.execute(&queries.delete, &[ids, micros])).await?;
         self.settled.clear();
         Ok(())
     }
@@ -255,13 +267,21 @@ impl Upstream for Postgres {
     }
 
     async fn settle(&mut self, done: Vec<i64>, dead: Vec<Dead<i64>>) -> Result<(), Failure> {
-        self.settled.extend(done);
+        for id in done {
+            if let Some(micros) = self.times.remove(&id) {
+                self.settled.ids.push(id);
+                self.settled.micros.push(micros);
+            }
+        }
         if dead.is_empty() {
             return Ok(());
         }
         let connected = self.connected.as_ref().ok_or_else(lost)?;
         let (ids, reasons): (Vec<i64>, Vec<String>) =
             dead.into_iter().map(|dead| (dead.id, dead.reason)).unzip();
+        for id in &ids {
+            self.times.remove(id);
+        }
         let (client, queries) = (&connected.client, &connected.queries);
         answered(client.execute(&queries.bury, &[&ids, &reasons])).await?;
         answered(client.execute(&queries.forget_dead, &[])).await?;
@@ -283,7 +303,7 @@ impl Upstream for Postgres {
         let floor = connected.buckets.floor();
         let row = answered(client.query_one(&queries.lag, &[&floor, &MOST_LAG])).await?;
         let waiting = u64::try_from(row.get::<_, i64>(0)).unwrap_or(0);
-        let settled = u64::try_from(self.settled.len()).unwrap_or(0);
+        let settled = u64::try_from(self.settled.ids.len()).unwrap_or(0);
         Ok(Some(waiting.saturating_sub(settled)))
     }
 
@@ -292,6 +312,21 @@ impl Upstream for Postgres {
             tracing::warn!(reason, "published rows could not be deleted");
         }
         self.connected = None;
+    }
+}
+
+/// Rows whose events are published, by id and time: after a restore of the database the same id may
+/// be another row's.
+#[derive(Default)]
+struct Settled {
+    ids: Vec<i64>,
+    micros: Vec<i64>,
+}
+
+impl Settled {
+    fn clear(&mut self) {
+        self.ids.clear();
+        self.micros.clear();
     }
 }
 

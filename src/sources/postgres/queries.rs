@@ -29,14 +29,18 @@ const READ: &str = "
         SELECT *, octet_length(data)::bigint AS size FROM (
           SELECT id, left(channel, 256) AS channel, left(type, 129) AS type, data::text AS data,
                  left(idempotency_key, 256) AS key, left(headers::text, 65536) AS headers,
-                 (extract(epoch FROM created_at) * 1000000)::bigint AS micros
+                 (least(greatest(extract(epoch FROM created_at), -1e12), 1e12) * 1000000)::bigint AS micros
           FROM tidings_outbox WHERE bucket = ANY($1) AND id >= $2 ORDER BY id LIMIT $3
         ) AS texts
       ) AS sizes
     ) AS sums
     WHERE before < $5 ORDER BY id";
 
-const DELETE: &str = "DELETE FROM tidings_outbox WHERE id = ANY($1)";
+/// By id and time: after a restore of the database, the id may be that of another row.
+const DELETE: &str = "
+    DELETE FROM tidings_outbox AS o USING unnest($1::bigint[], $2::bigint[]) AS s (id, micros)
+    WHERE o.id = s.id
+      AND (least(greatest(extract(epoch FROM o.created_at), -1e12), 1e12) * 1000000)::bigint = s.micros";
 
 const BURY: &str = "
     WITH reasons AS (SELECT * FROM unnest($1::bigint[], $2::text[]) AS r (id, reason)),
