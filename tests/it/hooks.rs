@@ -152,13 +152,22 @@ async fn application_narrows_subscriptions_and_what_is_read() {
         Some("room:1") => Reply::Json(json!({"allow": true, "filter": "data.n > 1"})),
         Some("room:2") => refuse("not_found"),
         Some("room:3") => Reply::Json(json!({"allow": true, "filter": "data.n >"})),
+        // It is valid only together with another one.
+        Some("room:5") => Reply::Json(json!({"allow": true, "filter": "true) || (true"})),
         _ => allow(),
     })
     .await;
     let server = Server::start(application.config(&["subscribe"])).await;
     let mut service = server.publisher("service").await;
     let mut ann = server.ws().token("ann", &[]).connect().await;
-    let channels = ["room:1", "room:2", "room:3", "room:4", "project:9"];
+    let channels = [
+        "room:1",
+        "room:2",
+        "room:3",
+        "room:4",
+        "room:5",
+        "project:9",
+    ];
     let wanted = json!({"type": "subscribe", "channels": channels, "filter": "data.n < 5 // mine"});
     let reply = ann.ask(wanted).await;
     let begun: Vec<&Value> = reply["channels"].as_array().unwrap().iter().collect();
@@ -175,6 +184,7 @@ async fn application_narrows_subscriptions_and_what_is_read() {
         ("project:9", "permission_denied"),
         ("room:2", "not_found"),
         ("room:3", "internal"),
+        ("room:5", "internal"),
     ];
     assert_eq!(codes, expected);
     let about_rules = |question: &Value| question["channel"] == "project:9";
@@ -454,6 +464,29 @@ async fn breaker_opens_while_the_application_is_down_and_closes_after() {
     })
     .await;
     assert_eq!(server.metric("tidings_hooks_breaker_open").await, 0);
+}
+
+/// A client may choose what it publishes: slow answers to it must not keep others out.
+#[tokio::test]
+async fn slow_publishes_do_not_open_the_breaker() {
+    let application = Application::start(|question| match question["type"].as_str() {
+        Some("publish") => Reply::Held(json!({"allow": true})),
+        _ => allow(),
+    })
+    .await;
+    let config = application
+        .config(&["connect", "publish"])
+        .set("hooks.timeout", r#""100ms""#)
+        .set("hooks.breaker_failures", "2");
+    let server = Server::start(config).await;
+    let mut eve = server.ws().token("eve", &[]).connect().await;
+    let publish = json!({"type": "publish", "channel": "room:1", "event_type": "a.b", "data": 1});
+    for _ in 0..4 {
+        eve.refused(publish.clone(), "unavailable").await;
+    }
+    assert_eq!(server.metric("tidings_hooks_breaker_open").await, 0);
+    let mut ann = server.ws().token("ann", &[]).connect().await;
+    ann.lives().await;
 }
 
 #[tokio::test]
