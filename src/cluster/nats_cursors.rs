@@ -184,13 +184,13 @@ impl NatsCursors {
     async fn find(&self, query: CursorQuery) -> Result<Vec<(CursorKey, Cursor)>> {
         let channel = query.channel.as_ref().map(ChannelName::as_str);
         let filter = self.subject(query.user.as_deref(), query.name.as_deref(), channel);
-        let records = match self.link.records_of(&self.stream(), &filter).await {
-            Ok(records) => records,
+        let records = self.link.records_of(&self.stream(), &filter).await;
+        let records = if let Ok(records) = records {
+            records
+        } else {
             // Nobody answers for a stream that somebody has removed.
-            Err(_) => {
-                self.make().await?;
-                self.link.records_of(&self.stream(), &filter).await?
-            }
+            self.make().await?;
+            self.link.records_of(&self.stream(), &filter).await?
         };
         let mut found = Vec::with_capacity(records.len());
         for record in records {
