@@ -13,7 +13,7 @@
 //! 3. The handler is listed in `paths(…)` of `transport/http/openapi.rs`, and its route in `api()` of
 //!    `transport/http/mod.rs`.
 //!
-//! Schemas of names and other small values are functions in [`names`], for `schema_with`. What JSON
+//! Schemas of names and other small values are functions in `names`, for `schema_with`. What JSON
 //! Schema says about several members together is a function `conditions` of the type, listed in
 //! [`conditions`]. `.ci/run schemathesis` compares the document with the server.
 

@@ -1,10 +1,10 @@
 //! Sources: events from what the application has already.
 //!
-//! A source is a system of the application with records: a table, a stream. A driver ([`driver`])
+//! A source is a system of the application with records: a table, a stream. A driver (`driver`)
 //! reads batches, publishes each record like a service does, and acknowledges it once the broker has
 //! it. So an event is published at least once; a repeat has the same idempotency key and is dropped.
 //! A record that can't be published goes to the dead-letter log and does not hold up the others.
-//! Each kind of source is an [`driver::Upstream`].
+//! Each kind of source is an `driver::Upstream`.
 
 mod batch_size;
 mod driver;

@@ -1,6 +1,6 @@
 //! Webhooks: the server reports connections, occupancy and presence to the application.
 //!
-//! Shards put an [`Edge`](edges::Edge) into a bounded queue without waiting. One thread, the
+//! Shards put an `Edge` into a bounded queue without waiting. One thread, the
 //! recorder, turns edges into events, and writes them to the queue of each webhook in one batch with
 //! what was reported so far. One task for each webhook posts its queue in order, a batch at a time.
 
