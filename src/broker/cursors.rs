@@ -9,6 +9,8 @@ use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
+
 use crate::error::{Error, Result};
 use crate::event::{ChannelName, Position, Timestamp};
 use crate::maybe_ready::MaybeReady;
@@ -105,6 +107,15 @@ pub trait CursorStore: Send + Sync {
     /// Removes some of the cursors that were not used for too long. Called about once per second; a
     /// store that removes them by itself does nothing.
     fn sweep(&self) {}
+}
+
+/// Completes a move of a cursor that nobody waits for.
+pub(crate) fn move_in_background(runtime: &Handle, set: MaybeReady<()>) {
+    runtime.spawn(async move {
+        if let Err(error) = set.await {
+            tracing::warn!(%error, "the cursor of a durable subscription was not moved");
+        }
+    });
 }
 
 /// Limits of cursors.

@@ -26,6 +26,7 @@ use crate::error::{Error, Result};
 use crate::event::{ChannelName, ChannelPattern, Conditions, Draft, Event, Position, Timestamp};
 use crate::maybe_ready::MaybeReady;
 
+pub(crate) use self::cursors::move_in_background;
 pub use self::cursors::{Cursor, CursorBounds, CursorKey, CursorQuery, CursorStore, MemoryCursors};
 pub use self::redis::QUEUE_BYTES as REDIS_QUEUE_BYTES;
 pub use self::redis::{

@@ -16,7 +16,9 @@ use tokio::runtime::Handle;
 
 use super::messages::pb;
 use super::nats::{NatsLink, Put, error_of};
-use crate::broker::{Cursor, CursorBounds, CursorKey, CursorQuery, CursorStore};
+use crate::broker::{
+    Cursor, CursorBounds, CursorKey, CursorQuery, CursorStore, move_in_background,
+};
 use crate::error::{Error, Result};
 use crate::event::{ChannelName, Epoch, Position, Timestamp};
 use crate::maybe_ready::MaybeReady;
@@ -230,12 +232,7 @@ impl CursorStore for NatsCursors {
     }
 
     fn set_later(&self, key: &CursorKey, position: Position) {
-        let set = self.set(key, position);
-        self.runtime.spawn(async move {
-            if let Err(error) = set.await {
-                tracing::warn!(%error, "the cursor of a durable subscription was not moved");
-            }
-        });
+        move_in_background(&self.runtime, self.set(key, position));
     }
 
     fn list(&self, query: &CursorQuery) -> MaybeReady<Vec<(CursorKey, Cursor)>> {

@@ -10,6 +10,7 @@ use redis::{Cmd, Value};
 
 use super::RedisBus;
 use super::value;
+use crate::broker::cursors::move_in_background;
 use crate::broker::{Cursor, CursorBounds, CursorKey, CursorQuery, CursorStore};
 use crate::error::{Error, Result};
 use crate::event::{ChannelName, Epoch, Position, Timestamp};
@@ -194,12 +195,7 @@ impl CursorStore for RedisCursors {
     }
 
     fn set_later(&self, key: &CursorKey, position: Position) {
-        let set = self.set(key, position);
-        self.runtime.spawn(async move {
-            if let Err(error) = set.await {
-                tracing::warn!(%error, "the cursor of a durable subscription was not moved");
-            }
-        });
+        move_in_background(&self.runtime, self.set(key, position));
     }
 
     fn list(&self, query: &CursorQuery) -> MaybeReady<Vec<(CursorKey, Cursor)>> {

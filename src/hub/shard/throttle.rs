@@ -200,7 +200,6 @@ impl Shard {
     /// Delivers what was held in the windows that have ended.
     pub(super) fn end_windows(&mut self) {
         while let Some((slot, topic, events)) = self.throttles.ended(self.time.now) {
-            let recovering = self.recovery(slot, topic).map(|recovery| recovery.after);
             let room = self.settings.outbox_bytes;
             let full = |c: &super::connection::Connection| {
                 c.flags.pending_close || c.ending.is_some() || c.outbox.bytes() >= room / 2
@@ -214,13 +213,7 @@ impl Shard {
                 self.count_conflated(conflated);
                 continue;
             }
-            for event in events {
-                // A subscription in recovery reads from history what comes after this offset.
-                let offset = event.position.map_or(0, |position| position.offset);
-                if recovering.is_none_or(|after| offset <= after) {
-                    self.replay_event(slot, topic, &event);
-                }
-            }
+            self.deliver_held(slot, topic, &events);
         }
     }
 
@@ -228,14 +221,16 @@ impl Shard {
     /// behind it.
     pub(super) fn release_held(&mut self, slot: u32, topic: u32) {
         let events = self.throttles.release(slot, topic);
-        if events.is_empty() {
-            return;
-        }
+        self.deliver_held(slot, topic, &events);
+    }
+
+    fn deliver_held(&mut self, slot: u32, topic: u32, events: &[Arc<Event>]) {
         let recovering = self.recovery(slot, topic).map(|recovery| recovery.after);
         for event in events {
+            // A subscription in recovery reads from history what comes after this offset.
             let offset = event.position.map_or(0, |position| position.offset);
             if recovering.is_none_or(|after| offset <= after) {
-                self.replay_event(slot, topic, &event);
+                self.replay_event(slot, topic, event);
             }
         }
     }
